@@ -1,0 +1,73 @@
+"""The doors: each Chalice handler hands its raw event on to chalicelib."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from chalice import Chalice, IAMAuthorizer, Response
+from chalice.app import LambdaFunctionEvent
+
+from chalicelib import rest, websocket, wiring
+from chalicelib.settings import Settings
+
+app = Chalice(app_name="peal")
+app.experimental_feature_flags.update(["WEBSOCKETS"])
+# On AWS only callers with execute-api:Invoke reach the REST routes; on the desk they are open.
+iam = IAMAuthorizer()
+
+if "LOCAL_GATEWAY_PORT" in os.environ:  # `chalice local --stage local`; set nowhere else
+    import localgateway
+
+    localgateway.attach(app)
+
+peal = wiring.build(Settings.from_env(os.environ), app.websocket_api)
+
+
+@app.on_ws_connect(name="websocket_connect")
+def websocket_connect(event: Any) -> Any:
+    return websocket.connect(peal, event.to_dict())
+
+
+@app.on_ws_message(name="websocket_message")
+def websocket_message(event: Any) -> Any:
+    return websocket.message(peal, event.to_dict())
+
+
+@app.on_ws_disconnect(name="websocket_disconnect")
+def websocket_disconnect(event: Any) -> Any:
+    return websocket.disconnect(peal, event.to_dict())
+
+
+# Chalice's own event class raises KeyError for an event without connectionId, before chalicelib could answer 400.
+for handler in (websocket_connect, websocket_message, websocket_disconnect):
+    handler.event_class = LambdaFunctionEvent
+
+
+@app.route("/connections/{connection_id}/messages", methods=["POST"], authorizer=iam)
+def post_to_connection(connection_id: str) -> Response:
+    return _answer(rest.post_to_connection, connection_id, app.current_request.raw_body)
+
+
+@app.route("/users/{user_id}/messages", methods=["POST"], authorizer=iam)
+def post_to_user(user_id: str) -> Response:
+    return _answer(rest.post_to_user, user_id, app.current_request.raw_body)
+
+
+@app.route("/broadcast", methods=["POST"], authorizer=iam)
+def post_broadcast() -> Response:
+    return _answer(rest.post_broadcast, app.current_request.raw_body)
+
+
+@app.route("/connections/{connection_id}", methods=["GET"], authorizer=iam)
+def get_connection(connection_id: str) -> Response:
+    return _answer(rest.get_connection, connection_id)
+
+
+@app.route("/connections/{connection_id}", methods=["DELETE"], authorizer=iam)
+def delete_connection(connection_id: str) -> Response:
+    return _answer(rest.delete_connection, connection_id)
+
+
+def _answer(door: Callable[..., rest.Answer], *arguments: Any) -> Response:
+    status, body = rest.answer(door, peal, *arguments)
+    return Response(body, status_code=status)

@@ -1,0 +1,55 @@
+"""What a client may ask for: one function per action, and the table that names them.
+
+To add one, write a function from Request to the reply's data and give it a row in ACTIONS. Raise a ClientError
+for what the client did wrong. docs/PROTOCOL.md describes each.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from chalicelib.errors import Invalid
+from chalicelib.router import Action, Request
+
+
+def ping(request: Request) -> Mapping[str, Any]:
+    """Nothing happens. Keeps a connection from idling out and tells the client that we are there."""
+    return {}
+
+
+def whoami(request: Request) -> Mapping[str, Any]:
+    """What the registry knows of the sender."""
+    me = request.sender
+    return {
+        "connectionId": me.connection_id,
+        "userId": me.user_id,
+        "deviceId": me.device_id,
+        "connectedAt": me.connected_at,
+        "attributes": me.attributes,
+    }
+
+
+def send_message(request: Request) -> Mapping[str, Any]:
+    """All connections of targetUserId, or the connection targetConnectionId, are sent text and data."""
+    frame = request.frame
+    if frame.has("targetUserId") == frame.has("targetConnectionId"):
+        raise Invalid("targetUserId", "or targetConnectionId must be given, and not both")
+    text, data = frame.content()
+    if frame.has("targetUserId"):
+        user_id = frame.name("targetUserId")
+        return request.service.send_to_user(user_id, text, data, request.sender).as_dict()
+    connection_id = frame.name("targetConnectionId")
+    return request.service.send_to_connection(connection_id, text, data, request.sender).as_dict()
+
+
+def broadcast_all(request: Request) -> Mapping[str, Any]:
+    """Everyone, the sender among them, is sent note and data."""
+    note, data = request.frame.optional_string("note"), request.frame.fields.get("data")
+    return request.service.broadcast(note, data).as_dict()
+
+
+ACTIONS: Mapping[str, Action] = {
+    "ping": ping,
+    "whoami": whoami,
+    "sendMessage": send_message,
+    "broadcastAll": broadcast_all,
+}

@@ -1,0 +1,140 @@
+"""Everything Peal raises on purpose.
+
+    PealError
+    ├── ClientError          the caller's fault: `code` and message are safe to send
+    │   ├── BadFrame         bad_frame        not a JSON object
+    │   ├── UnknownAction    unknown_action   no such action
+    │   ├── Invalid          invalid          a field is missing, mistyped or out of bounds
+    │   ├── TooLarge         too_large        more bytes than a frame may have
+    │   ├── Unauthenticated  unauthenticated  nobody we know
+    │   ├── NotFound         not_found        no such connection
+    │   └── Conflict         conflict         the connection id is taken (REST and $connect only)
+    ├── ServiceError         ours or AWS's fault: logged, never sent
+    │   └── TableError       DynamoDB refused or did not answer
+    └── ConfigurationError   a setting is missing or wrong: names the variable and gives an example
+
+Facts are attributes, the sentence is built in `__str__`.
+"""
+
+from typing import ClassVar
+
+
+class PealError(Exception):
+    """Anything Peal raises on purpose."""
+
+
+class ClientError(PealError):
+    """The caller's fault. `code` is one of PROTOCOL.md's error codes; the message may be sent as it is."""
+
+    code: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+
+class BadFrame(ClientError):
+    """The text is not a frame at all."""
+
+    code = "bad_frame"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"A frame is a JSON object: {self.reason}."
+
+
+class UnknownAction(ClientError):
+    """No action of that name is in the table of actions."""
+
+    code = "unknown_action"
+
+    def __init__(self, action: str) -> None:
+        super().__init__(action)
+        self.action = action
+
+    def __str__(self) -> str:
+        return f"There is no action {self.action[:64]!r}."
+
+
+class Invalid(ClientError):
+    """The field `field` is missing, has the wrong type, or is out of bounds."""
+
+    code = "invalid"
+
+    def __init__(self, field: str, requirement: str) -> None:
+        super().__init__(field, requirement)
+        self.field = field
+        self.requirement = requirement
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.requirement}."
+
+
+class TooLarge(ClientError):
+    """The text has more bytes than `limit_bytes`."""
+
+    code = "too_large"
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(size_bytes, limit_bytes)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"{self.size_bytes} bytes are more than the {self.limit_bytes} a frame may have."
+
+
+class Unauthenticated(ClientError):
+    """The caller is nobody we know. Says nothing of what would have been accepted."""
+
+    code = "unauthenticated"
+
+    def __str__(self) -> str:
+        return "Not signed in: connect again."
+
+
+class NotFound(ClientError):
+    """No connection of that id is registered."""
+
+    code = "not_found"
+
+    def __str__(self) -> str:
+        return "There is no such connection."
+
+
+class Conflict(ClientError):
+    """Another connection holds that id."""
+
+    code = "conflict"
+
+    def __str__(self) -> str:
+        return "The connection id is taken."
+
+
+class ServiceError(PealError):
+    """Ours or AWS's fault. Never sent to a client."""
+
+
+class TableError(ServiceError):
+    """DynamoDB refused `operation` with `reason` (its error code), or did not answer."""
+
+    def __init__(self, operation: str, reason: str) -> None:
+        super().__init__(operation, reason)
+        self.operation = operation
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"DynamoDB {self.operation} failed: {self.reason}"
+
+
+class ConfigurationError(PealError):
+    """The environment variable `variable` is missing or wrong."""
+
+    def __init__(self, variable: str, problem: str, example: str) -> None:
+        super().__init__(variable, problem, example)
+        self.variable = variable
+        self.problem = problem
+        self.example = example
+
+    def __str__(self) -> str:
+        return f"{self.variable} {self.problem}, for example {self.variable}={self.example}"

@@ -1,0 +1,176 @@
+"""The wire protocol: text to frames and back. Pure: no AWS, no clock, no state.
+
+Invariant: `parse` returns a frame or raises a ClientError, whatever the text; what it accepts, `dump` can send
+again as strict JSON. The contract is docs/PROTOCOL.md.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from chalicelib.errors import BadFrame, ClientError, Invalid, TooLarge
+from chalicelib.names import check_name
+
+# API Gateway bills and frames in units of 32,768 bytes; 768 stay free for what a relayed message is wrapped in.
+MAX_FRAME_BYTES: Final = 32_000
+MAX_ID_CHARS: Final = 128
+MAX_ATTRIBUTES_BYTES: Final = 1_024
+MAX_ATTRIBUTES: Final = 16
+# Integers above this are rounded by JavaScript, so an id would not be echoed as it was sent.
+MAX_SAFE_INTEGER: Final = 2**53 - 1
+
+FrameId = str | int | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a client sent: its optional `id` and all its fields, `action` among them, not yet checked."""
+
+    id: FrameId
+    fields: Mapping[str, Any]
+
+    def string(self, field: str) -> str:
+        """The field is a string that is not empty.
+
+        Raises:
+            Invalid: it is missing, no string, or empty.
+        """
+        value = self.fields.get(field)
+        if not isinstance(value, str) or not value:
+            raise Invalid(field, "must be a string that is not empty")
+        return value
+
+    def optional_string(self, field: str) -> str | None:
+        """The field is a string, maybe an empty one, or None where it is missing or null.
+
+        Raises:
+            Invalid: it is anything else.
+        """
+        value = self.fields.get(field)
+        if value is not None and not isinstance(value, str):
+            raise Invalid(field, "must be a string")
+        return value
+
+    def name(self, field: str) -> str:
+        """The field is a name that may stand in a table key (see `names`)."""
+        return check_name(self.fields.get(field), field)
+
+    def has(self, field: str) -> bool:
+        """The field is there and not null."""
+        return self.fields.get(field) is not None
+
+    def content(self) -> tuple[str | None, Any]:
+        """What a message carries: (text, data), at least one of them not None.
+
+        Raises:
+            Invalid: neither is given, or text is no string.
+        """
+        text, data = self.optional_string("text"), self.fields.get("data")
+        if text is None and data is None:
+            raise Invalid("text", "or data must be given")
+        return text, data
+
+
+def parse(text: str | bytes | None) -> Frame:
+    """`text` is one frame: a JSON object of at most MAX_FRAME_BYTES.
+
+    Raises:
+        TooLarge: it has more bytes than that.
+        BadFrame: it is not a JSON object, or holds what JSON or UTF-8 cannot say again (NaN, lone surrogates).
+        Invalid: its `id` is neither a string of at most MAX_ID_CHARS nor a safe integer.
+    """
+    return _frame(_loads(text or "", MAX_FRAME_BYTES))
+
+
+def parse_attributes(text: str) -> dict[str, Any]:
+    """`text` is a JSON map of a connection's own attributes: at most 16 names, scalar values, 1,024 bytes.
+
+    Raises:
+        Invalid: it is anything else.
+    """
+    try:
+        attributes = _loads(text, MAX_ATTRIBUTES_BYTES)
+    except ClientError as error:
+        raise Invalid("attributes", f"must be a JSON object of at most {MAX_ATTRIBUTES_BYTES} bytes") from error
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise Invalid("attributes", f"must have at most {MAX_ATTRIBUTES} names")
+    if any(isinstance(value, dict | list) for value in attributes.values()):
+        raise Invalid("attributes", "must have strings, numbers, booleans or null as values")
+    return attributes
+
+
+def dump(frame: Mapping[str, Any]) -> str:
+    """The frame as compact JSON text, not escaped beyond what JSON asks."""
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def reply(frame_id: FrameId, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to the frame that carried `frame_id`."""
+    return {"type": "reply", "id": frame_id, "data": data}
+
+
+def error(frame_id: FrameId, cause: Exception) -> dict[str, Any]:
+    """The error frame for `cause`: a ClientError as it is, anything else as internal_error without a detail."""
+    return {"type": "error", "id": frame_id, "error": error_body(cause)}
+
+
+def error_body(cause: Exception) -> dict[str, Any]:
+    """What a caller may learn of `cause`: code, message, retryable."""
+    if isinstance(cause, ClientError):
+        return {"code": cause.code, "message": str(cause), "retryable": cause.retryable}
+    return {"code": "internal_error", "message": "Something went wrong on our side.", "retryable": True}
+
+
+def message(sender: Mapping[str, Any] | None, text: str | None, data: Any, time_seconds: float) -> dict[str, Any]:
+    """A push to the target of a sendMessage; `sender` is None when a server sent it."""
+    return {"type": "message", "from": sender, "text": text, "data": data, "time": timestamp(time_seconds)}
+
+
+def broadcast(note: str | None, data: Any, time_seconds: float) -> dict[str, Any]:
+    """A push to everyone."""
+    return {"type": "broadcast", "time": timestamp(time_seconds), "note": note, "data": data}
+
+
+def timestamp(time_seconds: float) -> str:
+    """The epoch time as RFC 3339 in UTC with milliseconds; such texts sort as their times do."""
+    return datetime.fromtimestamp(time_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _frame(fields: dict[str, Any]) -> Frame:
+    frame_id = fields.get("id")
+    if frame_id is None or (isinstance(frame_id, str) and len(frame_id) <= MAX_ID_CHARS):
+        return Frame(frame_id, fields)
+    is_integer = isinstance(frame_id, int) and not isinstance(frame_id, bool)
+    if is_integer and abs(frame_id) <= MAX_SAFE_INTEGER:
+        return Frame(frame_id, fields)
+    raise Invalid("id", f"must be a string of at most {MAX_ID_CHARS} characters or a safe integer")
+
+
+def _loads(text: str | bytes, limit_bytes: int) -> dict[str, Any]:
+    try:
+        encoded = text if isinstance(text, bytes) else text.encode()
+        if len(encoded) > limit_bytes:
+            raise TooLarge(len(encoded), limit_bytes)
+        value = json.loads(encoded.decode(), parse_constant=_refuse, parse_float=_finite)
+        if b"\\u" in encoded:
+            # An escape can smuggle in half a surrogate pair, which no UTF-8 frame can carry on.
+            dump(value).encode()
+    except (ValueError, RecursionError) as cause:
+        raise BadFrame("this is not JSON") from cause
+    if not isinstance(value, dict):
+        raise BadFrame("this is JSON, but no object")
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if not math.isfinite(number):
+        raise ValueError("a number out of range")
+    return number

@@ -1,0 +1,138 @@
+"""The connection registry: who is connected. Speaks records, not keys.
+
+Invariants: one conditional write registers a connection, so nothing is overwritten and nothing half-written;
+forgetting one touches its own rows and no one else's.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib import table
+from chalicelib.errors import Conflict
+from chalicelib.protocol import dump, timestamp
+
+# Until its $connect has returned, a connection answers 410 like a dead one: one that is younger is not believed dead.
+HANDSHAKE_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One connection.
+
+    Attributes:
+        connection_id: API Gateway's id; never used again for another connection.
+        connected_at: RFC 3339 in UTC with milliseconds.
+        ttl: epoch seconds after which the row does not count any more.
+        endpoint: the management endpoint it connected through; None where it could not be told.
+        user_id, device_id: who it belongs to; None for someone anonymous.
+        source_ip, user_agent: as API Gateway saw them.
+        attributes: what the client said of itself when it connected.
+    """
+
+    connection_id: str
+    connected_at: str
+    ttl: int
+    endpoint: str | None
+    user_id: str | None
+    device_id: str | None
+    source_ip: str | None
+    user_agent: str | None
+    attributes: Mapping[str, Any]
+
+
+class Registry:
+    """The connections that stand in `rows`."""
+
+    def __init__(self, rows: table.Table, clock: Callable[[], float]) -> None:
+        self._rows = rows
+        self._clock = clock
+
+    def put(self, connection: Connection) -> None:
+        """The connection is registered. Registering the very same record again is no error.
+
+        Raises:
+            Conflict: another record holds that id; it is untouched.
+            TableError: DynamoDB failed; the row may stand all the same.
+        """
+        if not self._rows.put_new(_item(connection)):
+            raise Conflict
+
+    def get(self, connection_id: str) -> Connection | None:
+        """The connection, if it is registered and its time has not run out. Raises TableError."""
+        item = self._rows.get(table.connection_key(connection_id))
+        return _connection(connection_id, item) if item else None
+
+    def forget(self, connection_id: str) -> bool:
+        """The connection is not registered any more; returns whether it was. Raises TableError."""
+        return self._rows.delete(table.connection_key(connection_id))
+
+    def take_back(self, connection: Connection) -> None:
+        """The connection is not registered, in case `put` failed after it wrote. Another's row is untouched.
+
+        Raises TableError.
+        """
+        self._rows.delete(
+            table.connection_key(connection.connection_id),
+            where="connectedAt = :connectedAt",
+            values={":connectedAt": connection.connected_at},
+        )
+
+    def prune(self, connection_id: str) -> bool:
+        """A connection that answered 410 twice is not registered any more, unless it may still be connecting.
+
+        Returns whether a row was deleted. Raises TableError.
+        """
+        horizon = timestamp(self._clock() - HANDSHAKE_SECONDS)
+        return self._rows.delete(
+            table.connection_key(connection_id), where="connectedAt <= :horizon", values={":horizon": horizon}
+        )
+
+    def by_user(self, user_id: str) -> Iterator[str]:
+        """The ids of the user's connections. One that connected within the last moments may be missing."""
+        return self._rows.connections_of(user_id)
+
+    def everyone(self) -> Iterator[str]:
+        """The ids of all connections. One that connected within the last moments may be missing."""
+        return self._rows.connections()
+
+
+def _item(connection: Connection) -> table.Item:
+    return {
+        **table.connection_key(connection.connection_id),
+        **table.owner_keys(connection.connection_id, connection.user_id),
+        "connectionId": connection.connection_id,
+        "userId": connection.user_id,
+        "deviceId": connection.device_id,
+        "connectedAt": connection.connected_at,
+        "endpoint": connection.endpoint,
+        "sourceIp": connection.source_ip,
+        "userAgent": connection.user_agent,
+        "attributes": dump(connection.attributes),
+        "ttl": connection.ttl,
+    }
+
+
+def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connection:
+    # A row may have been written by another version of the app: what is missing or strange reads as unknown.
+    def text(name: str) -> str | None:
+        value = item.get(name)
+        return value if isinstance(value, str) else None
+
+    ttl = item.get("ttl")
+    try:
+        attributes = json.loads(text("attributes") or "{}")
+    except ValueError:
+        attributes = {}
+    return Connection(
+        connection_id=connection_id,
+        connected_at=text("connectedAt") or "",
+        ttl=ttl if isinstance(ttl, int) else 0,
+        endpoint=text("endpoint"),
+        user_id=text("userId"),
+        device_id=text("deviceId"),
+        source_ip=text("sourceIp"),
+        user_agent=text("userAgent"),
+        attributes=attributes if isinstance(attributes, dict) else {},
+    )

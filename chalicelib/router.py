@@ -1,0 +1,66 @@
+"""From a client's text frame to the action it names, and back with the reply.
+
+Invariant: a bad frame gets an error frame, does nothing else and leaves the socket open; what went wrong on our
+side is logged with the request id and never told.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from chalicelib import protocol
+from chalicelib.errors import ClientError, NotFound, Unauthenticated, UnknownAction
+from chalicelib.events import Message
+from chalicelib.registry import Connection
+from chalicelib.service import Service
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an action is given: the frame, who sent it, and what Peal can do."""
+
+    service: Service
+    connection_id: str
+    frame: protocol.Frame
+
+    @cached_property
+    def sender(self) -> Connection:
+        """The connection that sent the frame, read once. Raises Unauthenticated where it is not registered."""
+        try:
+            return self.service.connection(self.connection_id)
+        except NotFound:
+            raise Unauthenticated from None
+
+
+# An action returns the reply's data. It is sent only when the frame has an id.
+Action = Callable[[Request], Mapping[str, Any]]
+
+
+def route(service: Service, message: Message, actions: Mapping[str, Action]) -> None:
+    """The frame was acted upon and answered: a reply if it asked for one, an error frame if it was wrong.
+
+    Raises:
+        ConfigurationError, TableError: the answer could not be sent because nobody knows where to.
+    """
+    connection_id = message.context.connection_id
+    frame_id: protocol.FrameId = None
+    try:
+        frame = protocol.parse(message.body)
+        frame_id = frame.id
+        action = actions.get(frame.string("action"))
+        if action is None:
+            raise UnknownAction(frame.string("action"))
+        data = action(Request(service, connection_id, frame))
+        if frame_id is None:
+            return
+        answer = protocol.reply(frame_id, data)
+    except ClientError as cause:
+        answer = protocol.error(frame_id, cause)
+    except Exception as cause:
+        log.exception("Request %s of %s failed", message.context.request_id, connection_id)
+        answer = protocol.error(frame_id, cause)
+    service.send_frame(connection_id, answer)

@@ -1,0 +1,58 @@
+"""The three WebSocket doors: a raw event in, the status for API Gateway out.
+
+Invariants: a refused $connect leaves no row; a $disconnect always answers 200; a message's outcome reaches the
+client as a frame only, because what a Lambda returns for it goes nowhere.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from chalicelib import router
+from chalicelib.actions import ACTIONS
+from chalicelib.errors import ClientError, Conflict, PealError, Unauthenticated
+from chalicelib.events import parse_connect, parse_disconnect, parse_message
+from chalicelib.service import Service
+
+log = logging.getLogger(__name__)
+
+_REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, Conflict: 409}
+
+Answer = Mapping[str, Any]
+
+
+def connect(service: Service, event: Mapping[str, Any]) -> Answer:
+    """The handshake is answered: 200 once the connection is registered, else 400, 401, 409 or 500.
+
+    API Gateway refuses the socket with that status, and nothing of it is registered.
+    """
+    try:
+        service.register(parse_connect(event))
+    except ClientError as refusal:
+        status = _REFUSALS.get(type(refusal), 400)
+        log.info("$connect %s refused with %d: %s", _request_id(event), status, refusal)
+        return {"statusCode": status}
+    except PealError:
+        log.exception("$connect %s failed", _request_id(event))
+        return {"statusCode": 500}
+    return {"statusCode": 200}
+
+
+def message(service: Service, event: Mapping[str, Any]) -> Answer:
+    """The frame was routed to its action and answered."""
+    router.route(service, parse_message(event), ACTIONS)
+    return {"statusCode": 200}
+
+
+def disconnect(service: Service, event: Mapping[str, Any]) -> Answer:
+    """The connection is forgotten; if that fails, TTL reaps it. Nobody waits for the answer, so it is 200."""
+    try:
+        service.forget(parse_disconnect(event).context.connection_id)
+    except PealError:
+        log.exception("$disconnect %s failed", _request_id(event))
+    return {"statusCode": 200}
+
+
+def _request_id(event: Mapping[str, Any]) -> str:
+    context = event.get("requestContext")
+    return str(context.get("requestId", "")) if isinstance(context, Mapping) else ""

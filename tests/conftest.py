@@ -1,0 +1,121 @@
+"""What tests share: a real DynamoDB engine over HTTP, a fresh table per test, a clock that moves when told.
+
+The engine is the embedded one, or whatever AWS_ENDPOINT_URL_DYNAMODB names: the same tests run on any.
+"""
+
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from chalicelib import wiring
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from chalicelib.table import Table
+from localgateway.aws import DUMMY_CREDENTIALS, Engine
+from localgateway.resources import fit
+from localgateway.template import read_resources
+from tests.fakes import FakeWebsocketApi
+
+PROJECT = Path(__file__).parent.parent
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def aws() -> Iterator[None]:
+    """The AWS variables of this process: an engine of its own, dummy credentials, never the real thing."""
+    engine = None if "AWS_ENDPOINT_URL_DYNAMODB" in os.environ else Engine()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_ENDPOINT_URL_DYNAMODB"]:
+            patch.delenv(name)
+        variables = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"} | DUMMY_CREDENTIALS
+        for name, value in (variables | (engine.environment if engine else {})).items():
+            patch.setenv(name, value)
+        if engine is None:
+            yield
+            return
+        engine.start()
+        try:
+            yield
+        finally:
+            engine.stop()
+
+
+class Clock:
+    """Epoch seconds that stand still until a test moves them."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Starts at 2026-11-23T09:30:10Z, ten seconds after the raw events' connections."""
+    return Clock(1_795_426_210.0)
+
+
+@pytest.fixture(scope="session")
+def dynamodb(aws: None) -> Iterator[Any]:
+    """A low-level boto3 client of the engine."""
+    client = boto3.client("dynamodb")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def table_name(dynamodb: Any) -> str:
+    """A fresh table."""
+    return create_table(dynamodb)
+
+
+def create_table(dynamodb: Any) -> str:
+    """A table of its own name, made from the definition in resources.json."""
+    resources = read_resources(PROJECT / "resources.json", stage="test", region="eu-central-1")
+    (definition,) = resources.tables.values()
+    shape = dynamodb.meta.service_model.operation_model("CreateTable").input_shape
+    name = f"test-{os.getpid()}-{next(_numbers)}-{uuid.uuid4().hex[:8]}"
+    dynamodb.create_table(**fit(definition, shape) | {"TableName": name})
+    return name
+
+
+@pytest.fixture
+def dynamodb_calls(dynamodb: Any) -> Iterator[list[str]]:
+    """The names of the DynamoDB operations that this test has called so far."""
+    calls: list[str] = []
+
+    def note(model: Any, **_: object) -> None:
+        calls.append(model.name)
+
+    dynamodb.meta.events.register("before-call.dynamodb", note)
+    yield calls
+    dynamodb.meta.events.unregister("before-call.dynamodb", note)
+
+
+@pytest.fixture
+def rows(dynamodb, table_name: str, clock: Clock) -> Table:
+    return Table(dynamodb, table_name, clock)
+
+
+@pytest.fixture
+def api() -> FakeWebsocketApi:
+    """Chalice's websocket_api with an inbox per connection instead of sockets."""
+    return FakeWebsocketApi()
+
+
+@pytest.fixture(scope="session")
+def session(aws: None) -> boto3.session.Session:
+    return boto3.session.Session()
+
+
+@pytest.fixture
+def peal(table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
+    """The whole service over a fresh table, where everyone may connect."""
+    return wiring.build(Settings(table_name, allow_anonymous=True), api, session, clock)

@@ -1,0 +1,46 @@
+"""Stand-ins for our own ports."""
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+from chalice.app import WebsocketDisconnectedError
+
+
+class FakeWebsocketApi:
+    """Chalice's websocket_api with receivers that behave as `fails` says: the errors of their next sends, in order."""
+
+    session: object = None
+
+    def __init__(self, **fails: list[Exception]) -> None:
+        self.fails = fails
+        self.inbox: list[tuple[str, str]] = []
+        self.configured: list[tuple[str, str]] = []
+        self.closed: list[str] = []
+
+    def configure(self, domain_name: str, stage: str) -> None:
+        self.configured.append((domain_name, stage))
+
+    def send(self, connection_id: str, message: str) -> None:
+        if errors := self.fails.get(connection_id):
+            raise errors.pop(0)
+        self.inbox.append((connection_id, message))
+
+    def frames(self, connection_id: str) -> list[dict[str, Any]]:
+        """What the receiver was sent so far, parsed; it is taken out of the inbox."""
+        frames = [json.loads(message) for receiver, message in self.inbox if receiver == connection_id]
+        self.inbox = [(receiver, message) for receiver, message in self.inbox if receiver != connection_id]
+        return frames
+
+    def close(self, connection_id: str) -> None:
+        if errors := self.fails.get(connection_id):
+            raise errors.pop(0)
+        self.closed.append(connection_id)
+
+
+def gone() -> Exception:
+    return WebsocketDisconnectedError("c")
+
+
+def refused(code: str) -> Exception:
+    return ClientError({"Error": {"Code": code, "Message": "payload of a stranger"}}, "PostToConnection")

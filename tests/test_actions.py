@@ -1,0 +1,271 @@
+"""What a client may ask for: docs/PROTOCOL.md, "Actions" and "Errors", from raw event to frames."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from chalicelib import actions, websocket
+from chalicelib.protocol import MAX_FRAME_BYTES
+from chalicelib.router import Request
+from chalicelib.service import Service
+from tests import raw_events
+from tests.conftest import Clock
+from tests.fakes import FakeWebsocketApi, gone, refused
+
+NOW = "2026-11-23T09:30:10.000Z"
+
+
+class Client:
+    """A connected client, as its frames and the service see it."""
+
+    def __init__(self, peal: Service, api: FakeWebsocketApi, connection_id: str, **query: str) -> None:
+        self.peal, self.api, self.id = peal, api, connection_id
+        assert websocket.connect(peal, raw_events.connect(connection_id, query)) == {"statusCode": 200}
+
+    def sends(self, frame: object) -> None:
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        assert websocket.message(self.peal, raw_events.message(text, self.id)) == {"statusCode": 200}
+
+    def receives(self, *frames: dict[str, Any]) -> None:
+        assert self.api.frames(self.id) == list(frames)
+
+    def receives_nothing(self) -> None:
+        self.receives()
+
+    def is_told(self, code: str, message: str, frame_id: object = None, retryable: bool = False) -> None:
+        error = {"code": code, "message": message, "retryable": retryable}
+        self.receives({"type": "error", "id": frame_id, "error": error})
+
+
+@pytest.fixture
+def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "alice=", userId="u_123", deviceId="phone", attributes='{"room":"a"}')
+
+
+@pytest.fixture
+def bob(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "bob=", userId="u_456")
+
+
+@pytest.fixture
+def bobs_tablet(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "bobs-tablet=", userId="u_456")
+
+
+@pytest.fixture
+def stranger(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "stranger=")
+
+
+def reply(frame_id: object, **data: Any) -> dict[str, Any]:
+    return {"type": "reply", "id": frame_id, "data": data}
+
+
+class TestPing:
+    def test_a_ping_with_an_id_gets_a_reply(self, alice: Client) -> None:
+        alice.sends({"action": "ping", "id": 1})
+        alice.receives(reply(1))
+
+    def test_a_ping_without_one_costs_no_frame(self, alice: Client) -> None:
+        alice.sends({"action": "ping"})
+        alice.receives_nothing()
+
+
+class TestWhoami:
+    def test_it_is_what_the_registry_knows(self, alice: Client) -> None:
+        alice.sends({"action": "whoami", "id": "me"})
+        alice.receives(
+            reply(
+                "me",
+                connectionId="alice=",
+                userId="u_123",
+                deviceId="phone",
+                connectedAt="2026-11-23T09:30:00.125Z",
+                attributes={"room": "a"},
+            )
+        )
+
+    def test_someone_anonymous_is_a_connection_and_no_user(self, stranger: Client) -> None:
+        stranger.sends({"action": "whoami", "id": 1})
+        (frame,) = stranger.api.frames("stranger=")
+        assert frame["data"]["userId"] is None
+        assert frame["data"]["connectionId"] == "stranger="
+
+
+class TestSendMessage:
+    def test_the_seed_frame_reaches_all_connections_of_the_user_and_nobody_else(
+        self, alice: Client, bob: Client, bobs_tablet: Client, stranger: Client
+    ) -> None:
+        alice.sends('{"action":"sendMessage","targetUserId":"u_456","text":"hi"}')
+        message = {
+            "type": "message",
+            "from": {"userId": "u_123", "connectionId": "alice="},
+            "text": "hi",
+            "data": None,
+            "time": NOW,
+        }
+        bob.receives(message)
+        bobs_tablet.receives(message)
+        alice.receives_nothing()
+        stranger.receives_nothing()
+
+    def test_with_an_id_the_sender_learns_how_many_got_it(
+        self, alice: Client, bob: Client, bobs_tablet: Client
+    ) -> None:
+        alice.sends({"action": "sendMessage", "id": 2, "targetUserId": "u_456", "text": "hi"})
+        alice.receives(reply(2, sent=2, gone=0, failed=0))
+
+    def test_one_connection_can_be_meant(self, alice: Client, bob: Client, bobs_tablet: Client) -> None:
+        alice.sends({"action": "sendMessage", "id": 3, "targetConnectionId": "bob=", "data": {"x": [1, None]}})
+        (frame,) = bob.api.frames("bob=")
+        assert (frame["text"], frame["data"]) == (None, {"x": [1, None]})
+        bobs_tablet.receives_nothing()
+        alice.receives(reply(3, sent=1, gone=0, failed=0))
+
+    def test_a_user_who_is_not_here_has_an_audience_of_nobody(self, alice: Client) -> None:
+        alice.sends({"action": "sendMessage", "id": 4, "targetUserId": "nobody", "text": "hi"})
+        alice.receives(reply(4, sent=0, gone=0, failed=0))
+
+    def test_a_connection_that_is_not_here_is_gone(self, alice: Client) -> None:
+        alice.sends({"action": "sendMessage", "id": 5, "targetConnectionId": "nobody=", "text": "hi"})
+        alice.receives(reply(5, sent=0, gone=1, failed=0))
+
+    def test_bad_receivers_are_counted_and_the_dead_forgotten(
+        self, alice: Client, bob: Client, bobs_tablet: Client, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        Client(peal, api, "bobs-tv=", userId="u_456")
+        api.fails = {"bob=": [gone(), gone()], "bobs-tablet=": [refused("LimitExceededException")]}
+        alice.sends({"action": "sendMessage", "id": 6, "targetUserId": "u_456", "text": "hi"})
+        alice.receives(reply(6, sent=1, gone=1, failed=1))
+        alice.sends({"action": "sendMessage", "id": 7, "targetUserId": "u_456", "text": "still there?"})
+        alice.receives(reply(7, sent=2, gone=0, failed=0))
+
+    def test_the_sender_must_be_registered(self, alice: Client, bob: Client, peal: Service) -> None:
+        peal.forget("alice=")
+        alice.sends({"action": "sendMessage", "id": 8, "targetUserId": "u_456", "text": "hi"})
+        alice.is_told("unauthenticated", "Not signed in: connect again.", 8)
+        bob.receives_nothing()
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"text": "hi"}, "targetUserId or targetConnectionId must be given, and not both."),
+            (
+                {"targetUserId": "u_456", "targetConnectionId": "bob=", "text": "hi"},
+                "targetUserId or targetConnectionId must be given, and not both.",
+            ),
+            ({"targetUserId": "u_456"}, "text or data must be given."),
+            ({"targetUserId": "u_456", "text": 7}, "text must be a string."),
+            ({"targetUserId": 456, "text": "hi"}, "targetUserId must be a string."),
+            (
+                {"targetUserId": "USER#u_456", "text": "hi"},
+                "targetUserId must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ : | = + -.",
+            ),
+            (
+                {"targetConnectionId": "", "text": "hi"},
+                "targetConnectionId must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ : | = + -.",
+            ),
+        ],
+    )
+    def test_wrong_fields_are_named_and_nobody_gets_anything(
+        self, alice: Client, bob: Client, fields: dict[str, Any], message: str
+    ) -> None:
+        alice.sends({"action": "sendMessage", "id": 9, **fields})
+        alice.is_told("invalid", message, 9)
+        bob.receives_nothing()
+
+
+class TestBroadcastAll:
+    def test_the_seed_frame_reaches_everyone_the_sender_and_strangers_among_them(
+        self, alice: Client, bob: Client, stranger: Client
+    ) -> None:
+        alice.sends('{"action":"broadcastAll"}')
+        for client in (alice, bob, stranger):
+            client.receives({"type": "broadcast", "time": NOW, "note": None, "data": None})
+
+    def test_with_an_id_the_sender_learns_how_many_got_it(self, alice: Client, bob: Client) -> None:
+        alice.sends({"action": "broadcastAll", "id": 1, "note": "hello", "data": {"x": 1}})
+        broadcast = {"type": "broadcast", "time": NOW, "note": "hello", "data": {"x": 1}}
+        alice.receives(broadcast, reply(1, sent=2, gone=0, failed=0))
+        bob.receives(broadcast)
+
+    def test_a_note_is_a_string(self, alice: Client, bob: Client) -> None:
+        alice.sends({"action": "broadcastAll", "note": 7})
+        alice.is_told("invalid", "note must be a string.")
+        bob.receives_nothing()
+
+    def test_time_has_a_fraction(self, alice: Client, clock: Clock) -> None:
+        clock.now += 0.25
+        alice.sends({"action": "broadcastAll"})
+        assert alice.api.frames("alice=")[0]["time"] == "2026-11-23T09:30:10.250Z"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("text", "code", "message"),
+        [
+            ("hi", "bad_frame", "A frame is a JSON object: this is not JSON."),
+            ("", "bad_frame", "A frame is a JSON object: this is not JSON."),
+            ("[1]", "bad_frame", "A frame is a JSON object: this is JSON, but no object."),
+            ("{}", "invalid", "action must be a string that is not empty."),
+            ('{"action":7}', "invalid", "action must be a string that is not empty."),
+            ('{"action":"dance"}', "unknown_action", "There is no action 'dance'."),
+            ('{"action":"__class__"}', "unknown_action", "There is no action '__class__'."),
+            (
+                '{"action":"ping","id":[]}',
+                "invalid",
+                "id must be a string of at most 128 characters or a safe integer.",
+            ),
+            ("x" * (MAX_FRAME_BYTES + 1), "too_large", "32001 bytes are more than the 32000 a frame may have."),
+        ],
+    )
+    def test_a_bad_frame_gets_an_error_frame_and_nothing_else_happens(
+        self, alice: Client, bob: Client, text: str, code: str, message: str
+    ) -> None:
+        alice.sends(text)
+        alice.is_told(code, message)
+        bob.receives_nothing()
+        alice.sends({"action": "ping", "id": "still here"})
+        alice.receives(reply("still here"))
+
+    def test_an_error_carries_the_id_where_it_could_be_read(self, alice: Client) -> None:
+        alice.sends({"action": "dance", "id": "d"})
+        alice.is_told("unknown_action", "There is no action 'dance'.", "d")
+
+    def test_a_long_name_is_not_echoed_in_full(self, alice: Client) -> None:
+        alice.sends({"action": "x" * 9_000})
+        alice.is_told("unknown_action", f"There is no action {'x' * 64!r}.")
+
+    def test_what_goes_wrong_on_our_side_is_logged_and_not_told(
+        self, alice: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(request: Request) -> dict[str, Any]:
+            raise RuntimeError("arn:aws:dynamodb:secret")
+
+        monkeypatch.setattr(websocket, "ACTIONS", {"broken": broken})
+        alice.sends({"action": "broken", "id": 1})
+        alice.is_told("internal_error", "Something went wrong on our side.", 1, retryable=True)
+        (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert record.getMessage() == "Request R1knPH17NjMFftw= of alice= failed"
+
+    def test_no_log_line_has_a_payload(self, alice: Client, bob: Client, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG, logger="chalicelib")
+        alice.sends({"action": "sendMessage", "targetUserId": "u_456", "text": "s3cret", "data": "s3cret"})
+        alice.sends({"action": "s3cret"})
+        alice.sends("s3cret")
+        assert "s3cret" not in caplog.text
+
+
+class TestTheTableOfActions:
+    def test_every_action_of_the_protocol_has_a_row(self) -> None:
+        assert set(actions.ACTIONS) == {"ping", "whoami", "sendMessage", "broadcastAll"}
+
+    def test_adding_an_action_is_one_function_and_one_row(self, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        def shout(request: Request) -> dict[str, Any]:
+            return {"text": request.frame.string("text").upper()}
+
+        monkeypatch.setattr(websocket, "ACTIONS", actions.ACTIONS | {"shout": shout})
+        alice.sends({"action": "shout", "id": 1, "text": "hi"})
+        alice.receives(reply(1, text="HI"))

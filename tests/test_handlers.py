@@ -1,0 +1,129 @@
+"""app.py's doors as Chalice runs them, through chalice.test.Client: no sockets, no gateway."""
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from chalice.test import Client
+
+from chalicelib.errors import ConfigurationError, NotFound
+from tests import raw_events
+from tests.conftest import PROJECT
+from tests.fakes import FakeWebsocketApi
+
+ID = "L0SM9cOFvHcCIhw="
+
+
+def connect_event(connection_id: str, query: dict[str, str] | None = None) -> Any:
+    """A connect event of right now: the app under test reads the real clock."""
+    return raw_events.connect(connection_id, query, connectedAt=int(time.time() * 1000))
+
+
+@pytest.fixture
+def app(table_name: str, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """app.py over a fresh table, sending into inboxes."""
+    monkeypatch.setenv("CONNECTIONS_TABLE", table_name)
+    monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
+    sys.modules.pop("app", None)
+    module = importlib.import_module("app")
+    monkeypatch.setattr(module.app.websocket_api, "send", api.send)
+    monkeypatch.setattr(module.app.websocket_api, "close", api.close)
+    yield module
+    del sys.modules["app"]
+
+
+@pytest.fixture
+def client(app: ModuleType) -> Iterator[Client]:
+    with Client(app.app, stage_name="local", project_dir=str(PROJECT)) as client:
+        yield client
+
+
+class TestWebsocketHandlers:
+    def test_connect_registers(self, client: Client, app: ModuleType) -> None:
+        answer = client.lambda_.invoke("websocket_connect", connect_event(ID, {"userId": "u_456"}))
+        assert answer.payload == {"statusCode": 200}
+        assert app.peal.connection(ID).user_id == "u_456"
+
+    def test_connect_refuses_what_is_wrong(self, client: Client) -> None:
+        event = connect_event(ID, {"userId": "a#b"})
+        assert client.lambda_.invoke("websocket_connect", event).payload == {"statusCode": 400}
+
+    def test_connect_without_a_connection_id_is_400_and_no_crash(self, client: Client) -> None:
+        event = connect_event(ID)
+        del event["requestContext"]["connectionId"]
+        assert client.lambda_.invoke("websocket_connect", event).payload == {"statusCode": 400}
+
+    def test_message_acts_and_replies(self, client: Client, api: FakeWebsocketApi) -> None:
+        client.lambda_.invoke("websocket_connect", connect_event(ID, {"userId": "u_456"}))
+        for text in ('{"action":"sendMessage","targetUserId":"u_456","text":"hi"}', '{"action":"broadcastAll"}'):
+            answer = client.lambda_.invoke("websocket_message", raw_events.message(text, ID))
+            assert answer.payload == {"statusCode": 200}
+        assert [frame["type"] for frame in api.frames(ID)] == ["message", "broadcast"]
+
+    def test_disconnect_forgets(self, client: Client, app: ModuleType) -> None:
+        client.lambda_.invoke("websocket_connect", connect_event(ID))
+        answer = client.lambda_.invoke("websocket_disconnect", raw_events.disconnect(ID))
+        assert answer.payload == {"statusCode": 200}
+        with pytest.raises(NotFound):
+            app.peal.connection(ID)
+
+    def test_the_names_are_the_ones_that_chalice_deploys(self, app: ModuleType) -> None:
+        handlers = app.app.websocket_handlers
+        assert {key: handler.name for key, handler in handlers.items()} == {
+            "$connect": "websocket_connect",
+            "$default": "websocket_message",
+            "$disconnect": "websocket_disconnect",
+        }
+
+
+class TestRestHandlers:
+    def test_every_verb_answers(self, client: Client, app: ModuleType, api: FakeWebsocketApi) -> None:
+        client.lambda_.invoke("websocket_connect", connect_event(ID, {"userId": "u_456"}))
+        path, sent = "/connections/L0SM9cOFvHcCIhw%3D", {"sent": 1, "gone": 0, "failed": 0}
+        assert self.post(client, f"{path}/messages", {"text": "1"}) == (200, sent)
+        assert self.post(client, "/users/u_456/messages", {"data": 2}) == (200, sent)
+        assert self.post(client, "/broadcast", {"note": "3"}) == (200, sent)
+        assert [frame["type"] for frame in api.frames(ID)] == ["message", "message", "broadcast"]
+        assert client.http.get(path).json_body["userId"] == "u_456"
+        assert client.http.delete(path).status_code == 204
+        assert client.http.get(path).status_code == 404
+
+    def test_a_broadcast_needs_no_body(self, client: Client) -> None:
+        assert client.http.post("/broadcast").json_body == {"sent": 0, "gone": 0, "failed": 0}
+
+    def test_what_is_wrong_is_400_with_a_message(self, client: Client) -> None:
+        status, body = self.post(client, "/users/u_456/messages", {"text": 7})
+        assert (status, body["error"]["message"]) == (400, "text must be a string.")
+
+    def test_every_route_is_protected_by_iam_on_aws(self, app: ModuleType) -> None:
+        entries = [entry for methods in app.app.routes.values() for entry in methods.values()]
+        assert len(entries) == 5
+        assert {type(entry.authorizer).__name__ for entry in entries} == {"IAMAuthorizer"}
+
+    def post(self, client: Client, path: str, body: Any) -> tuple[int, Any]:
+        answer = client.http.post(path, body=json.dumps(body), headers={"Content-Type": "application/json"})
+        return answer.status_code, answer.json_body
+
+
+def test_another_lambda_of_the_project_pushes_with_the_same_verbs(
+    app: ModuleType, client: Client, api: FakeWebsocketApi
+) -> None:
+    @app.app.schedule("rate(1 minute)")
+    def tick(event: Any) -> None:
+        app.peal.broadcast(note="tick")
+
+    client.lambda_.invoke("websocket_connect", connect_event(ID))
+    client.lambda_.invoke("tick", client.events.generate_cw_event("aws.events", "Scheduled Event", {}, []))
+    assert api.frames(ID)[0]["note"] == "tick"
+
+
+def test_without_a_table_the_app_does_not_start_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONNECTIONS_TABLE", raising=False)
+    sys.modules.pop("app", None)
+    with pytest.raises(ConfigurationError, match="^CONNECTIONS_TABLE must name the DynamoDB table"):
+        importlib.import_module("app")

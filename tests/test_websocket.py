@@ -1,0 +1,205 @@
+"""The three WebSocket doors: docs/PROTOCOL.md, "Connecting", and DESIGN's promises 1 and 2."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from botocore.httpsession import URLLib3Session
+
+from chalicelib import websocket, wiring
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from tests import raw_events
+from tests.conftest import Clock
+from tests.fakes import FakeWebsocketApi
+
+ID = "L0SM9cOFvHcCIhw="
+
+
+@pytest.fixture
+def rows_of_the_table(dynamodb: Any, table_name: str) -> Callable[[], list[dict[str, Any]]]:
+    def scan() -> list[dict[str, Any]]:
+        items = dynamodb.scan(TableName=table_name)["Items"]
+        return [{name: next(iter(typed.values())) for name, typed in item.items()} for item in items]
+
+    return scan
+
+
+class TestConnect:
+    def test_one_row_tells_all_about_the_connection(self, peal: Service, rows_of_the_table: Any) -> None:
+        query = {"userId": "u_456", "deviceId": "phone", "attributes": '{"room": "a"}'}
+        assert websocket.connect(peal, raw_events.connect(ID, query)) == {"statusCode": 200}
+        (row,) = [row for row in rows_of_the_table() if row["SK"] == "CONN"]
+        assert row == {
+            "PK": f"CONN#{ID}",
+            "SK": "CONN",
+            "GSI1PK": "USER#u_456",
+            "GSI1SK": f"CONN#{ID}",
+            "connectionId": ID,
+            "userId": "u_456",
+            "deviceId": "phone",
+            "connectedAt": "2026-11-23T09:30:00.125Z",
+            "endpoint": "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api",
+            "sourceIp": "192.0.2.7",
+            "userAgent": "tests/1",
+            "attributes": '{"room":"a"}',
+            "ttl": str(1_795_426_200 + 7_800),
+        }
+
+    def test_the_endpoint_is_stored_once_for_lambdas_that_never_see_a_socket(
+        self, peal: Service, rows_of_the_table: Any
+    ) -> None:
+        websocket.connect(peal, raw_events.connect("a="))
+        websocket.connect(peal, raw_events.connect("b="))
+        (row,) = [row for row in rows_of_the_table() if row["PK"] == "ENDPOINT"]
+        assert row == {
+            "PK": "ENDPOINT",
+            "SK": "ENDPOINT",
+            "managementEndpoint": "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api",
+            "apiId": "a1b2c3d4e5",
+            "stage": "api",
+            "region": "eu-central-1",
+        }
+
+    def test_someone_anonymous_shares_an_index_partition_and_has_no_user(
+        self, peal: Service, rows_of_the_table: Any
+    ) -> None:
+        websocket.connect(peal, raw_events.connect(ID))
+        (row,) = [row for row in rows_of_the_table() if row["SK"] == "CONN"]
+        assert row["GSI1PK"] in {f"ANON#{shard}" for shard in range(8)}
+        assert not row.keys() & {"userId", "deviceId"}
+
+    def test_the_time_to_live_is_a_setting(
+        self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock
+    ) -> None:
+        settings = Settings(table_name, connection_ttl_seconds=60, allow_anonymous=True)
+        peal = wiring.build(settings, api, session, clock)
+        websocket.connect(peal, raw_events.connect(ID))
+        assert peal.connection(ID).ttl == 1_795_426_200 + 60
+
+    def test_without_a_connection_time_in_the_event_it_is_now(self, peal: Service) -> None:
+        websocket.connect(peal, raw_events.connect(ID, connectedAt=None))
+        assert peal.connection(ID).connected_at == "2026-11-23T09:30:10.000Z"
+
+    def test_an_endless_user_agent_is_cut(self, peal: Service) -> None:
+        websocket.connect(peal, raw_events.connect(ID, identity={"userAgent": "x" * 9_000}))
+        assert peal.connection(ID).user_agent == "x" * 256
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("event", "status"),
+        [
+            ({}, 400),
+            (raw_events.connect(None), 400),
+            (raw_events.connect("a#b"), 400),
+            (raw_events.connect(ID, {"userId": "a#b"}), 400),
+            (raw_events.connect(ID, {"deviceId": ""}), 400),
+            (raw_events.connect(ID, {"attributes": "[]"}), 400),
+        ],
+    )
+    def test_what_is_wrong_is_refused_and_leaves_no_row(
+        self, peal: Service, rows_of_the_table: Any, event: dict[str, Any], status: int
+    ) -> None:
+        assert websocket.connect(peal, event) == {"statusCode": status}
+        assert rows_of_the_table() == []
+
+    def test_where_nobody_may_be_anonymous_everyone_is_refused(
+        self,
+        table_name: str,
+        api: FakeWebsocketApi,
+        session: boto3.session.Session,
+        rows_of_the_table: Any,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        closed = wiring.build(Settings(table_name), api, session)
+        assert caplog.messages == [
+            "Nobody can connect: there is no way to sign in yet, and ALLOW_ANONYMOUS is not true"
+        ]
+        assert websocket.connect(closed, raw_events.connect(ID, {"userId": "u_1"})) == {"statusCode": 401}
+        assert rows_of_the_table() == []
+
+    def test_a_second_connect_of_an_id_is_refused_and_the_first_stays(self, peal: Service) -> None:
+        websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
+        assert websocket.connect(peal, raw_events.connect(ID, {"userId": "u_2"})) == {"statusCode": 409}
+        assert peal.connection(ID).user_id == "u_1"
+
+    def test_a_table_that_fails_refuses_the_socket(
+        self, api: FakeWebsocketApi, session: boto3.session.Session, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        peal = wiring.build(Settings("no-such-table", allow_anonymous=True), api, session)
+        assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 500}
+        assert caplog.messages == ["$connect R1knPH17NjMFftw= failed"]
+
+    def test_a_write_whose_answer_is_lost_is_taken_back(
+        self, table_name: str, api: FakeWebsocketApi, clock: Clock, rows_of_the_table: Any
+    ) -> None:
+        way = LossyWay("PutItem")
+        peal = wiring.build(Settings(table_name, allow_anonymous=True), api, way.session, clock)
+        websocket.connect(peal, raw_events.connect("first="))
+        way.lose = 99
+        assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 500}
+        assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#first="]
+
+    def test_a_write_that_is_sent_again_after_a_lost_answer_succeeds(
+        self, table_name: str, api: FakeWebsocketApi, clock: Clock
+    ) -> None:
+        way = LossyWay("PutItem")
+        peal = wiring.build(Settings(table_name, allow_anonymous=True), api, way.session, clock)
+        websocket.connect(peal, raw_events.connect("first="))
+        way.lose = 1
+        assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 200}
+        assert peal.connection(ID).connection_id == ID
+        assert way.lose == 0
+
+
+class TestDisconnect:
+    def test_the_row_is_gone_and_no_other(self, peal: Service, rows_of_the_table: Any) -> None:
+        websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
+        websocket.connect(peal, raw_events.connect("other=", {"userId": "u_1"}))
+        assert websocket.disconnect(peal, raw_events.disconnect(ID)) == {"statusCode": 200}
+        assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#other="]
+
+    def test_it_may_come_twice_or_for_a_stranger(self, peal: Service) -> None:
+        assert websocket.disconnect(peal, raw_events.disconnect("nobody=")) == {"statusCode": 200}
+
+    @pytest.mark.parametrize("event", [{}, raw_events.disconnect(None)])
+    def test_an_event_without_a_connection_is_logged_and_answered(
+        self, peal: Service, event: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert websocket.disconnect(peal, event) == {"statusCode": 200}
+        assert caplog.records[-1].levelno == logging.ERROR
+
+    def test_a_table_that_fails_is_logged_and_answered(
+        self, api: FakeWebsocketApi, session: boto3.session.Session, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        peal = wiring.build(Settings("no-such-table", allow_anonymous=True), api, session)
+        assert websocket.disconnect(peal, raw_events.disconnect(ID)) == {"statusCode": 200}
+        assert caplog.messages == ["$disconnect R1knPH17NjMFftw= failed"]
+
+
+def test_a_disconnect_that_overtakes_its_message_is_no_error(peal: Service, api: FakeWebsocketApi) -> None:
+    websocket.connect(peal, raw_events.connect(ID))
+    websocket.disconnect(peal, raw_events.disconnect(ID))
+    websocket.message(peal, raw_events.message('{"action":"ping","id":1}', ID))
+    assert api.frames(ID) == [{"type": "reply", "id": 1, "data": {}}]
+
+
+class LossyWay:
+    """Requests for one DynamoDB operation reach the engine, but the next `lose` answers get lost on the way back."""
+
+    def __init__(self, operation: str) -> None:
+        self.lose = 0
+        self.session = boto3.session.Session()
+        self.session.events.register(f"before-send.dynamodb.{operation}", self._carry)
+
+    def _carry(self, request: Any, **_: Any) -> None:
+        if self.lose:
+            self.lose -= 1
+            http = URLLib3Session()
+            assert http.send(request).status_code in (200, 400)
+            http.close()
+            raise ReadTimeoutError(endpoint_url=request.url)
