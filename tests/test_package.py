@@ -1,0 +1,101 @@
+"""What `chalice package` makes: the right files, and an app that imports with nothing but what Lambda has."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT
+
+# Imports app.py with the package first on the path, and nothing of this machine's libraries but boto3's.
+IMPORT_AS_LAMBDA_WOULD = """
+import importlib.util, json, sys
+from pathlib import Path
+
+ON_LAMBDA = {"boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"}
+here = Path.cwd()
+
+class OnlyWhatLambdaHas:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top in ON_LAMBDA or (here / top).exists() or (here / f"{top}.py").exists():
+            return None
+        raise ModuleNotFoundError(f"{name} is neither in the package nor on Lambda", name=name)
+
+sys.path.insert(0, str(here))
+sys.meta_path.insert(0, OnlyWhatLambdaHas())
+import app, chalice
+print(json.dumps({"app": app.__file__, "chalice": chalice.__file__, "handlers": sorted(app.app.handler_map)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that `chalice package --stage dev` fills, made from a copy of what git has."""
+    project, out = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("out")
+    for name in ("app.py", "chalicelib", "localgateway", "requirements.txt", "resources.json", ".chalice/config.json"):
+        target = project / name
+        target.parent.mkdir(exist_ok=True)
+        if (PROJECT / name).is_dir():
+            shutil.copytree(PROJECT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(PROJECT / name, target)
+    chalice = Path(sys.executable).with_name("chalice")
+    command = [chalice, "package", "--stage", "dev", "--merge-template", "resources.json", out]
+    environment = {"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "eu-central-1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_it_holds_the_app_chalices_run_time_and_nothing_else(package: Path) -> None:
+    with zipfile.ZipFile(package / "deployment.zip") as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0] for name in names} == {"app.py", "chalicelib", "chalice"}
+    modules = {path.name for path in (PROJECT / "chalicelib").glob("*.py")}
+    assert {name for name in names if name.startswith("chalicelib/")} == {f"chalicelib/{name}" for name in modules}
+
+
+def test_it_imports_with_nothing_but_what_lambda_has(package: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(package / "deployment.zip") as archive:
+        archive.extractall(tmp_path)
+    variables = {"CONNECTIONS_TABLE": "peal-dev-connections", "AWS_REGION": "eu-central-1"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", IMPORT_AS_LAMBDA_WOULD],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "eu-central-1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    imported = json.loads(done.stdout)
+    assert imported["app"] == str(tmp_path / "app.py")
+    assert imported["chalice"] == str(tmp_path / "chalice" / "__init__.py")
+    assert {"websocket_connect", "websocket_message", "websocket_disconnect"} <= set(imported["handlers"])
+
+
+def test_the_template_has_the_sockets_the_routes_and_the_table(package: Path) -> None:
+    template: dict[str, Any] = json.loads((package / "sam.json").read_text())
+    types = [resource["Type"] for resource in template["Resources"].values()]
+    assert types.count("AWS::ApiGatewayV2::Api") == 1
+    assert types.count("AWS::ApiGatewayV2::Route") == 3
+    assert types.count("AWS::Serverless::Api") == 1
+    assert types.count("AWS::DynamoDB::Table") == 1
+    names = {resource.get("Properties", {}).get("RouteKey") for resource in template["Resources"].values()}
+    assert {"$connect", "$default", "$disconnect"} <= names
+
+
+def test_nothing_of_the_desk_is_switched_on_on_aws() -> None:
+    config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
+    for name, stage in config["stages"].items():
+        variables = stage.get("environment_variables", {})
+        is_local = name == "local"
+        assert (variables.get("ALLOW_ANONYMOUS") == "true") is is_local
+        assert ("LOCAL_GATEWAY_PORT" in variables) is is_local
