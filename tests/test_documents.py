@@ -1,0 +1,92 @@
+"""The documents say what the code does: every example in docs/PROTOCOL.md is sent or compared."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from chalicelib import actions, errors, protocol, websocket
+from chalicelib.service import Service
+from tests import raw_events
+from tests.conftest import PROJECT
+from tests.fakes import FakeWebsocketApi
+
+PROTOCOL = (PROJECT / "docs" / "PROTOCOL.md").read_text()
+EXAMPLES = [
+    (speaker, json.loads(text))
+    for speaker, text in re.findall(r"^(Client|Server)[^\n]*:\n```json\n(.*?)```", PROTOCOL, re.M | re.S)
+]
+FROM_CLIENT = [frame for speaker, frame in EXAMPLES if speaker == "Client"]
+FROM_SERVER = [frame for speaker, frame in EXAMPLES if speaker == "Server"]
+ID, OTHER = "JC1dgf9yoAMCK-g=", "L0SM9cOFvHcCIhw="
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PROTOCOL, re.M | re.S)
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def frames(peal: Service, api: FakeWebsocketApi) -> list[dict[str, Any]]:
+    """All that two clients are sent when one of them sends every example in turn."""
+    websocket.connect(peal, raw_events.connect(ID, {"userId": "u_123", "deviceId": "phone"}))
+    websocket.connect(peal, raw_events.connect(OTHER, {"userId": "u_456"}))
+    for frame in FROM_CLIENT:
+        websocket.message(peal, raw_events.message(json.dumps(frame), ID))
+    return api.frames(ID) + api.frames(OTHER)
+
+
+def shape(value: Any) -> Any:
+    """The keys of a frame in their order, down to the reply's data."""
+    return {name: shape(inner) for name, inner in value.items()} if isinstance(value, dict) else None
+
+
+def test_every_example_of_a_client_is_understood(frames: list[dict[str, Any]]) -> None:
+    assert len(FROM_CLIENT) >= 6
+    assert [frame for frame in frames if frame["type"] == "error"] == []
+
+
+@pytest.mark.parametrize("example", FROM_SERVER, ids=lambda example: json.dumps(example)[:40])
+def test_every_example_of_the_server_is_what_it_sends(example: dict[str, Any], frames: list[dict[str, Any]]) -> None:
+    example["data"] = example["data"] if example["type"] == "reply" else None
+    sent = [frame | {"data": frame["data"] if frame["type"] == "reply" else None} for frame in frames]
+    assert json.dumps(shape(example)) in [json.dumps(shape(frame)) for frame in sent]
+
+
+def test_the_error_example_is_what_the_server_sends() -> None:
+    example = json.loads(re.search(r"```json\n(\{\"type\": \"error\".*?)```", PROTOCOL, re.S)[1])  # type: ignore[index]
+    assert example == protocol.error(4, errors.Invalid("text", "must be a string"))
+
+
+def test_every_error_code_is_listed_with_its_meaning() -> None:
+    listed = dict(re.findall(r"^\| `(\w+)` \|.*\| (yes|no) \|$", section("Errors"), re.M))
+    raised = {kind.code: "yes" if kind.retryable else "no" for kind in errors.ClientError.__subclasses__()}
+    raised["internal_error"] = "yes"
+    # Only ever an HTTP status, never a frame.
+    del raised["conflict"]
+    assert listed == raised
+
+
+def test_every_action_is_listed() -> None:
+    assert set(re.findall(r"^\| \[`(\w+)`\]", section("Actions"), re.M)) == set(actions.ACTIONS)
+
+
+def test_the_limits_are_the_ones_in_force() -> None:
+    for limit in (protocol.MAX_FRAME_BYTES, protocol.MAX_ATTRIBUTES_BYTES):
+        assert f"{limit:,} bytes" in PROTOCOL
+    assert f"{protocol.MAX_ATTRIBUTES} names" in PROTOCOL
+    assert protocol.MAX_SAFE_INTEGER == 2**53 - 1
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/PROTOCOL.md", "docs/ARCHITECTURE.md", "CHANGELOG.md"])
+def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
+    page = PROJECT / name
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", page.read_text()):
+        linked = page.parent / target if target else page
+        assert linked.exists(), f"{name} links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.M)
+            slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor[1:] in slugs, f"{name} links to {anchor}"
