@@ -122,10 +122,14 @@ class TestRefusals:
         assert websocket.connect(closed, raw_events.connect(ID, {"userId": "u_1"})) == {"statusCode": 401}
         assert rows_of_the_table() == []
 
-    def test_a_second_connect_of_an_id_is_refused_and_the_first_stays(self, peal: Service) -> None:
+    def test_a_second_connect_of_an_id_is_refused_and_the_first_stays(
+        self, peal: Service, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
         websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
         assert websocket.connect(peal, raw_events.connect(ID, {"userId": "u_2"})) == {"statusCode": 409}
         assert peal.connection(ID).user_id == "u_1"
+        assert caplog.messages == ["$connect R1knPH17NjMFftw= refused with 409: The connection id is taken."]
 
     def test_a_table_that_fails_refuses_the_socket(
         self, api: FakeWebsocketApi, session: boto3.session.Session, caplog: pytest.LogCaptureFixture

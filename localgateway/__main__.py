@@ -1,0 +1,143 @@
+"""The command line: `python -m localgateway [PROJECT_DIR]`."""
+
+import argparse
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+from threading import Event
+from types import FrameType
+
+from localgateway.errors import GatewayError
+from localgateway.gateway import LocalGateway
+from localgateway.limits import Limits
+from localgateway.log import log_to_stderr
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a project until Ctrl-C or SIGTERM and return the exit code."""
+    options = parse(arguments)
+    log_to_stderr()
+    is_over = Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        is_over.set()
+
+    try:
+        with make_gateway(options) as gateway:
+            signal.signal(signal.SIGINT, stop)
+            signal.signal(signal.SIGTERM, stop)
+            print(describe(gateway), flush=True)
+            if not is_loopback(options.host):
+                print(f"Warning: {options.host} is not loopback; others can reach the app.", file=sys.stderr)
+            is_over.wait()
+    except GatewayError as error:
+        if error.__cause__:
+            traceback.print_exception(error.__cause__)
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what is wrong with it ends the process with code 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m localgateway",
+        description="Run a Chalice project with its WebSocket API, REST routes and tables on this machine.",
+    )
+    add = parser.add_argument
+    add("project_dir", nargs="?", default=".", metavar="PROJECT_DIR", help="where app.py is (default: here)")
+    add("--stage", default="local", help="Chalice stage (default: %(default)s)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=port, default=8001, help="WebSocket port, 0 for a free one (default: %(default)s)")
+    add("--rest-port", type=port, default=8000, help="REST port, 0 for a free one (default: %(default)s)")
+    add(
+        "--env",
+        type=variable,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="override a variable of the stage; repeatable",
+    )
+    limits = Limits()
+    for option, limit, meaning in CLOCKS:
+        default = getattr(limits, limit)
+        add(
+            option,
+            dest=limit,
+            type=seconds,
+            default=default,
+            metavar="SECONDS",
+            help=f"{meaning} (default: {default:g})",
+        )
+    return parser.parse_args(arguments)
+
+
+CLOCKS = (
+    ("--idle-timeout", "idle_seconds", "close a socket without messages after"),
+    ("--max-duration", "duration_seconds", "close any socket after"),
+    ("--integration-timeout", "integration_seconds", "give up on a function after"),
+)
+
+
+def port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(text)
+    return number
+
+
+def seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+def variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def make_gateway(options: argparse.Namespace) -> LocalGateway:
+    clocks = {limit: getattr(options, limit) for _, limit, _ in CLOCKS}
+    return LocalGateway(
+        options.project_dir,
+        stage=options.stage,
+        host=options.host,
+        port=options.port,
+        rest_port=options.rest_port,
+        environment=dict(options.env),
+        limits=replace(Limits(), **clocks),
+    )
+
+
+def describe(gateway: LocalGateway) -> str:
+    """Say where everything is, and what another process needs to push to the same clients."""
+    lines = [
+        f"WebSocket     {gateway.url}",
+        f"@connections  {gateway.management_endpoint}/@connections/{{connectionId}}",
+    ]
+    if gateway.rest_url:
+        lines.append(f"REST          {gateway.rest_url}")
+    lines += ["", "For another process that pushes too:"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in gateway.environment.items()]
+    return "\n".join([*lines, ""])
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

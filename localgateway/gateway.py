@@ -1,0 +1,129 @@
+"""A Chalice project, its WebSocket API, its REST routes and its tables, all running on this machine."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from localgateway.aws import LocalAws
+from localgateway.environment import applied
+from localgateway.limits import Limits
+from localgateway.project import LOCAL_PORT_VARIABLE, loaded, read_config
+from localgateway.rest import RestServer
+from localgateway.server import WebSocketServer, listen
+
+log = logging.getLogger(__name__)
+
+# As Lambda sets it; Chalice appends its own version, each time an app is made.
+EXECUTION_ENVIRONMENT = f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class LocalGateway:
+    """Runs one Chalice project from start() to stop(), or as long as a `with` block lasts.
+
+    The handlers run in this process and under the stage's environment: so there is one gateway at a time in a process,
+    and when it stops, os.environ, sys.path and the project's modules are as they were before.
+
+    Attributes:
+        url: where WebSocket clients connect.
+        management_endpoint: where a boto3 apigatewaymanagementapi client sends to.
+        rest_url: where the REST routes are, None if the project has none.
+        environment: what another process must have in its environment to work beside this one.
+    """
+
+    url: str
+    management_endpoint: str
+    rest_url: str | None
+    environment: Mapping[str, str]
+
+    def __init__(
+        self,
+        project_dir: str | Path,
+        *,
+        stage: str = "local",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        rest_port: int = 0,
+        environment: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Prepare a gateway.
+
+        Args:
+            project_dir: where app.py and .chalice are.
+            stage: the Chalice stage; one that config.json does not name has the top-level settings only.
+            port: of the WebSocket API, 0 for a free one. `rest_port` is that of the REST routes.
+            environment: overrides the stage's variables.
+        """
+        self._directory = Path(project_dir).resolve()
+        self._stage = stage
+        self._host = host
+        self._port = port
+        self._rest_port = rest_port
+        self._overrides = environment or {}
+        self._limits = limits or Limits()
+        self._running = ExitStack()
+
+    def start(self) -> Self:
+        """Start everything; when this returns, clients may connect.
+
+        Raises:
+            GatewayError: if something is missing, broken or taken; nothing is left running then.
+        """
+        with ExitStack() as stack:
+            config = read_config(self._directory, self._stage)
+            if self._stage not in config.config_from_disk.get("stages", {}):
+                log.warning("Stage %s is not in .chalice/config.json: top-level settings only.", self._stage)
+            listening = stack.enter_context(listen(self._host, self._port, "--port"))
+            variables = {name: str(value) for name, value in config.environment_variables.items()}
+            variables |= self._overrides
+            # An app.py that attaches itself under `chalice local` must not do so here.
+            variables.pop(LOCAL_PORT_VARIABLE, None)
+            stack.enter_context(
+                applied({**variables, LOCAL_PORT_VARIABLE: None, "AWS_EXECUTION_ENV": EXECUTION_ENVIRONMENT})
+            )
+            self._aws = LocalAws(self._directory)
+            stack.callback(self._aws.stop)
+            stack.enter_context(applied(self._aws.environment))
+            # The engine starts while the project is imported.
+            self._aws.start()
+            project = stack.enter_context(loaded(config))
+            self._aws.create_resources(self._stage)
+            self.rest_url = None
+            if project.app.routes:
+                rest = RestServer(project, self._host, self._rest_port)
+                stack.callback(rest.stop)
+                rest.start()
+                self.rest_url = rest.url
+            self._server = WebSocketServer(project, listening, self._limits)
+            stack.callback(self._server.stop)
+            self._server.start()
+            self._running = stack.pop_all()
+        self.url = self._server.url
+        self.management_endpoint = self._server.management_endpoint
+        self.environment = variables | self._aws.environment
+        return self
+
+    def reset(self) -> None:
+        """Start afresh in milliseconds: no socket is open, no $disconnect has run, tables and queues are empty.
+
+        Raises:
+            ResourceError: if the tables are not on this machine's side but on AWS.
+        """
+        self._server.reset()
+        self._aws.clear_resources()
+
+    def stop(self) -> None:
+        """Close everything: sockets with 1001 and their $disconnect, then servers, threads and the engine."""
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,166 @@
+"""HTTP/1.1 as bytes: requests are read, responses are written, no socket is touched.
+
+httptools (llhttp, the parser of Node.js) does the syntax, so chunked bodies, keep-alive and pipelining are as strict
+as they are elsewhere; what a client may make us hold is counted here, before the parser has seen the end of it.
+"""
+
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+
+import httptools
+
+from localgateway.limits import Limits
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; header names and values are as sent, in order, and `body` is cut off past the limit.
+
+    A request to change the protocol (`is_upgrade`) has no body: what follows it is Leftover.
+    """
+
+    method: str
+    target: str
+    version: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    is_upgrade: bool
+    is_last: bool
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, whatever the case of its name."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a request is answered with; Date and Content-Length are added when it is written."""
+
+    status: int
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+
+    def to_bytes(self, *, is_last: bool = False, is_head: bool = False) -> bytes:
+        """Write the response, without its body to HEAD; `is_last` says that the connection closes after it."""
+        lines = [f"HTTP/1.1 {self.status} {phrase(self.status)}", f"Date: {formatdate(usegmt=True)}"]
+        lines += [f"{name}: {value}" for name, value in self.headers]
+        if self.status >= 200 and self.status != HTTPStatus.NO_CONTENT:
+            lines.append(f"Content-Length: {len(self.body)}")
+        if is_last:
+            lines.append("Connection: close")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        return head if is_head else head + self.body
+
+
+def phrase(status: int) -> str:
+    """Return the reason phrase of a status; of one without a name, the empty string."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """The client waits to be told that it may send the body it announced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What came after a request to change the protocol: it is no longer HTTP, and nothing more is read here."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Input that is no HTTP or past a limit: answer with `status` and close, for nothing more is read."""
+
+    status: HTTPStatus
+
+
+class RequestReader:
+    """Turns the bytes of one TCP connection into requests, in order."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._received: list[Request | Expectation | Leftover | Malformed] = []
+        self._refusal = HTTPStatus.BAD_REQUEST
+        self._is_head_open = False
+
+    def feed(self, data: bytes) -> list[Request | Expectation | Leftover | Malformed]:
+        """Read on and return what is complete now."""
+        was_head_open = self._is_head_open
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._received.append(Leftover(data[upgrade.args[0] :]))
+        except httptools.HttpParserError:
+            self._received.append(Malformed(self._refusal))
+        if was_head_open and self._is_head_open:
+            # The parser gathers an unfinished header line without telling, so count what goes in.
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.url_chars + self._limits.header_bytes:
+                self._received.append(Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+        received, self._received = self._received, []
+        return received
+
+    # What httptools calls; an exception raised here ends feed_data() with HttpParserError.
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[str, str]] = []
+        self._header_bytes = 0
+        self._body = bytearray()
+        self._head_bytes = 0
+        self._is_head_open = True
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._refuse_if(len(self._target) > self._limits.url_chars, HTTPStatus.REQUEST_URI_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
+        self._header_bytes += len(name) + len(value)
+        is_too_much = len(self._headers) > self._limits.header_count or self._header_bytes > self._limits.header_bytes
+        self._refuse_if(is_too_much, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        self._is_head_open = False
+        if any(name.lower() == "expect" and value.lower() == "100-continue" for name, value in self._headers):
+            self._received.append(Expectation())
+
+    def on_body(self, body: bytes) -> None:
+        # One byte past the limit tells that it was too large; the rest is read and forgotten.
+        room = self._limits.message_bytes + 1 - len(self._body)
+        self._body += body[:room]
+
+    def on_message_complete(self) -> None:
+        self._received.append(
+            Request(
+                method=self._parser.get_method().decode("latin-1"),
+                target=self._target.decode("latin-1"),
+                version=self._parser.get_http_version(),
+                headers=self._headers,
+                body=bytes(self._body),
+                is_upgrade=self._parser.should_upgrade(),
+                is_last=not self._parser.should_keep_alive(),
+            )
+        )
+
+    def _refuse_if(self, is_too_much: bool, status: HTTPStatus) -> None:
+        if is_too_much:
+            self._refusal = status
+            raise ValueError(status)

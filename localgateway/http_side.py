@@ -1,0 +1,161 @@
+"""The client side of a TCP connection: HTTP/1.1 until one of its requests becomes a WebSocket.
+
+The upgrade waits for the API's verdict. Nothing is open before the 101 is written, and a client that leaves before that
+was never there.
+"""
+
+import asyncio
+from http import HTTPStatus
+from weakref import WeakSet
+
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, InvalidUpgrade
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.http11 import Request as Handshake
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from localgateway import management
+from localgateway.api import Api, Verdict, to_error
+from localgateway.connection import Connection, frame_log
+from localgateway.http1 import CONTINUE, Expectation, Leftover, Malformed, Request, RequestReader, Response
+
+# AWS answers with a window of 12 bits. Without context takeover an idle socket holds no compressor, some 60 KB each.
+DEFLATE = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True,
+    client_no_context_takeover=True,
+    server_max_window_bits=12,
+    compress_settings={"memLevel": 5},
+)
+
+
+class HttpSide(asyncio.Protocol):
+    """One TCP connection, as long as it speaks HTTP."""
+
+    def __init__(self, api: Api, transports: WeakSet[asyncio.Transport]) -> None:
+        self._api = api
+        self._transports = transports
+        self._reader = RequestReader(api.limits)
+        # What the client sends after an upgrade request, ahead of our answer.
+        self._early: bytearray | None = None
+        self._is_done = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=self._api.limits.write_buffer_bytes)
+        self._transport = transport
+        self._transports.add(transport)
+        # A client that left before it was accepted has no address any more.
+        self._source_ip: str = (transport.get_extra_info("peername") or ("",))[0]
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is not None:
+            self._keep(data)
+            return
+        for event in () if self._is_done else self._reader.feed(data):
+            match event:
+                case Request():
+                    self._handle(event)
+                case Expectation():
+                    self._transport.write(CONTINUE)
+                case Leftover() if self._early is not None:
+                    self._keep(event.data)
+                case Malformed():
+                    self._answer(refuse(event.status))
+            if self._is_done:
+                return
+
+    # Requests.
+
+    def _handle(self, request: Request) -> None:
+        addressed = management.connection_path(request.path)
+        if request.is_upgrade and request.method != "GET":
+            self._answer(refuse(HTTPStatus.BAD_REQUEST), request)
+        elif addressed:
+            self._answer(management.handle(self._api, request, *addressed), request)
+        elif request.path.removesuffix("/") == f"/{self._api.stage}":
+            self._shake_hands(request)
+        else:
+            self._answer(refuse(HTTPStatus.FORBIDDEN), request)
+
+    def _answer(self, response: Response, request: Request | None = None) -> None:
+        """Write a response; the last one on this connection if the request says so, or if there is none."""
+        is_last = request is None or request.is_last or request.is_upgrade
+        is_head = request is not None and request.method == "HEAD"
+        self._transport.write(response.to_bytes(is_last=is_last, is_head=is_head))
+        if is_last:
+            self._finish()
+
+    def _finish(self) -> None:
+        """End with the client's close, not ours: closing on bytes it still sends would reset what it has to read."""
+        self._is_done = True
+        self._transport.write_eof()
+        asyncio.get_running_loop().call_later(self._api.limits.close_seconds, self._transport.abort)
+
+    # Upgrades.
+
+    def _shake_hands(self, request: Request) -> None:
+        """Check a handshake and have it decided, or refuse it at once."""
+        if self._api.is_closing:
+            self._answer(refuse(HTTPStatus.SERVICE_UNAVAILABLE), request)
+            return
+        limits = self._api.limits
+        frames = ServerProtocol(
+            extensions=[DEFLATE],
+            state=State.OPEN,
+            max_size=(limits.message_bytes, limits.frame_bytes),
+            logger=frame_log,
+        )
+        handshake = Handshake(request.target, Headers(request.headers), request.method, f"HTTP/{request.version}")
+        try:
+            accept, extensions, _ = frames.process_request(handshake)
+        except InvalidUpgrade:
+            self._answer(refuse(HTTPStatus.UPGRADE_REQUIRED, ("Upgrade", "websocket")), request)
+        except InvalidHandshake:
+            self._answer(refuse(HTTPStatus.BAD_REQUEST), request)
+        else:
+            self._early = bytearray()
+            self._api.start(self._upgrade(request, frames, accept, extensions))
+
+    def _keep(self, data: bytes) -> None:
+        assert self._early is not None
+        self._early += data
+        if len(self._early) > self._api.limits.early_bytes:
+            self._transport.pause_reading()
+
+    async def _upgrade(self, request: Request, frames: ServerProtocol, accept: str, extensions: str | None) -> None:
+        verdict = await self._api.connect(request, self._source_ip)
+        early, self._early = bytes(self._early or b""), None
+        if self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        if not verdict.is_accepted:
+            self._answer(refuse_handshake(verdict), request)
+            return
+        headers = [
+            ("Connection", "upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Accept", accept),
+            *([("Sec-WebSocket-Extensions", extensions)] if extensions else []),
+            *([("Sec-WebSocket-Protocol", verdict.subprotocol)] if verdict.subprotocol else []),
+        ]
+        self._transport.write(Response(HTTPStatus.SWITCHING_PROTOCOLS, headers).to_bytes())
+        connection = Connection(verdict.context, frames, self._transport, self._api, self._api.limits)
+        self._transport.set_protocol(connection)
+        self._api.opened(connection)
+        if early:
+            connection.data_received(early)
+
+
+def refuse(status: HTTPStatus, *headers: tuple[str, str]) -> Response:
+    """Build a refusal that has nothing more to say than its status."""
+    body = f'{{"message":"{status.phrase}"}}'.encode()
+    return Response(status, [("Content-Type", "application/json"), *headers], body)
+
+
+def refuse_handshake(verdict: Verdict) -> Response:
+    """Build the answer to a handshake that $connect has refused: its status, and none of its headers or body."""
+    body = to_error(verdict.message, verdict.context.connection_id, verdict.request_id)
+    return Response(verdict.status, [("Content-Type", "application/json")], body)

@@ -1,0 +1,43 @@
+"""API Gateway's quotas for WebSocket APIs, and the bounds that keep one client from hurting the others.
+
+Every number stands here once. All can be overridden, so that a test lives through two hours in a second.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much, how many and how long; sizes in bytes, times in seconds.
+
+    Source, unless said otherwise: API Gateway developer guide, "Quotas for configuring and running a WebSocket API".
+    """
+
+    # WebSocket frame size 32 KB and message size 128 KB; beyond either the socket is closed with 1009.
+    frame_bytes: int = 32_768
+    message_bytes: int = 131_072
+    # Idle connection timeout 10 minutes, connection duration 2 hours; both close with 1001 "Going away".
+    idle_seconds: float = 600
+    duration_seconds: float = 7_200
+    # Integration timeout: at most 29 seconds, which is also what Chalice's integrations are made with.
+    integration_seconds: float = 29
+    # Length of the URL of a WebSocket API in characters.
+    url_chars: int = 4_096
+    # "Total combined size of all header values", as the REST quotas have it; presumed here.
+    header_bytes: int = 10_240
+
+    # From here on the bounds are ours: AWS names none, or has them per account.
+    header_count: int = 100
+    fragments_per_message: int = 4_096
+    # What waits for a client that does not read, before POST answers 429 and the client is not read either.
+    write_buffer_bytes: int = 1_048_576
+    # What a client may send ahead of the 101, before its socket is not read further.
+    early_bytes: int = 131_072
+    # Messages of one client in flight before its socket is not read further: a flood waits in its own TCP window.
+    in_flight_per_client: int = 16
+    # Handlers at work at the same time; the rest wait in line. On AWS an account has 1,000.
+    concurrent_invocations: int = 64
+    # How long a client may take to answer a close frame before its TCP connection is cut.
+    close_seconds: float = 2
+    # How long the $disconnect handlers get when the gateway stops.
+    stop_seconds: float = 1

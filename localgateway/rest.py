@@ -1,0 +1,92 @@
+"""The project's REST routes, served by Chalice's own local server in a thread of this process."""
+
+import logging
+import socket
+import time
+from contextlib import suppress
+from threading import Thread
+from typing import Any
+
+from chalice.local import ChaliceRequestHandler, LocalChalice, LocalDevServer, ThreadedHTTPServer
+
+from localgateway.project import Project
+from localgateway.server import explained, to_address
+
+log = logging.getLogger(__name__)
+
+
+class Handler(ChaliceRequestHandler):
+    """Logs each request in a line that holds nothing of what the client sent but its path."""
+
+    # Head and body are two writes; together with the client's delayed ACK, Nagle's algorithm costs 40 ms.
+    disable_nagle_algorithm = True
+
+    path = "-"
+    _started_at = 0.0
+
+    def parse_request(self) -> bool:
+        self._started_at = time.monotonic()
+        return bool(super().parse_request())
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        duration_ms = (time.monotonic() - self._started_at) * 1000
+        # repr() takes the sting out of control characters; the query stays out.
+        path = repr(self.path.partition("?")[0])[1:-1]
+        log.info("%s %s %s %.0f ms", self.command, path, int(code), duration_ms)
+
+    def log_error(self, format: str, *args: Any) -> None:
+        """Say nothing: every error is a response too, and logged as one."""
+
+
+class Server(ThreadedHTTPServer):
+    """Keeps account of its connections, so that closing it leaves no thread behind."""
+
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self._serving: dict[socket.socket, Thread] = {}
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
+        self._serving[request] = thread
+        thread.start()
+
+    def close_request(self, request: Any) -> None:
+        self._serving.pop(request, None)
+        super().close_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        deadline = time.monotonic() + 1
+        for request, thread in list(self._serving.items()):
+            # The client may have gone by itself.
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+            thread.join(max(0, deadline - time.monotonic()))
+
+
+class RestServer:
+    """Chalice's local server around a loaded project."""
+
+    def __init__(self, project: Project, host: str, port: int) -> None:
+        # What chalice.local.create_local_server does, but with a class of this app's own: there it is shared.
+        project.app.__class__ = type("LocalApp", (LocalChalice, project.app.__class__), {})
+        with explained(host, port, "--rest-port"):
+            self._server = LocalDevServer(project.app, project.config, host, port, Handler, Server).server
+        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="rest", daemon=True)
+
+    @property
+    def url(self) -> str:
+        host, port = self._server.server_address[:2]
+        return f"http://{to_address(str(host), port)}"
+
+    def start(self) -> None:
+        """Serve; the first client may come when this returns."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port and every connection to it; a handler still at work is given up after a second."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

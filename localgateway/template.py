@@ -1,0 +1,131 @@
+"""The tables and queues of a project, read from the CloudFormation in its resources.json.
+
+That file is the only definition of them, here as on AWS (`chalice package --merge-template resources.json`). It is read
+as far as tables and queues need it: parameters, references among them, and names. Everything else in it is left alone.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localgateway.errors import ResourceError
+
+TABLE = "AWS::DynamoDB::Table"
+QUEUE = "AWS::SQS::Queue"
+# MiniStack's account unless an access key names another.
+ACCOUNT_ID = "000000000000"
+
+Properties = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The resolved properties of each table and queue, by name, in the template's order."""
+
+    tables: Mapping[str, Properties]
+    queues: Mapping[str, Properties]
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.queues)
+
+
+def read_resources(path: Path, *, stage: str, region: str) -> Resources:
+    """Read a template; a file that is not there defines nothing.
+
+    A parameter called `Stage` is the Chalice stage, others have their defaults.
+
+    Raises:
+        ResourceError: if the file is no template, or a table or queue uses what cannot be resolved here.
+    """
+    if not path.is_file():
+        return Resources({}, {})
+    try:
+        template = json.loads(path.read_text(encoding="utf-8"))
+        resolver = Resolver(template, stage=stage, region=region)
+        return Resources(resolver.properties_by_name(TABLE), resolver.properties_by_name(QUEUE))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ResourceError(f"{path} is no CloudFormation template: {error}") from None
+    except KeyError as error:
+        raise ResourceError(f"{path} uses {error}, which cannot be resolved on this machine.") from None
+
+
+class Resolver:
+    """Works out Ref, Fn::Sub, Fn::GetAtt and Fn::Join within one template."""
+
+    def __init__(self, template: Mapping[str, Any], *, stage: str, region: str) -> None:
+        self._resources: Mapping[str, Any] = template.get("Resources", {})
+        self._region = region
+        self._values: dict[str, Any] = {
+            name: parameter["Default"]
+            for name, parameter in template.get("Parameters", {}).items()
+            if "Default" in parameter
+        }
+        self._values |= {
+            "Stage": stage,
+            "AWS::Region": region,
+            "AWS::AccountId": ACCOUNT_ID,
+            "AWS::Partition": "aws",
+        }
+
+    def properties_by_name(self, resource_type: str) -> dict[str, Properties]:
+        return {
+            self._name(logical_id): self.resolve(resource.get("Properties", {}))
+            for logical_id, resource in self._resources.items()
+            if resource["Type"] == resource_type
+        }
+
+    def resolve(self, value: Any) -> Any:
+        """Replace every intrinsic function in a value by what it stands for."""
+        match value:
+            case {"Ref": str(name)}:
+                return self._ref(name)
+            case {"Fn::GetAtt": str(dotted)}:
+                return self._attribute(*dotted.split(".", 1))
+            case {"Fn::GetAtt": [str(logical_id), str(attribute)]}:
+                return self._attribute(logical_id, attribute)
+            case {"Fn::Sub": str(text)}:
+                return self._substitute(text, {})
+            case {"Fn::Sub": [str(text), dict(values)]}:
+                return self._substitute(text, self.resolve(values))
+            case {"Fn::Join": [str(separator), list(parts)]}:
+                return separator.join(str(self.resolve(part)) for part in parts)
+            case dict():
+                for name in value:
+                    if name.startswith("Fn::"):
+                        raise KeyError(name)
+                return {name: self.resolve(part) for name, part in value.items()}
+            case list():
+                return [self.resolve(part) for part in value]
+        return value
+
+    def _ref(self, name: str) -> Any:
+        if name in self._values:
+            return self._values[name]
+        return self._name(name)
+
+    def _name(self, logical_id: str) -> str:
+        """Return the name a table or queue has, or would be given: AWS makes one up from the logical id."""
+        resource = self._resources[logical_id]
+        key = {TABLE: "TableName", QUEUE: "QueueName"}[resource["Type"]]
+        return str(self.resolve(resource.get("Properties", {}).get(key, logical_id)))
+
+    def _attribute(self, logical_id: str, attribute: str) -> str:
+        name = self._name(logical_id)
+        if attribute != "Arn":
+            return {"QueueName": name}[attribute]
+        service, prefix = {TABLE: ("dynamodb", "table/"), QUEUE: ("sqs", "")}[self._resources[logical_id]["Type"]]
+        return f"arn:aws:{service}:{self._region}:{ACCOUNT_ID}:{prefix}{name}"
+
+    def _substitute(self, text: str, values: Mapping[str, Any]) -> str:
+        def replace(match: re.Match[str]) -> str:
+            name = match[1]
+            if name.startswith("!"):
+                return f"${{{name[1:]}}}"
+            if name in values:
+                return str(values[name])
+            return str(self._attribute(*name.split(".", 1)) if "." in name else self._ref(name))
+
+        return re.sub(r"\$\{([^}]+)\}", replace, text)
