@@ -1,6 +1,6 @@
 """Makes `chalice local` serve the WebSocket API beside its REST routes.
 
-An app.py opts in with two lines, under a variable that only its local stage sets:
+An app.py opts in with two lines right after it has made its app, under a variable that only its local stage sets:
 
     if "LOCAL_GATEWAY_PORT" in os.environ:
         import localgateway; localgateway.attach(app)

@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._opened_at = self._active_at = self._loop.time()
         self._timer = self._loop.call_at(self._next_check(), self._check_clocks)
         # The message being received, and those received while too many were in flight.
-        self._text: bytearray | None = None
+        self._text = bytearray()
         self._fragments = 0
         self._waiting: deque[str] = deque()
         self._in_flight = 0
@@ -139,20 +139,27 @@ class Connection(asyncio.Protocol):
     def _receive(self, frame: Frame) -> None:
         match frame.opcode:
             case Opcode.TEXT:
-                self._text = bytearray(frame.data)
-                self._fragments = 1
-            case Opcode.CONT if self._text is not None:
-                self._text += frame.data
-                self._fragments += 1
-                if self._fragments > self._limits.fragments_per_message:
-                    raise Violation(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+                self._text = bytearray()
+                self._fragments = 0
             case Opcode.BINARY:
                 raise Violation(CloseCode.UNSUPPORTED_DATA)
-            case _:
-                return
+        # Control frames may come between the fragments of a message, and are answered already.
+        if frame.opcode in (Opcode.TEXT, Opcode.CONT):
+            self._append(frame)
+
+    def _append(self, frame: Frame) -> None:
+        limits = self._limits
+        self._text += frame.data
+        self._fragments += 1
+        if len(frame.data) > limits.frame_bytes:
+            raise Violation(CloseCode.MESSAGE_TOO_BIG, f"frame longer than {limits.frame_bytes} bytes")
+        if len(self._text) > limits.message_bytes:
+            raise Violation(CloseCode.MESSAGE_TOO_BIG, f"message longer than {limits.message_bytes} bytes")
+        if self._fragments > limits.fragments_per_message:
+            raise Violation(CloseCode.MESSAGE_TOO_BIG, f"message in more than {limits.fragments_per_message} frames")
         if frame.fin:
             self._take(self._text)
-            self._text = None
+            self._text = bytearray()
 
     def _take(self, data: bytearray) -> None:
         try:

@@ -132,7 +132,7 @@ class RequestReader:
         self._refuse_if(len(self._target) > self._limits.url_chars, HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
+        self._headers.append((name.decode("latin-1"), value.decode("latin-1").rstrip(" \t")))
         self._header_bytes += len(name) + len(value)
         is_too_much = len(self._headers) > self._limits.header_count or self._header_bytes > self._limits.header_bytes
         self._refuse_if(is_too_much, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)

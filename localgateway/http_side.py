@@ -27,6 +27,8 @@ DEFLATE = ServerPerMessageDeflateFactory(
     server_max_window_bits=12,
     compress_settings={"memLevel": 5},
 )
+# What compression may add to a frame: text that does not compress, and marks between blocks.
+DEFLATE_BYTES = 1_024
 
 
 class HttpSide(asyncio.Protocol):
@@ -101,11 +103,11 @@ class HttpSide(asyncio.Protocol):
         if self._api.is_closing:
             self._answer(refuse(HTTPStatus.SERVICE_UNAVAILABLE), request)
             return
-        limits = self._api.limits
         frames = ServerProtocol(
             extensions=[DEFLATE],
             state=State.OPEN,
-            max_size=(limits.message_bytes, limits.frame_bytes),
+            # A first bound, on what is held at all; Connection knows the exact sizes, which are those of the text.
+            max_size=(None, self._api.limits.frame_bytes + DEFLATE_BYTES),
             logger=frame_log,
         )
         handshake = Handshake(request.target, Headers(request.headers), request.method, f"HTTP/{request.version}")

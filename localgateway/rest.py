@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import time
 from contextlib import suppress
 from threading import Thread
@@ -55,6 +56,11 @@ class Server(ThreadedHTTPServer):
     def close_request(self, request: Any) -> None:
         self._serving.pop(request, None)
         super().close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what went wrong outside the app's own handlers; that a client has left is nothing wrong."""
+        if not isinstance(sys.exception(), ConnectionError):
+            log.exception("A request to the REST routes failed")
 
     def server_close(self) -> None:
         super().server_close()

@@ -16,7 +16,7 @@ from localgateway.limits import Limits
 from localgateway.project import Project, to_api_id
 
 # Addresses that mean every interface: to be listened on, not to be called.
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class WebSocketServer:
@@ -102,7 +102,9 @@ def explained(host: str, port: int, option: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(host, port, option) from None
-        raise GatewayError(f"Cannot listen on {host}, port {port}: {error.strerror}.") from None
+        # socket.create_server() adds the address in brackets.
+        reason = str(error.strerror).partition(" (")[0]
+        raise GatewayError(f"Cannot listen on {host}, port {port}: {reason}.") from None
 
 
 def to_address(host: str, port: int) -> str:

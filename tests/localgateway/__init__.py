@@ -1,0 +1,1 @@
+"""The local gateway's specification; a conformance id such as CONN-02 names a case of docs/EMULATOR.md."""
