@@ -1,1 +1,1 @@
-"""The local gateway's specification; a conformance id such as CONN-02 names a case of docs/EMULATOR.md."""
+"""The local gateway's specification; an id such as CONN-02 before it names one known behaviour of AWS."""

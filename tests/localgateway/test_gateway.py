@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from localgateway import Limits, LocalGateway
-from tests.localgateway.kit import ECHO, PRELUDE, RECORDING, write_project
+from tests.localgateway.kit import ECHO, PRELUDE, RECORDING, ROWS_ROUTES, ROWS_TABLE, ask, write_project
 
 
 class TestStartAndStop:
