@@ -57,6 +57,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--port", type=port, default=8001, help="WebSocket port, 0 for a free one (default: %(default)s)")
     add("--rest-port", type=port, default=8000, help="REST port, 0 for a free one (default: %(default)s)")
     add(
+        "--in-process",
+        action="store_true",
+        help="run the handlers in threads of this process, for a debugger, instead of processes of their own",
+    )
+    add(
         "--env",
         type=variable,
         action="append",
@@ -115,6 +120,7 @@ def make_gateway(options: argparse.Namespace) -> LocalGateway:
         port=options.port,
         rest_port=options.rest_port,
         environment=dict(options.env),
+        workers=not options.in_process,
         limits=replace(Limits(), **clocks),
     )
 

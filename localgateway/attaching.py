@@ -17,11 +17,13 @@ from chalice.app import Chalice
 from chalice.config import Config
 
 from localgateway.aws import LocalAws
+from localgateway.code import Code
 from localgateway.environment import put
 from localgateway.limits import Limits
 from localgateway.log import log_to_stderr
-from localgateway.project import LOCAL_PORT_VARIABLE, describe_project
-from localgateway.server import WebSocketServer, listen
+from localgateway.project import LOCAL_PORT_VARIABLE
+from localgateway.server import WebSocketServer, listen, to_address
+from localgateway.threads import ThreadInvoker
 
 
 def attach(app: Chalice) -> None:
@@ -47,7 +49,10 @@ def attach(app: Chalice) -> None:
         atexit.register(aws.stop)
         aws.create_resources(config.chalice_stage)
         listening = listen(host, int(websocket_port), f"{LOCAL_PORT_VARIABLE} in .chalice/config.json")
-        server = WebSocketServer(describe_project(config, app_obj), listening, Limits())
+        limits = Limits()
+        endpoint = f"http://{to_address(host, int(websocket_port))}/{config.api_gateway_stage}"
+        code = Code(config, app_obj, endpoint)
+        server = WebSocketServer(code.project, ThreadInvoker(code, limits.concurrent_invocations), listening, limits)
         server.start()
         atexit.register(server.stop)
         print(f"Serving on {server.url}", flush=True)

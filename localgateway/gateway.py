@@ -1,19 +1,25 @@
 """A Chalice project, its WebSocket API, its REST routes and its tables, all running on this machine."""
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from localgateway.aws import LocalAws
+from localgateway.code import loaded
 from localgateway.environment import applied
+from localgateway.invoke import Invoker
 from localgateway.limits import Limits
-from localgateway.project import LOCAL_PORT_VARIABLE, loaded, read_config
+from localgateway.project import LOCAL_PORT_VARIABLE, Function, Project, read_config
 from localgateway.rest import RestServer
-from localgateway.server import WebSocketServer, listen
+from localgateway.server import WebSocketServer, listen, to_address
+from localgateway.threads import ThreadInvoker
+from localgateway.workers import Worker, WorkerInvoker, Zygote
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +30,9 @@ EXECUTION_ENVIRONMENT = f"AWS_Lambda_python{sys.version_info.major}.{sys.version
 class LocalGateway:
     """Runs one Chalice project from start() to stop(), or as long as a `with` block lasts.
 
-    The handlers run in this process and under the stage's environment: so there is one gateway at a time in a process,
-    and when it stops, os.environ, sys.path and the project's modules are as they were before.
+    With `workers`, each function runs in processes of its own, as on Lambda. Without, the handlers run in threads of
+    this process and under the stage's environment: so there is one such gateway at a time in a process, and when it
+    stops, os.environ, sys.path and the project's modules are as they were before.
 
     Attributes:
         url: where WebSocket clients connect.
@@ -49,6 +56,7 @@ class LocalGateway:
         rest_port: int = 0,
         environment: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        workers: bool = False,
     ) -> None:
         """Prepare a gateway.
 
@@ -57,6 +65,7 @@ class LocalGateway:
             stage: the Chalice stage; one that config.json does not name has the top-level settings only.
             port: of the WebSocket API, 0 for a free one. `rest_port` is that of the REST routes.
             environment: overrides the stage's variables.
+            workers: whether functions run in processes of their own, or all in this one.
         """
         self._directory = Path(project_dir).resolve()
         self._stage = stage
@@ -65,6 +74,7 @@ class LocalGateway:
         self._rest_port = rest_port
         self._overrides = environment or {}
         self._limits = limits or Limits()
+        self._workers = workers
         self._running = ExitStack()
 
     def start(self) -> Self:
@@ -82,30 +92,57 @@ class LocalGateway:
             variables |= self._overrides
             # An app.py that attaches itself under `chalice local` must not do so here.
             variables.pop(LOCAL_PORT_VARIABLE, None)
-            stack.enter_context(
-                applied({**variables, LOCAL_PORT_VARIABLE: None, "AWS_EXECUTION_ENV": EXECUTION_ENVIRONMENT})
-            )
+            process = {LOCAL_PORT_VARIABLE: None, "AWS_EXECUTION_ENV": EXECUTION_ENVIRONMENT}
+            stack.enter_context(applied({**variables, **process}))
             self._aws = LocalAws(self._directory)
             stack.callback(self._aws.stop)
             stack.enter_context(applied(self._aws.environment))
             # The engine starts while the project is imported.
             self._aws.start()
-            project = stack.enter_context(loaded(config))
+            endpoint = f"http://{to_address(*listening.getsockname()[:2])}/{config.api_gateway_stage}"
+            invoker: Invoker
+            if self._workers:
+                project, invoker = self._start_workers(stack, endpoint)
+            else:
+                code = stack.enter_context(loaded(config, endpoint))
+                project, invoker = code.project, ThreadInvoker(code, self._limits.concurrent_invocations)
             self._aws.create_resources(self._stage)
+            self._server = WebSocketServer(project, invoker, listening, self._limits)
+            stack.callback(self._server.stop)
+            self._server.start()
+            if isinstance(invoker, WorkerInvoker):
+                self._server.soon(invoker.warm_up, project.functions.values())
             self.rest_url = None
-            if project.app.routes:
-                rest = RestServer(project, self._host, self._rest_port)
+            if project.rest:
+                rest = RestServer(partial(self._server.call, project.rest), self._host, self._rest_port)
                 stack.callback(rest.stop)
                 rest.start()
                 self.rest_url = rest.url
-            self._server = WebSocketServer(project, listening, self._limits)
-            stack.callback(self._server.stop)
-            self._server.start()
             self._running = stack.pop_all()
         self.url = self._server.url
         self.management_endpoint = self._server.management_endpoint
         self.environment = variables | self._aws.environment
         return self
+
+    def _start_workers(self, stack: ExitStack, endpoint: str) -> tuple[Project, WorkerInvoker]:
+        zygote = Zygote()
+        stack.callback(zygote.stop)
+
+        def start(variables: Mapping[str, str]) -> dict[str, Any]:
+            return {
+                "directory": str(self._directory),
+                "stage": self._stage,
+                "environment": {**os.environ, **variables, **self._overrides},
+                "management_endpoint": endpoint,
+            }
+
+        # The first worker is asked what the project has, as Chalice would find it; the others serve.
+        first = Worker(zygote.fork(), start({}))
+        first.close()
+        invoker = WorkerInvoker(
+            zygote, lambda function: start(to_environment(function)), self._limits.concurrent_invocations
+        )
+        return first.project, invoker
 
     def reset(self) -> None:
         """Start afresh in milliseconds: no socket is open, no $disconnect has run, tables and queues are empty.
@@ -127,3 +164,12 @@ class LocalGateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def to_environment(function: Function) -> dict[str, str]:
+    """Return the variables of a function's own: those of its stage, and what Lambda says of it."""
+    return {
+        **function.environment,
+        "AWS_LAMBDA_FUNCTION_NAME": function.deployed_name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
+    }

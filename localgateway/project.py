@@ -1,43 +1,98 @@
-"""Loads a Chalice project the way Chalice does, and says what API Gateway and Lambda would know of it.
+"""What API Gateway, SQS, EventBridge and Lambda would know of a Chalice project. Plain data, no code of it.
 
-The functions are the module attributes their handler strings name, as on Lambda: so middleware runs and a handler
-that returns nothing answers 200. Nothing here looks at what the functions do.
+It can be sent to another process as JSON and read back.
 """
 
 import hashlib
-import importlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
-from chalice.app import Chalice
+from chalice.app import Chalice, ScheduledEventConfig, ScheduleExpression, SQSEventConfig
 from chalice.cli.factory import CLIFactory
 from chalice.config import Config
-from chalice.constants import DEFAULT_LAMBDA_MEMORY_SIZE, DEFAULT_LAMBDA_TIMEOUT
+from chalice.constants import DEFAULT_HANDLER_NAME, DEFAULT_LAMBDA_MEMORY_SIZE, DEFAULT_LAMBDA_TIMEOUT
 
-from localgateway.environment import imported_from
 from localgateway.errors import ProjectError
-from localgateway.invoke import Function
 
 LOCAL_PORT_VARIABLE = "LOCAL_GATEWAY_PORT"
 """Switches `attach` on under `chalice local`; never set for handlers that this package runs itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One Lambda function.
+
+    Attributes:
+        name: Chalice's name for it.
+        deployed_name: the name it has on AWS.
+        handler: the module attribute that Lambda calls, `app.connect`.
+        environment: the variables that its stage gives it.
+    """
+
+    name: str
+    deployed_name: str
+    handler: str
+    timeout_seconds: float
+    memory_mb: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """An SQS queue that a function works off, `concurrency` batches at a time."""
+
+    function: Function
+    name: str
+    batch_size: int
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A schedule that a function runs on, `rate(...)` or `cron(...)`."""
+
+    function: Function
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
-    """A loaded project: its Chalice objects, and which function each WebSocket route runs."""
+    """One Chalice project in one stage.
 
-    directory: Path
-    config: Config
-    app: Chalice
+    Attributes:
+        api_stage: the stage in the URL; `api` unless the project says otherwise.
+        routes: which function a WebSocket route runs.
+        rest: the function behind the REST routes, None if there are none.
+        functions: all functions by their Chalice names.
+    """
+
+    directory: str
+    api_stage: str
     routes: Mapping[str, Function]
+    rest: Function | None
+    queues: tuple[Queue, ...]
+    timers: tuple[Timer, ...]
+    functions: Mapping[str, Function]
 
-    @property
-    def api_stage(self) -> str:
-        """The stage in the URL; `api` unless the project says otherwise."""
-        return str(self.config.api_gateway_stage)
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` has written."""
+        return cls(
+            directory=value["directory"],
+            api_stage=value["api_stage"],
+            routes={key: Function(**function) for key, function in value["routes"].items()},
+            rest=Function(**value["rest"]) if value["rest"] else None,
+            queues=tuple(Queue(**queue | {"function": Function(**queue["function"])}) for queue in value["queues"]),
+            timers=tuple(Timer(**timer | {"function": Function(**timer["function"])}) for timer in value["timers"]),
+            functions={name: Function(**function) for name, function in value["functions"].items()},
+        )
 
 
 def read_config(project_dir: Path, stage: str) -> Config:
@@ -56,53 +111,49 @@ def read_config(project_dir: Path, stage: str) -> Config:
     return config
 
 
-@contextmanager
-def loaded(config: Config) -> Iterator[Project]:
-    """Import the project; when the block ends its modules are gone again.
+def describe(config: Config, app: Chalice) -> Project:
+    """Return what there is to know of a project whose app has been imported."""
 
-    Raises:
-        ProjectError: if it does not import; its `__cause__` is the project's own error.
-    """
-    directory = Path(config.project_dir)
-    with imported_from(directory):
-        try:
-            app = config.chalice_app
-        except (Exception, SystemExit) as error:
-            # Chalice has put a syntax error into words of its own already.
-            cause = None if isinstance(error.__context__, SyntaxError) else error
-            raise ProjectError(f"{directory / 'app.py'} does not import: {describe(error)}") from cause
-        yield describe_project(config, app)
+    def function(name: str, handler: str) -> Function:
+        scoped = config.scope(config.chalice_stage, name)
+        deployed_name = f"{config.app_name}-{config.chalice_stage}"
+        return Function(
+            name=name,
+            # Chalice names the function behind the REST routes after the app alone.
+            deployed_name=deployed_name if name == DEFAULT_HANDLER_NAME else f"{deployed_name}-{name}",
+            handler=handler,
+            timeout_seconds=scoped.lambda_timeout or DEFAULT_LAMBDA_TIMEOUT,
+            memory_mb=scoped.lambda_memory_size or DEFAULT_LAMBDA_MEMORY_SIZE,
+            environment={key: str(value) for key, value in scoped.environment_variables.items()},
+        )
 
-
-def describe_project(config: Config, app: Chalice) -> Project:
-    """Return the project behind a config and the app it has loaded."""
-    handlers = app.websocket_handlers.values()
+    routes = {key: function(h.name, h.handler_string) for key, h in app.websocket_handlers.items()}
+    rest = function(DEFAULT_HANDLER_NAME, "app.app") if app.routes else None
+    sources = [(source, function(source.name, source.handler_string)) for source in app.event_sources]
+    pure = [function(pure.name, pure.handler_string) for pure in app.pure_lambda_functions]
+    every = [*routes.values(), *([rest] if rest else []), *(one for _, one in sources), *pure]
     return Project(
-        directory=Path(config.project_dir),
-        config=config,
-        app=app,
-        routes={
-            handler.route_key_handled: find_function(config, handler.name, handler.handler_string)
-            for handler in handlers
-        },
+        directory=str(config.project_dir),
+        api_stage=str(config.api_gateway_stage),
+        routes=routes,
+        rest=rest,
+        queues=tuple(to_queue(source, one) for source, one in sources if isinstance(source, SQSEventConfig)),
+        timers=tuple(
+            Timer(one, to_expression(source)) for source, one in sources if isinstance(source, ScheduledEventConfig)
+        ),
+        functions={one.name: one for one in every},
     )
 
 
-def find_function(config: Config, name: str, handler_string: str) -> Function:
-    """Return the function of that Chalice name, with the settings its stage gives it."""
-    module_name, _, attribute = handler_string.rpartition(".")
-    try:
-        handler = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError):
-        raise ProjectError(f"The function {name} is not there: Lambda would look for {handler_string}.") from None
-    scoped = config.scope(config.chalice_stage, name)
-    return Function(
-        name=name,
-        deployed_name=f"{config.app_name}-{config.chalice_stage}-{name}",
-        handler=handler,
-        timeout_seconds=scoped.lambda_timeout or DEFAULT_LAMBDA_TIMEOUT,
-        memory_mb=scoped.lambda_memory_size or DEFAULT_LAMBDA_MEMORY_SIZE,
-    )
+def to_queue(source: SQSEventConfig, function: Function) -> Queue:
+    name = source.queue or str(source.queue_arn).rpartition(":")[2]
+    # Lambda starts with five concurrent batches of a queue.
+    return Queue(function, name, source.batch_size, source.maximum_concurrency or 5)
+
+
+def to_expression(source: ScheduledEventConfig) -> str:
+    expression = source.schedule_expression
+    return expression.to_string() if isinstance(expression, ScheduleExpression) else expression
 
 
 def to_api_id(project_dir: Path) -> str:
@@ -110,7 +161,3 @@ def to_api_id(project_dir: Path) -> str:
     digest = int.from_bytes(hashlib.sha256(os.fsencode(project_dir)).digest())
     alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
     return "".join(alphabet[digest // 36**place % 36] for place in range(10))
-
-
-def describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if not isinstance(error, RuntimeError) else str(error)

@@ -1,19 +1,26 @@
 """The project's REST routes, served by Chalice's own local server in a thread of this process."""
 
+import base64
+import json
 import logging
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from threading import Thread
 from typing import Any
 
-from chalice.local import ChaliceRequestHandler, LocalChalice, LocalDevServer, ThreadedHTTPServer
+from chalice.local import ChaliceRequestHandler, ThreadedHTTPServer
 
-from localgateway.project import Project
+from localgateway.invoke import Result
 from localgateway.server import explained, to_address
 
 log = logging.getLogger(__name__)
+
+# Runs the function behind the routes.
+Call = Callable[[dict[str, Any]], Result]
 
 
 class Handler(ChaliceRequestHandler):
@@ -24,6 +31,11 @@ class Handler(ChaliceRequestHandler):
 
     path = "-"
     _started_at = 0.0
+
+    def __init__(self, request: Any, client_address: Any, server: Any, call: Call) -> None:
+        # Of Chalice's gateway its handler uses this one method.
+        self.local_gateway = Lambda(call)  # type: ignore[assignment]
+        BaseHTTPRequestHandler.__init__(self, request, client_address, server)
 
     def parse_request(self) -> bool:
         self._started_at = time.monotonic()
@@ -72,14 +84,35 @@ class Server(ThreadedHTTPServer):
             thread.join(max(0, deadline - time.monotonic()))
 
 
-class RestServer:
-    """Chalice's local server around a loaded project."""
+class Lambda:
+    """Stands where Chalice's request handler has its gateway: hands requests on to the function behind the routes."""
 
-    def __init__(self, project: Project, host: str, port: int) -> None:
-        # What chalice.local.create_local_server does, but with a class of this app's own: there it is shared.
-        project.app.__class__ = type("LocalApp", (LocalChalice, project.app.__class__), {})
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def handle_request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Any:
+        """Return the response; what the function does not answer is answered as API Gateway does."""
+        encoded = base64.b64encode(body).decode() if body else None
+        try:
+            result = self._call({"method": method, "path": path, "headers": dict(headers), "body": encoded})
+        except TimeoutError:
+            return refuse(504, "Endpoint request timed out")
+        return result.payload if result.outcome == "ok" else refuse(502, "Internal server error")
+
+
+def refuse(status: int, message: str) -> dict[str, Any]:
+    return {"statusCode": status, "headers": {}, "multiValueHeaders": {}, "body": json.dumps({"message": message})}
+
+
+class RestServer:
+    """An HTTP server in front of the function behind a project's REST routes, which `call` runs."""
+
+    def __init__(self, call: Call, host: str, port: int) -> None:
+        def handler(request: Any, client_address: Any, server: Any) -> Handler:
+            return Handler(request, client_address, server, call)
+
         with explained(host, port, "--rest-port"):
-            self._server = LocalDevServer(project.app, project.config, host, port, Handler, Server).server
+            self._server = Server((host, port), handler)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="rest", daemon=True)
 
     @property

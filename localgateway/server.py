@@ -3,32 +3,36 @@
 import asyncio
 import errno
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from pathlib import Path
+from threading import Thread
+from typing import Any
 from weakref import WeakSet
 
 from localgateway.api import Api
 from localgateway.errors import AddressInUse, GatewayError
 from localgateway.http_side import HttpSide
-from localgateway.invoke import ThreadInvoker
+from localgateway.invoke import Invoker, Result
+from localgateway.lambda_events import Event
 from localgateway.limits import Limits
-from localgateway.project import Project, to_api_id
+from localgateway.project import Function, Project, to_api_id
 
 # Addresses that mean every interface: to be listened on, not to be called.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class WebSocketServer:
-    """The WebSocket API of a loaded project on a listening socket, which it owns from now on."""
+    """The WebSocket API of a project on a listening socket, which it owns from now on."""
 
-    def __init__(self, project: Project, listening: socket.socket, limits: Limits) -> None:
+    def __init__(self, project: Project, invoker: Invoker, listening: socket.socket, limits: Limits) -> None:
         self._project = project
+        self._invoker = invoker
         self._listening = listening
         self._limits = limits
-        self._invoker = ThreadInvoker(limits.concurrent_invocations)
         self._transports: WeakSet[asyncio.Transport] = WeakSet()
-        self._is_serving = Event()
+        self._is_serving = threading.Event()
         self._thread = Thread(target=lambda: asyncio.run(self._serve()), name="localgateway", daemon=True)
         host, port = listening.getsockname()[:2]
         self._address = to_address(host, port)
@@ -45,10 +49,24 @@ class WebSocketServer:
 
     def start(self) -> None:
         """Serve; the first client may come when this returns."""
-        # Chalice knows no endpoint but https://{apiId}.execute-api..., unless it has one already.
-        self._project.app.websocket_api._endpoint = self.management_endpoint
         self._thread.start()
         self._is_serving.wait()
+
+    def soon(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Have something done on the event loop, from any thread."""
+        self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def call(self, function: Function, event: Event) -> Result:
+        """Run a function and wait for it, from any thread but the event loop's.
+
+        Raises:
+            TimeoutError: if the integration timeout passes first.
+        """
+
+        async def invoke() -> Result:
+            return await asyncio.wait_for(self._invoker.invoke(function, event), self._limits.integration_seconds)
+
+        return asyncio.run_coroutine_threadsafe(invoke(), self._loop).result()
 
     def reset(self) -> None:
         """Cut all sockets, without a $disconnect."""
@@ -58,7 +76,6 @@ class WebSocketServer:
         """Close all sockets and run their $disconnect; handlers can reach the gateway while they do."""
         self._loop.call_soon_threadsafe(self._is_over.set)
         self._thread.join()
-        self._invoker.close()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -66,7 +83,7 @@ class WebSocketServer:
         self._api = Api(
             routes=self._project.routes,
             stage=self._project.api_stage,
-            api_id=to_api_id(self._project.directory),
+            api_id=to_api_id(Path(self._project.directory)),
             address=self._address,
             invoker=self._invoker,
             limits=self._limits,
@@ -80,6 +97,7 @@ class WebSocketServer:
             transport.abort()
         # abort() leaves the sockets for the next turn of the loop.
         await asyncio.sleep(0)
+        await self._invoker.close()
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:

@@ -1,0 +1,219 @@
+"""Runs handlers in worker processes, as Lambda does: one invocation at a time in each, kept warm, killed past its time.
+
+Each function has processes of its own, so code that leans on memory shared between functions fails here and not in
+production. What happens to a process costs the invocation it was at and nothing else.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from localgateway.errors import ProjectError
+from localgateway.invoke import Result
+from localgateway.lambda_events import Event
+from localgateway.project import Function, Project
+from localgateway.worker import LENGTH
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Zygote:
+    """The process that forks the workers; see `zygote`."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: this package's directory must not be searched for modules.
+                [sys.executable, "-P", str(Path(__file__).with_name("zygote.py"))],
+                stdin=theirs.fileno(),
+                # Out of the terminal's Ctrl-C: handlers may still have to run while the gateway shuts down.
+                start_new_session=True,
+            )
+
+    def fork(self) -> socket.socket:
+        """Return the channel of a new worker."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [b"+"], [theirs.fileno()])
+        return ours
+
+    def stop(self) -> None:
+        """End it; workers end when their channels do."""
+        self._control.close()
+        self._process.wait()
+
+
+class Worker:
+    """One worker process, as the gateway sees it. Its channel is a blocking socket, used from one thread at a time."""
+
+    def __init__(self, channel: socket.socket, start: Mapping[str, Any]) -> None:
+        """Start it, which takes as long as the project takes to import.
+
+        Raises:
+            ProjectError: if the project does not import; its traceback is on stderr already.
+        """
+        self._channel = channel
+        self._stream = channel.makefile("rb")
+        answer = self.exchange(start)
+        if "failure" in answer:
+            self.close()
+            raise ProjectError(answer["failure"])
+        self.pid: int = answer["pid"]
+        self.project = Project.from_json(answer["project"])
+
+    def exchange(self, value: Any) -> Any:
+        """Send one value and return the one that comes back.
+
+        Raises:
+            EOFError: if the process ends before that.
+        """
+        body = json.dumps(value).encode()
+        try:
+            self._channel.sendall(LENGTH.pack(len(body)) + body)
+            length = self._stream.read(LENGTH.size)
+            answer = self._stream.read(*LENGTH.unpack(length)) if length else b""
+        except OSError as error:
+            raise EOFError from error
+        if not answer:
+            raise EOFError
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Let the process end, which it does at once."""
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+        self._stream.close()
+        self._channel.close()
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing; an exchange that waits for it raises EOFError."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class WorkerInvoker:
+    """Runs each function in worker processes of its own, at most `concurrent_invocations` at the same time.
+
+    Args:
+        zygote: forks the workers.
+        start: what a worker of a function starts with.
+    """
+
+    def __init__(
+        self, zygote: Zygote, start: Callable[[Function], Mapping[str, Any]], concurrent_invocations: int
+    ) -> None:
+        self._zygote = zygote
+        self._start = start
+        self._slots = asyncio.Semaphore(concurrent_invocations)
+        # A thread for each invocation, to wait at the worker's channel.
+        self._threads = ThreadPoolExecutor(concurrent_invocations, thread_name_prefix="worker")
+        self._idle: defaultdict[str, list[Worker]] = defaultdict(list)
+        self._busy: dict[Worker, str] = {}
+        # Counts reloads: a worker that started before the last one is not used again.
+        self._generation = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def invoke(self, function: Function, event: Event) -> Result:
+        # Whoever waits may give up; the handler goes on.
+        return await asyncio.shield(self._begin(self._run(function, event)))
+
+    def warm_up(self, functions: Iterable[Function]) -> None:
+        """Start a worker for each, so that its first invocation need not wait for one."""
+        for function in functions:
+            self._begin(self._warm_up(function))
+
+    def reload(self) -> None:
+        """Have all invocations from now on run new code; those at work finish with the old."""
+        self._generation += 1
+        for workers in self._idle.values():
+            while workers:
+                workers.pop().close()
+
+    def kill(self, name: str) -> None:
+        """Kill the workers of a function as a crash would: at work or idle, each costs one invocation."""
+        for worker in [*self._idle[name], *(worker for worker, at in self._busy.items() if at == name)]:
+            worker.kill()
+
+    async def close(self) -> None:
+        self.reload()
+        for worker in self._busy:
+            worker.kill()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._threads.shutdown()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self, function: Function, event: Event) -> Result:
+        async with self._slots:
+            generation = self._generation
+            idle = self._idle[function.name]
+            try:
+                worker = idle.pop() if idle else await self._hire(function)
+            except (ProjectError, EOFError) as error:
+                log.error("%s cannot start: %s", function.name, error or "its process ended")
+                return Result("error")
+            self._busy[worker] = function.name
+            try:
+                result = await self._exchange(worker, function, event)
+            finally:
+                del self._busy[worker]
+            if result is None:
+                worker.close()
+                return Result("error")
+            if result.outcome == "timeout" or generation != self._generation:
+                worker.close()
+            else:
+                idle.append(worker)
+            return result
+
+    async def _exchange(self, worker: Worker, function: Function, event: Event) -> Result | None:
+        """Return how the handler ended, None if its process ended before it."""
+        order = {"function": asdict(function), "event": event}
+        exchange = asyncio.get_running_loop().run_in_executor(self._threads, worker.exchange, order)
+        done, _ = await asyncio.wait([exchange], timeout=function.timeout_seconds)
+        if not done:
+            worker.kill()
+        try:
+            return Result(**await exchange)
+        except EOFError:
+            if not done:
+                log.error("%s: Task timed out after %.2f seconds", function.name, function.timeout_seconds)
+                return Result("timeout")
+            log.error("%s: its process ended before it had an answer", function.name)
+            return None
+
+    async def _warm_up(self, function: Function) -> None:
+        generation = self._generation
+        # What does not start will say so when it is needed.
+        with suppress(ProjectError, EOFError):
+            worker = await self._hire(function)
+            if generation == self._generation:
+                self._idle[function.name].append(worker)
+            else:
+                worker.close()
+
+    async def _hire(self, function: Function) -> Worker:
+        def hire() -> Worker:
+            return Worker(self._zygote.fork(), self._start(function))
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, hire)
