@@ -17,9 +17,10 @@ from typing import Any
 from localgateway import lambda_events
 from localgateway.connection import GOING_AWAY, Connection
 from localgateway.http1 import Request, phrase
-from localgateway.invoke import Function, Invoker, Result
+from localgateway.invoke import Invoker, Result
 from localgateway.lambda_events import ConnectionContext, Event
 from localgateway.limits import Limits
+from localgateway.project import Function
 
 log = logging.getLogger(__name__)
 
