@@ -59,6 +59,7 @@ class Api:
         stage: str,
         api_id: str,
         address: str,
+        is_secure: bool = False,
         invoker: Invoker,
         limits: Limits,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -71,10 +72,15 @@ class Api:
         self._routes = routes
         self._api_id = api_id
         self._domain_name = address
+        self._scheme = "https" if is_secure else "http"
         self._invoker = invoker
         self._clock_ms = clock_ms
         self._random_bytes = random_bytes
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def deploy(self, routes: Mapping[str, Function]) -> None:
+        """Run these functions from now on. Connections stay open, as they do on AWS."""
+        self._routes = routes
 
     async def connect(self, request: Request, source_ip: str) -> Verdict:
         """Ask the $connect function, if there is one, whether a client may come in.
@@ -217,7 +223,7 @@ class Api:
             ("X-Amzn-Trace-Id", lambda_events.to_trace_header(now_ms, self._random_bytes(12))),
             ("X-Forwarded-For", ", ".join([*hops, source_ip])),
             ("X-Forwarded-Port", self._domain_name.rpartition(":")[2]),
-            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Proto", self._scheme),
         ]
         names = {name.lower() for name, _ in added}
         return [header for header in request.headers if header[0].lower() not in names] + added

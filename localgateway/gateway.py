@@ -1,25 +1,29 @@
 """A Chalice project, its WebSocket API, its REST routes and its tables, all running on this machine."""
 
 import logging
-import os
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from localgateway.aws import LocalAws
 from localgateway.code import loaded
+from localgateway.deployments import Deployments
 from localgateway.environment import applied
+from localgateway.errors import ProjectError
 from localgateway.invoke import Invoker
 from localgateway.limits import Limits
-from localgateway.project import LOCAL_PORT_VARIABLE, Function, Project, read_config
+from localgateway.project import LOCAL_PORT_VARIABLE, Project, read_config
 from localgateway.rest import RestServer
 from localgateway.server import WebSocketServer, listen, to_address
 from localgateway.threads import ThreadInvoker
-from localgateway.workers import Worker, WorkerInvoker, Zygote
+from localgateway.tls import Tls, make_tls
+from localgateway.watch import Watcher
+from localgateway.workers import WorkerInvoker, Zygote
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +39,19 @@ class LocalGateway:
     stops, os.environ, sys.path and the project's modules are as they were before.
 
     Attributes:
+        project_dir: where app.py and .chalice are.
         url: where WebSocket clients connect.
         management_endpoint: where a boto3 apigatewaymanagementapi client sends to.
         rest_url: where the REST routes are, None if the project has none.
         environment: what another process must have in its environment to work beside this one.
+        tls: where the certificates are that make others trust this gateway, None if it serves no TLS.
     """
 
     url: str
     management_endpoint: str
     rest_url: str | None
     environment: Mapping[str, str]
+    tls: Tls | None
 
     def __init__(
         self,
@@ -57,6 +64,9 @@ class LocalGateway:
         environment: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         workers: bool = False,
+        reload: bool = False,
+        tls: bool = False,
+        allow_hosts: Collection[str] = (),
     ) -> None:
         """Prepare a gateway.
 
@@ -66,8 +76,11 @@ class LocalGateway:
             port: of the WebSocket API, 0 for a free one. `rest_port` is that of the REST routes.
             environment: overrides the stage's variables.
             workers: whether functions run in processes of their own, or all in this one.
+            reload: whether saving a file of the project swaps the workers; sockets stay open.
+            tls: whether the gateway's port serves wss:// and https://, with a certificate of this user's own authority.
+            allow_hosts: names beside loopback's and `host` under which requests may come.
         """
-        self._directory = Path(project_dir).resolve()
+        self.project_dir = Path(project_dir).resolve()
         self._stage = stage
         self._host = host
         self._port = port
@@ -75,6 +88,9 @@ class LocalGateway:
         self._overrides = environment or {}
         self._limits = limits or Limits()
         self._workers = workers
+        self._reload = reload
+        self._wants_tls = tls
+        self._allowed_hosts = frozenset(name.lower() for name in allow_hosts)
         self._running = ExitStack()
 
     def start(self) -> Self:
@@ -84,7 +100,7 @@ class LocalGateway:
             GatewayError: if something is missing, broken or taken; nothing is left running then.
         """
         with ExitStack() as stack:
-            config = read_config(self._directory, self._stage)
+            config = read_config(self.project_dir, self._stage)
             if self._stage not in config.config_from_disk.get("stages", {}):
                 log.warning("Stage %s is not in .chalice/config.json: top-level settings only.", self._stage)
             listening = stack.enter_context(listen(self._host, self._port, "--port"))
@@ -94,12 +110,16 @@ class LocalGateway:
             variables.pop(LOCAL_PORT_VARIABLE, None)
             process = {LOCAL_PORT_VARIABLE: None, "AWS_EXECUTION_ENV": EXECUTION_ENVIRONMENT}
             stack.enter_context(applied({**variables, **process}))
-            self._aws = LocalAws(self._directory)
+            self._aws = LocalAws(self.project_dir)
             stack.callback(self._aws.stop)
             stack.enter_context(applied(self._aws.environment))
             # The engine starts while the project is imported.
             self._aws.start()
-            endpoint = f"http://{to_address(*listening.getsockname()[:2])}/{config.api_gateway_stage}"
+            self.tls = make_tls((self._host, *self._allowed_hosts)) if self._wants_tls else None
+            trust = self.tls.environment if self.tls else {}
+            stack.enter_context(applied(trust))
+            scheme = "https" if self.tls else "http"
+            endpoint = f"{scheme}://{to_address(*listening.getsockname()[:2])}/{config.api_gateway_stage}"
             invoker: Invoker
             if self._workers:
                 project, invoker = self._start_workers(stack, endpoint)
@@ -107,11 +127,22 @@ class LocalGateway:
                 code = stack.enter_context(loaded(config, endpoint))
                 project, invoker = code.project, ThreadInvoker(code, self._limits.concurrent_invocations)
             self._aws.create_resources(self._stage)
-            self._server = WebSocketServer(project, invoker, listening, self._limits)
+            self._server = WebSocketServer(
+                project,
+                invoker,
+                listening,
+                self._limits,
+                tls=self.tls.context if self.tls else None,
+                allowed_hosts=self._allowed_hosts,
+            )
             stack.callback(self._server.stop)
             self._server.start()
             if isinstance(invoker, WorkerInvoker):
                 self._server.soon(invoker.warm_up, project.functions.values())
+                if self._reload:
+                    watcher = Watcher(self.project_dir, partial(self._deploy, invoker))
+                    stack.callback(watcher.stop)
+                    watcher.start()
             self.rest_url = None
             if project.rest:
                 rest = RestServer(partial(self._server.call, project.rest), self._host, self._rest_port)
@@ -121,28 +152,29 @@ class LocalGateway:
             self._running = stack.pop_all()
         self.url = self._server.url
         self.management_endpoint = self._server.management_endpoint
-        self.environment = variables | self._aws.environment
+        self.environment = variables | self._aws.environment | trust
         return self
 
     def _start_workers(self, stack: ExitStack, endpoint: str) -> tuple[Project, WorkerInvoker]:
         zygote = Zygote()
         stack.callback(zygote.stop)
+        self._deployments = Deployments(zygote, self.project_dir, self._stage, endpoint, self._overrides)
+        stack.callback(self._deployments.close)
+        project, hire = self._deployments.deploy()
+        return project, WorkerInvoker(hire, self._limits.concurrent_invocations)
 
-        def start(variables: Mapping[str, str]) -> dict[str, Any]:
-            return {
-                "directory": str(self._directory),
-                "stage": self._stage,
-                "environment": {**os.environ, **variables, **self._overrides},
-                "management_endpoint": endpoint,
-            }
-
-        # The first worker is asked what the project has, as Chalice would find it; the others serve.
-        first = Worker(zygote.fork(), start({}))
-        first.close()
-        invoker = WorkerInvoker(
-            zygote, lambda function: start(to_environment(function)), self._limits.concurrent_invocations
-        )
-        return first.project, invoker
+    def _deploy(self, invoker: WorkerInvoker) -> None:
+        """Serve the project as its files are now; if they do not import, say so and leave everything as it is."""
+        try:
+            project, hire = self._deployments.deploy()
+        except ProjectError as error:
+            if error.__cause__:
+                log.error("%s", "".join(traceback.format_exception(error.__cause__)))
+            log.error("%s The old code goes on.", error)
+            return
+        self._server.deploy(project)
+        self._server.soon(invoker.deploy, hire, project.functions.values())
+        log.info("Reloaded; sockets stay open.")
 
     def reset(self) -> None:
         """Start afresh in milliseconds: no socket is open, no $disconnect has run, tables and queues are empty.
@@ -164,12 +196,3 @@ class LocalGateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def to_environment(function: Function) -> dict[str, str]:
-    """Return the variables of a function's own: those of its stage, and what Lambda says of it."""
-    return {
-        **function.environment,
-        "AWS_LAMBDA_FUNCTION_NAME": function.deployed_name,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
-    }

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +12,16 @@ from threading import Thread
 from typing import Any
 from weakref import WeakSet
 
+from localgateway.admission import Admission
 from localgateway.api import Api
 from localgateway.errors import AddressInUse, GatewayError
 from localgateway.http_side import HttpSide
 from localgateway.invoke import Invoker, Result
 from localgateway.lambda_events import Event
 from localgateway.limits import Limits
+from localgateway.lobby import Lobby
 from localgateway.project import Function, Project, to_api_id
+from localgateway.sources import Sources
 
 # Addresses that mean every interface: to be listened on, not to be called.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -26,7 +30,16 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 class WebSocketServer:
     """The WebSocket API of a project on a listening socket, which it owns from now on."""
 
-    def __init__(self, project: Project, invoker: Invoker, listening: socket.socket, limits: Limits) -> None:
+    def __init__(
+        self,
+        project: Project,
+        invoker: Invoker,
+        listening: socket.socket,
+        limits: Limits,
+        *,
+        tls: ssl.SSLContext | None = None,
+        allowed_hosts: frozenset[str] = frozenset(),
+    ) -> None:
         self._project = project
         self._invoker = invoker
         self._listening = listening
@@ -36,16 +49,18 @@ class WebSocketServer:
         self._thread = Thread(target=lambda: asyncio.run(self._serve()), name="localgateway", daemon=True)
         host, port = listening.getsockname()[:2]
         self._address = to_address(host, port)
+        self._tls = tls
+        self._admission = Admission(host, allowed_hosts)
 
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"ws://{self._address}/{self._project.api_stage}"
+        return f"{'wss' if self._tls else 'ws'}://{self._address}/{self._project.api_stage}"
 
     @property
     def management_endpoint(self) -> str:
         """The endpoint_url of an SDK's apigatewaymanagementapi client."""
-        return f"http://{self._address}/{self._project.api_stage}"
+        return f"{'https' if self._tls else 'http'}://{self._address}/{self._project.api_stage}"
 
     def start(self) -> None:
         """Serve; the first client may come when this returns."""
@@ -55,6 +70,15 @@ class WebSocketServer:
     def soon(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have something done on the event loop, from any thread."""
         self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def deploy(self, project: Project) -> None:
+        """Serve another version of the project from now on; sockets stay open."""
+
+        def deploy() -> None:
+            self._api.deploy(project.routes)
+            self._sources.deploy(project)
+
+        self.soon(deploy)
 
     def call(self, function: Function, event: Event) -> Result:
         """Run a function and wait for it, from any thread but the event loop's.
@@ -85,12 +109,23 @@ class WebSocketServer:
             stage=self._project.api_stage,
             api_id=to_api_id(Path(self._project.directory)),
             address=self._address,
+            is_secure=self._tls is not None,
             invoker=self._invoker,
             limits=self._limits,
         )
-        server = await self._loop.create_server(lambda: HttpSide(self._api, self._transports), sock=self._listening)
+        lobby = Lobby(self._limits)
+        server = await self._loop.create_server(
+            lambda: HttpSide(self._api, self._transports, lobby, self._admission),
+            sock=self._listening,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._limits.http_seconds if self._tls else None,
+            ssl_shutdown_timeout=self._limits.close_seconds if self._tls else None,
+        )
+        self._sources = Sources(self._invoker)
+        self._sources.deploy(self._project)
         self._is_serving.set()
         await self._is_over.wait()
+        await self._sources.close()
         await self._api.close()
         server.close()
         for transport in list(self._transports):

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import sys
-import traceback
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +22,8 @@ from localgateway.code import Code, load
 from localgateway.errors import ProjectError
 from localgateway.project import Function, read_config
 
+log = logging.getLogger(__name__)
+
 LENGTH = struct.Struct(">I")
 
 
@@ -29,12 +31,14 @@ def serve(channel: socket.socket) -> NoReturn:
     """Start as the first order says, then obey the others until the channel ends."""
     orders: SimpleQueue[Any] = SimpleQueue()
     Thread(target=receive_all, args=(channel, orders), daemon=True).start()
+    first = orders.get()
+    log_to_stderr(first["directory"], first["shown_directory"])
     try:
-        code = start(**orders.get())
+        code = start(first)
     except ProjectError as error:
         if error.__cause__:
-            traceback.print_exception(error.__cause__)
-        send(channel, {"failure": str(error)})
+            log.error("The project does not import", exc_info=error.__cause__)
+        send(channel, {"failure": str(error).replace(first["directory"], first["shown_directory"])})
     else:
         send(channel, {"pid": os.getpid(), "project": code.project.to_json()})
         while True:
@@ -42,18 +46,36 @@ def serve(channel: socket.socket) -> NoReturn:
             result = code.run(Function(**order["function"]), order["event"])
             sys.stdout.flush()
             send(channel, asdict(result))
-    sys.stderr.flush()
     os._exit(1)
 
 
-def start(directory: str, stage: str, environment: dict[str, str], management_endpoint: str) -> Code:
+def start(order: Mapping[str, Any]) -> Code:
     """Become the Lambda of a project: its variables, its directory, its code."""
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(order["environment"])
+    directory = order["directory"]
     os.chdir(directory)
     sys.path.insert(0, directory)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    return load(read_config(Path(directory), stage), management_endpoint)
+    return load(read_config(Path(directory), order["stage"]), order["management_endpoint"])
+
+
+class Formatter(logging.Formatter):
+    """Names files where their author finds them, not where the copy runs."""
+
+    def __init__(self, directory: str, shown_directory: str) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s")
+        self._directory = directory
+        self._shown_directory = shown_directory
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace(self._directory, self._shown_directory)
+
+
+def log_to_stderr(directory: str, shown_directory: str) -> None:
+    """Log from WARNING on, as Lambda's root logger does."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter(directory, shown_directory))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def receive_all(channel: socket.socket, orders: "SimpleQueue[Any]") -> NoReturn:

@@ -106,25 +106,25 @@ class Worker:
             os.kill(self.pid, signal.SIGKILL)
 
 
+Hire = Callable[[Function], Worker]
+
+
 class WorkerInvoker:
     """Runs each function in worker processes of its own, at most `concurrent_invocations` at the same time.
 
     Args:
-        zygote: forks the workers.
-        start: what a worker of a function starts with.
+        hire: starts a worker for a function.
     """
 
-    def __init__(
-        self, zygote: Zygote, start: Callable[[Function], Mapping[str, Any]], concurrent_invocations: int
-    ) -> None:
-        self._zygote = zygote
-        self._start = start
+    def __init__(self, hire: Hire, concurrent_invocations: int) -> None:
+        self._hire = hire
         self._slots = asyncio.Semaphore(concurrent_invocations)
         # A thread for each invocation, to wait at the worker's channel.
         self._threads = ThreadPoolExecutor(concurrent_invocations, thread_name_prefix="worker")
         self._idle: defaultdict[str, list[Worker]] = defaultdict(list)
         self._busy: dict[Worker, str] = {}
-        # Counts reloads: a worker that started before the last one is not used again.
+        self._warming: dict[str, asyncio.Task[None]] = {}
+        # Counts deployments: a worker that started before the last one is not used again.
         self._generation = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -133,16 +133,15 @@ class WorkerInvoker:
         return await asyncio.shield(self._begin(self._run(function, event)))
 
     def warm_up(self, functions: Iterable[Function]) -> None:
-        """Start a worker for each, so that its first invocation need not wait for one."""
+        """Start a worker for each, which its first invocation then gets."""
         for function in functions:
-            self._begin(self._warm_up(function))
+            self._warming[function.name] = self._begin(self._warm_up(function))
 
-    def reload(self) -> None:
-        """Have all invocations from now on run new code; those at work finish with the old."""
-        self._generation += 1
-        for workers in self._idle.values():
-            while workers:
-                workers.pop().close()
+    def deploy(self, hire: Hire, functions: Iterable[Function]) -> None:
+        """Have all invocations from now on run by workers that `hire` starts; those at work finish where they are."""
+        self._hire = hire
+        self._retire()
+        self.warm_up(functions)
 
     def kill(self, name: str) -> None:
         """Kill the workers of a function as a crash would: at work or idle, each costs one invocation."""
@@ -150,7 +149,7 @@ class WorkerInvoker:
             worker.kill()
 
     async def close(self) -> None:
-        self.reload()
+        self._retire()
         for worker in self._busy:
             worker.kill()
         if self._tasks:
@@ -165,10 +164,12 @@ class WorkerInvoker:
 
     async def _run(self, function: Function, event: Event) -> Result:
         async with self._slots:
-            generation = self._generation
             idle = self._idle[function.name]
+            if warming := self._warming.pop(function.name, None):
+                await asyncio.wait([warming])
+            generation = self._generation
             try:
-                worker = idle.pop() if idle else await self._hire(function)
+                worker = idle.pop() if idle else await self._start(function)
             except (ProjectError, EOFError) as error:
                 log.error("%s cannot start: %s", function.name, error or "its process ended")
                 return Result("error")
@@ -206,14 +207,17 @@ class WorkerInvoker:
         generation = self._generation
         # What does not start will say so when it is needed.
         with suppress(ProjectError, EOFError):
-            worker = await self._hire(function)
+            worker = await self._start(function)
             if generation == self._generation:
                 self._idle[function.name].append(worker)
             else:
                 worker.close()
 
-    async def _hire(self, function: Function) -> Worker:
-        def hire() -> Worker:
-            return Worker(self._zygote.fork(), self._start(function))
+    def _retire(self) -> None:
+        self._generation += 1
+        for workers in self._idle.values():
+            while workers:
+                workers.pop().close()
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, hire)
+    async def _start(self, function: Function) -> Worker:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._hire, function)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localgateway import LocalGateway
-from tests.localgateway.kit import ROWS_TABLE, Probe, write_project
+from tests.localgateway.kit import PRELUDE, ROWS_TABLE, Probe, write_project
 from tests.localgateway.processes import APP, Process
 
 
@@ -19,8 +19,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Probe]]:
     """Run a project: `serve(source)`; the options are LocalGateway's, and config and resources of the project."""
     with ExitStack() as stack:
 
-        def serve(source: str, *, config: Any = None, resources: Any = None, **options: Any) -> Probe:
-            directory = write_project(tmp_path / "project", source, config=config, resources=resources)
+        def serve(
+            source: str, *, config: Any = None, resources: Any = None, prelude: str = PRELUDE, **options: Any
+        ) -> Probe:
+            directory = write_project(tmp_path / "project", source, config=config, resources=resources, prelude=prelude)
             gateway = stack.enter_context(LocalGateway(directory, **options))
             return Probe(gateway, stack.enter_context)
 

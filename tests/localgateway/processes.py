@@ -94,7 +94,15 @@ class Process:
 
     def child(self) -> int:
         """Return the process id of the one child."""
-        return child_of(self.popen.pid)
+        (child,) = children_of(self.popen.pid)
+        return child
+
+    def descendants(self) -> list[int]:
+        """Return the process ids of all children and theirs."""
+        found = children_of(self.popen.pid)
+        for pid in found:
+            found += children_of(pid)
+        return found
 
     def close(self) -> None:
         self._watchdog.cancel()
@@ -109,11 +117,9 @@ FREE = ("--port", "0", "--rest-port", "0")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc")
 
 
-def child_of(pid: int) -> int:
-    (child,) = (
-        child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    )
-    return int(child)
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def is_running(pid: int) -> bool:

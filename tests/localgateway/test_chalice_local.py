@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.localgateway.kit import SECONDS
-from tests.localgateway.processes import Process, child_of, ends_soon, free_port, get, needs_proc
+from tests.localgateway.processes import Process, children_of, ends_soon, free_port, get, needs_proc
 
 
 class TestChaliceLocal:
@@ -45,7 +45,7 @@ class TestChaliceLocal:
     def test_it_takes_its_engine_along(self, chalice):
         process, _, _ = chalice
         worker = process.child()
-        engine = child_of(worker)
+        (engine,) = children_of(worker)
         process.popen.send_signal(signal.SIGINT)
         assert ends_soon(worker)
         assert ends_soon(engine)

@@ -61,7 +61,8 @@ class TestEnding:
         gateway = run(*FREE)
         url = gateway.prints(r"^WebSocket +(.*)$")
         gateway.prints("^export AWS_ENDPOINT_URL_SQS")
-        engine = gateway.child()
+        left = gateway.descendants()
+        assert len(left) >= 2
         with connect(url, open_timeout=SECONDS) as client:
             started_at = time.monotonic()
             gateway.popen.send_signal(number)
@@ -69,19 +70,19 @@ class TestEnding:
                 client.recv(timeout=SECONDS)
         assert gateway.ends() == 0
         assert time.monotonic() - started_at < 2
-        assert not is_running(engine)
+        assert not any(is_running(pid) for pid in left)
         # The row could still be deleted while the gateway shut down.
         assert re.search(r"\$disconnect disconnect \S+ 200 ", gateway.output)
         assert "Traceback" not in gateway.output
 
     @needs_proc
-    def test_killed_it_takes_its_engine_along(self, run):
+    def test_killed_it_takes_its_engine_and_its_workers_along(self, run):
         gateway = run(*FREE)
         gateway.prints("^export AWS_ENDPOINT_URL_SQS")
-        engine = gateway.child()
-        assert is_running(engine)
+        left = gateway.descendants()
+        assert len(left) >= 2
         gateway.popen.kill()
-        assert ends_soon(engine)
+        assert all(ends_soon(pid) for pid in left)
 
 
 class TestMistakes:
