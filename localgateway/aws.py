@@ -155,5 +155,5 @@ def find_environment() -> dict[str, str]:
 
 
 def has_endpoint(service: str) -> bool:
-    """Tell whether the environment says already where DYNAMODB or SQS is."""
+    """Tell whether the environment says already where an AWS service is, `DYNAMODB` say."""
     return bool(os.environ.get(f"AWS_ENDPOINT_URL_{service}") or os.environ.get("AWS_ENDPOINT_URL"))

@@ -10,14 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from localgateway.aws import LocalAws
+from localgateway.aws import LocalAws, has_endpoint
 from localgateway.code import loaded
 from localgateway.deployments import Deployments
 from localgateway.environment import applied
 from localgateway.errors import ProjectError
 from localgateway.invoke import Invoker
+from localgateway.lambda_api import LambdaServer
 from localgateway.limits import Limits
-from localgateway.project import LOCAL_PORT_VARIABLE, Project, read_config
+from localgateway.project import LOCAL_PORT_VARIABLE, Function, Project, read_config
 from localgateway.rest import RestServer
 from localgateway.server import WebSocketServer, listen, to_address
 from localgateway.threads import ThreadInvoker
@@ -115,6 +116,11 @@ class LocalGateway:
             stack.enter_context(applied(self._aws.environment))
             # The engine starts while the project is imported.
             self._aws.start()
+            lambda_api = LambdaServer(self._find, lambda function, event: self._server.invoke(function, event))
+            stack.callback(lambda_api.stop)
+            lambda_api.start()
+            by_name = {} if has_endpoint("LAMBDA") else {"AWS_ENDPOINT_URL_LAMBDA": lambda_api.url}
+            stack.enter_context(applied(by_name))
             self.tls = make_tls((self._host, *self._allowed_hosts)) if self._wants_tls else None
             trust = self.tls.environment if self.tls else {}
             stack.enter_context(applied(trust))
@@ -145,15 +151,18 @@ class LocalGateway:
                     watcher.start()
             self.rest_url = None
             if project.rest:
-                rest = RestServer(partial(self._server.call, project.rest), self._host, self._rest_port)
+                rest = RestServer(self._server.serve_rest, self._host, self._rest_port)
                 stack.callback(rest.stop)
                 rest.start()
                 self.rest_url = rest.url
             self._running = stack.pop_all()
         self.url = self._server.url
         self.management_endpoint = self._server.management_endpoint
-        self.environment = variables | self._aws.environment | trust
+        self.environment = variables | self._aws.environment | by_name | trust
         return self
+
+    def _find(self, name: str) -> Function | None:
+        return self._server.find(name) if hasattr(self, "_server") else None
 
     def _start_workers(self, stack: ExitStack, endpoint: str) -> tuple[Project, WorkerInvoker]:
         zygote = Zygote()

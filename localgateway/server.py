@@ -75,22 +75,35 @@ class WebSocketServer:
         """Serve another version of the project from now on; sockets stay open."""
 
         def deploy() -> None:
+            self._project = project
             self._api.deploy(project.routes)
             self._sources.deploy(project)
 
         self.soon(deploy)
 
-    def call(self, function: Function, event: Event) -> Result:
+    def find(self, name: str) -> Function | None:
+        """Return the function of that Chalice name, name on AWS, or ARN; not the one that only the REST API invokes."""
+        name = name.rpartition(":")[2]
+        functions = (one for one in self._project.functions.values() if one != self._project.rest)
+        return next((one for one in functions if name in (one.name, one.deployed_name)), None)
+
+    def invoke(self, function: Function, event: Event, timeout_seconds: float | None = None) -> Result:
         """Run a function and wait for it, from any thread but the event loop's.
 
         Raises:
-            TimeoutError: if the integration timeout passes first.
+            TimeoutError: if the time passes first; the function goes on.
         """
 
         async def invoke() -> Result:
-            return await asyncio.wait_for(self._invoker.invoke(function, event), self._limits.integration_seconds)
+            return await asyncio.wait_for(self._invoker.invoke(function, event), timeout_seconds)
 
         return asyncio.run_coroutine_threadsafe(invoke(), self._loop).result()
+
+    def serve_rest(self, request: Event) -> Result:
+        """Run the function behind the REST routes. Raises TimeoutError past the integration timeout."""
+        if self._project.rest is None:
+            return Result("error")
+        return self.invoke(self._project.rest, request, self._limits.integration_seconds)
 
     def reset(self) -> None:
         """Cut all sockets, without a $disconnect."""

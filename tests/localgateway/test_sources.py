@@ -1,6 +1,9 @@
 """The project's other functions: queues with redelivery and a dead-letter queue, schedules, functions by name."""
 
+import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -152,3 +155,75 @@ class TestEvents:
         (record,) = sqs_event([message], "jobs", "eu-central-1")["Records"]
         assert record["messageAttributes"]["raw"]["binaryValue"] == "AAE="
         assert record["eventSourceARN"] == "arn:aws:sqs:eu-central-1:000000000000:jobs"
+
+
+class TestFunctionsByName:
+    GREETING = """
+    @app.lambda_function(name="greet")
+    def greet(event, context):
+        if event.get("fail"):
+            raise ValueError("no")
+        events.put(event)
+        return {"hello": event["who"], "function": context.function_name}
+
+    @app.on_ws_message()
+    def message(event):
+        import boto3, json
+        client = boto3.client("lambda")
+        answer = client.invoke(FunctionName="probe-local-greet", Payload=json.dumps({"who": event.body}))
+        client.close()
+        send(event.connection_id, answer["Payload"].read().decode())
+    """
+
+    @pytest.fixture
+    def greeter(self, serve: Callable[..., Probe]) -> Any:
+        probe = serve(self.GREETING)
+        environment = probe.gateway.environment
+        client = boto3.client(
+            "lambda",
+            endpoint_url=environment["AWS_ENDPOINT_URL_LAMBDA"],
+            region_name=environment["AWS_REGION"],
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+        )
+        yield probe, client
+        client.close()
+
+    @pytest.mark.parametrize(
+        "name", ["greet", "probe-local-greet", "arn:aws:lambda:us-east-1:000000000000:function:probe-local-greet"]
+    )
+    def test_any_name_of_a_function_finds_it(self, greeter: Any, name: str) -> None:
+        answer = greeter[1].invoke(FunctionName=name, Payload=b'{"who":"me"}')
+        assert answer["StatusCode"] == 200
+        assert json.loads(answer["Payload"].read()) == {"hello": "me", "function": "probe-local-greet"}
+
+    def test_an_error_is_an_answer(self, greeter: Any) -> None:
+        answer = greeter[1].invoke(FunctionName="greet", Payload=b'{"fail":true}')
+        assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
+        assert json.loads(answer["Payload"].read()) == {"errorMessage": "no", "errorType": "ValueError"}
+
+    def test_nobody_waits_for_an_event(self, greeter: Any) -> None:
+        probe, client = greeter
+        answer = client.invoke(FunctionName="greet", InvocationType="Event", Payload=b'{"who":"later"}')
+        assert answer["StatusCode"] == 202
+        assert probe.event() == {"who": "later"}
+
+    def test_a_stranger_is_not_found_and_nonsense_is_refused(self, greeter: Any) -> None:
+        client = greeter[1]
+        with pytest.raises(client.exceptions.ResourceNotFoundException, match="Function not found: nobody"):
+            client.invoke(FunctionName="nobody")
+        with pytest.raises(client.exceptions.InvalidRequestContentException):
+            client.invoke(FunctionName="greet", Payload=b"{")
+
+    def test_a_request_that_is_not_signed_is_refused(self, greeter: Any) -> None:
+        url = greeter[0].gateway.environment["AWS_ENDPOINT_URL_LAMBDA"]
+        request = urllib.request.Request(f"{url}/2015-03-31/functions/greet/invocations", b"{}")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=SECONDS)
+        with refused.value as answer:
+            assert answer.code == 403
+
+    def test_one_function_invokes_another(self, greeter: Any) -> None:
+        client = greeter[0].joins()
+        client.sends("you")
+        assert json.loads(client.receives())["hello"] == "you"
