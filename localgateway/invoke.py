@@ -26,5 +26,8 @@ class Invoker(Protocol):
     async def invoke(self, function: Function, event: Event) -> Result:
         """Run one handler; it goes on to its end even if nobody waits for the result any more."""
 
+    async def crash(self, function: Function, event: Event) -> Result:
+        """Have what would run the handler die of it; a fault that tests ask for."""
+
     async def close(self) -> None:
         """Let the idle go at once and the busy when they are done."""

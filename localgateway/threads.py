@@ -58,6 +58,11 @@ class ThreadInvoker:
             log.error("%s: Task timed out after %.2f seconds", function.name, function.timeout_seconds)
             return Result("timeout")
 
+    async def crash(self, function: Function, event: Event) -> Result:
+        # A thread cannot be killed, so what it would have done is not begun.
+        log.error("%s: its process ended before it had an answer", function.name)
+        return Result("error")
+
     async def close(self) -> None:
         for _ in self._threads:
             self._jobs.put(None)

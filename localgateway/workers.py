@@ -122,7 +122,7 @@ class WorkerInvoker:
         # A thread for each invocation, to wait at the worker's channel.
         self._threads = ThreadPoolExecutor(concurrent_invocations, thread_name_prefix="worker")
         self._idle: defaultdict[str, list[Worker]] = defaultdict(list)
-        self._busy: dict[Worker, str] = {}
+        self._busy: set[Worker] = set()
         self._warming: dict[str, asyncio.Task[None]] = {}
         # Counts deployments: a worker that started before the last one is not used again.
         self._generation = 0
@@ -143,10 +143,8 @@ class WorkerInvoker:
         self._retire()
         self.warm_up(functions)
 
-    def kill(self, name: str) -> None:
-        """Kill the workers of a function as a crash would: at work or idle, each costs one invocation."""
-        for worker in [*self._idle[name], *(worker for worker, at in self._busy.items() if at == name)]:
-            worker.kill()
+    async def crash(self, function: Function, event: Event) -> Result:
+        return await asyncio.shield(self._begin(self._run(function, event, is_doomed=True)))
 
     async def close(self) -> None:
         self._retire()
@@ -162,7 +160,7 @@ class WorkerInvoker:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _run(self, function: Function, event: Event) -> Result:
+    async def _run(self, function: Function, event: Event, *, is_doomed: bool = False) -> Result:
         async with self._slots:
             idle = self._idle[function.name]
             if warming := self._warming.pop(function.name, None):
@@ -173,11 +171,13 @@ class WorkerInvoker:
             except (ProjectError, EOFError) as error:
                 log.error("%s cannot start: %s", function.name, error or "its process ended")
                 return Result("error")
-            self._busy[worker] = function.name
+            self._busy.add(worker)
+            if is_doomed:
+                worker.kill()
             try:
                 result = await self._exchange(worker, function, event)
             finally:
-                del self._busy[worker]
+                self._busy.discard(worker)
             if result is None:
                 worker.close()
                 return Result("error")
