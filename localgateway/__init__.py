@@ -11,5 +11,6 @@ from localgateway.attaching import attach
 from localgateway.errors import GatewayError
 from localgateway.gateway import LocalGateway
 from localgateway.limits import Limits
+from localgateway.routing import Additions
 
-__all__ = ["GatewayError", "Limits", "LocalGateway", "attach"]
+__all__ = ["Additions", "GatewayError", "Limits", "LocalGateway", "attach"]

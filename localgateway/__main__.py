@@ -7,20 +7,24 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import ip_address
 from threading import Event
 from types import FrameType
 
+from localgateway.admission import is_loopback
 from localgateway.errors import GatewayError
+from localgateway.faults import BadFault, Fault, parse_fault
 from localgateway.gateway import LocalGateway
 from localgateway.limits import Limits
+from localgateway.lobby import raise_file_limit
 from localgateway.log import log_to_stderr
+from localgateway.tls import Tls
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a project until Ctrl-C or SIGTERM and return the exit code."""
     options = parse(arguments)
     log_to_stderr()
+    raise_file_limit()
     is_over = Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -56,6 +60,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=port, default=8001, help="WebSocket port, 0 for a free one (default: %(default)s)")
     add("--rest-port", type=port, default=8000, help="REST port, 0 for a free one (default: %(default)s)")
+    add("--tls", action="store_true", help="serve wss:// and https:// with a certificate of your own authority")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name beside localhost under which requests may come; repeatable",
+    )
     add(
         "--in-process",
         action="store_true",
@@ -68,6 +80,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         metavar="NAME=VALUE",
         help="override a variable of the stage; repeatable",
+    )
+    add(
+        "--fault",
+        type=fault,
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="let something go wrong: throttle=3, delay-post=0.5, lose-disconnect=all, ...; repeatable",
     )
     limits = Limits()
     for option, limit, meaning in CLOCKS:
@@ -111,6 +131,13 @@ def variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+def fault(text: str) -> Fault:
+    try:
+        return parse_fault(text)
+    except BadFault as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def make_gateway(options: argparse.Namespace) -> LocalGateway:
     clocks = {limit: getattr(options, limit) for _, limit, _ in CLOCKS}
     return LocalGateway(
@@ -121,7 +148,11 @@ def make_gateway(options: argparse.Namespace) -> LocalGateway:
         rest_port=options.rest_port,
         environment=dict(options.env),
         workers=not options.in_process,
+        reload=not options.in_process,
+        tls=options.tls,
+        allow_hosts=options.allow_host,
         limits=replace(Limits(), **clocks),
+        faults=options.fault,
     )
 
 
@@ -133,16 +164,22 @@ def describe(gateway: LocalGateway) -> str:
     ]
     if gateway.rest_url:
         lines.append(f"REST          {gateway.rest_url}")
+    if gateway.tls:
+        lines += ["", *describe_trust(gateway.tls)]
     lines += ["", "For another process that pushes too:"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in gateway.environment.items()]
     return "\n".join([*lines, ""])
 
 
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def describe_trust(tls: Tls) -> list[str]:
+    """Say how clients come to trust the gateway's certificate; once, for it stays the same authority."""
+    ca = shlex.quote(str(tls.ca_path))
+    return [
+        f"Clients must trust {tls.ca_path}:",
+        f"Node.js       export NODE_EXTRA_CA_CERTS={ca}",
+        f"Python, curl  export SSL_CERT_FILE={shlex.quote(str(tls.bundle_path))}",
+        "Browsers      import it as an authority for web sites, in their settings or your system's",
+    ]
 
 
 if __name__ == "__main__":

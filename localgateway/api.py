@@ -1,26 +1,33 @@
 """One WebSocket API of API Gateway: what becomes of a handshake, a message and the end of a connection.
 
 It knows routes, functions and open connections, and turns what happens into events and results into answers. It never
-looks into a message: which route a message takes is all that API Gateway decides.
+looks into a message: which route a message takes is `routing`'s to say.
 """
 
 import asyncio
 import logging
+import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from localgateway import lambda_events
+from localgateway.authorizer import Authorizer, judge
 from localgateway.connection import GOING_AWAY, Connection
+from localgateway.faults import Faults
 from localgateway.http1 import Request, phrase
-from localgateway.invoke import Invoker, Result
+from localgateway.invocations import Invocations
+from localgateway.invoke import Result
 from localgateway.lambda_events import ConnectionContext, Event
 from localgateway.limits import Limits
 from localgateway.project import Function
+from localgateway.results import IntegrationFailure, describe, read_body, read_status, read_subprotocol
+from localgateway.routing import Routing
+from localgateway.template import ACCOUNT_ID
 
 log = logging.getLogger(__name__)
 
@@ -45,49 +52,49 @@ class Verdict:
         return 200 <= self.status < 300
 
 
-class IntegrationFailure(Exception):
-    """A function has failed, or has returned what API Gateway cannot use."""
-
-
 class Api:
     """A deployed WebSocket API. Lives on one event loop; nothing here is called from another thread."""
 
     def __init__(
         self,
         *,
-        routes: Mapping[str, Function],
+        routing: Routing,
         stage: str,
         api_id: str,
         address: str,
         is_secure: bool = False,
-        invoker: Invoker,
+        invocations: Invocations,
         limits: Limits,
+        faults: Faults,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.stage = stage
         self.limits = limits
+        self.faults = faults
+        self.invocations = invocations
         self.connections: dict[str, Connection] = {}
         self.is_closing = False
-        self._routes = routes
+        self._routing = routing
         self._api_id = api_id
         self._domain_name = address
         self._scheme = "https" if is_secure else "http"
-        self._invoker = invoker
         self._clock_ms = clock_ms
+        # How far `advance` has moved this API's time ahead of everybody else's.
+        self._ahead_seconds = 0.0
         self._random_bytes = random_bytes
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def deploy(self, routes: Mapping[str, Function]) -> None:
+    def deploy(self, routing: Routing) -> None:
         """Run these functions from now on. Connections stay open, as they do on AWS."""
-        self._routes = routes
+        self._routing = routing
 
     async def connect(self, request: Request, source_ip: str) -> Verdict:
-        """Ask the $connect function, if there is one, whether a client may come in.
+        """Ask the authorizer and the $connect function, if there are such, whether a client may come in.
 
         The id it is asked about belongs to no connection yet: until `opened`, sending to it finds nobody.
         """
-        now_ms = self._clock_ms()
+        now_ms = self._now_ms()
         context = ConnectionContext(
             connection_id=self._new_id(),
             connected_at_ms=now_ms,
@@ -98,15 +105,17 @@ class Api:
             user_agent=request.header("user-agent"),
         )
         request_id = self._new_id()
-        function = self._routes.get("$connect")
+        headers = self._received_headers(request, source_ip, now_ms)
+        if authorizer := self._routing.authorizer:
+            verdict = await self._authorize(authorizer, Verdict(context, request_id, HTTPStatus.OK), request, headers)
+            if not verdict.is_accepted:
+                return verdict
+            context = verdict.context
+        function = self._routing.routes.get("$connect")
         if function is None:
             return Verdict(context, request_id, HTTPStatus.OK)
         event = lambda_events.connect_event(
-            context,
-            headers=self._received_headers(request, source_ip, now_ms),
-            query=request.query,
-            request_id=request_id,
-            now_ms=now_ms,
+            context, headers=headers, query=request.query, request_id=request_id, now_ms=now_ms
         )
         try:
             result = await self._invoke("$connect", function, event)
@@ -128,11 +137,11 @@ class Api:
     def ended(self, connection: Connection, code: int, reason: str) -> None:
         """Forget a connection, then tell the $disconnect function; nobody waits for what that makes of it."""
         self.connections.pop(connection.context.connection_id, None)
-        function = self._routes.get("$disconnect")
-        if function is None:
+        function = self._routing.routes.get("$disconnect")
+        if function is None or self.faults.take("lose-disconnect", connection.context.connection_id):
             return
         event = lambda_events.disconnect_event(
-            connection.context, code=code, reason=reason, request_id=self._new_id(), now_ms=self._clock_ms()
+            connection.context, code=code, reason=reason, request_id=self._new_id(), now_ms=self._now_ms()
         )
         self.start(self._disconnect(function, event))
 
@@ -151,15 +160,64 @@ class Api:
         await self._settle()
 
     async def reset(self) -> None:
-        """Cut every connection without a $disconnect; functions still at work get a moment to end."""
+        """Cut every connection without a $disconnect; functions still at work get a moment to end.
+
+        No fault is armed any more, time is everybody's again, and what has run is forgotten.
+        """
+        self.faults.clear()
+        self.invocations.forget()
         self._drop_connections()
         await self._settle()
         # A handshake that was on its way has opened one meanwhile.
         self._drop_connections()
+        self.invocations.forget()
+        self._ahead_seconds = 0
+
+    def time(self) -> float:
+        """Return the time that connections live by, in seconds from some moment on."""
+        return asyncio.get_running_loop().time() + self._ahead_seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once: connections whose time is up close, and events tell that much later times."""
+        self._ahead_seconds += seconds
+        for connection in list(self.connections.values()):
+            connection.check_clocks()
+
+    async def quiet(self) -> None:
+        """Wait until nothing is at work any more, invocations included that nobody waits for."""
+        while work := [*self._tasks, *self.invocations.running]:
+            await asyncio.wait(work)
+
+    async def _authorize(
+        self, authorizer: Authorizer, verdict: Verdict, request: Request, headers: list[tuple[str, str]]
+    ) -> Verdict:
+        """Return the verdict with what the authorizer adds to it, or a refusal."""
+        if not authorizer.can_be_asked_about(request):
+            return replace(verdict, status=HTTPStatus.UNAUTHORIZED, message=HTTPStatus.UNAUTHORIZED.phrase)
+        context = verdict.context
+        arn = lambda_events.to_method_arn(context, region=os.environ["AWS_REGION"], account_id=ACCOUNT_ID)
+        event = lambda_events.authorizer_event(
+            context,
+            arn=arn,
+            headers=headers,
+            query=request.query,
+            request_id=verdict.request_id,
+            now_ms=context.connected_at_ms,
+        )
+        try:
+            result = await self._invoke("authorizer", authorizer.function, event, lambda result: result.outcome)
+        except TimeoutError:
+            return replace(verdict, status=HTTPStatus.INTERNAL_SERVER_ERROR, message=FAILED)
+        status, carried = judge(result, arn, self.limits.authorizer_result_bytes)
+        if status != HTTPStatus.OK:
+            log.info("authorizer refuses %s with %d", context.connection_id, status)
+            return replace(verdict, status=status, message=phrase(status))
+        return replace(verdict, context=replace(context, authorizer=carried))
 
     async def _message(self, connection: Connection, text: str) -> None:
         request_id = self._new_id()
-        route_key = select_route(self._routes, text)
+        routing = self._routing
+        route_key = routing.select(text)
         if route_key is None:
             send_error(connection, FORBIDDEN, request_id)
             return
@@ -169,10 +227,15 @@ class Api:
             body=text,
             message_id=self._new_id(),
             request_id=request_id,
-            now_ms=self._clock_ms(),
+            now_ms=self._now_ms(),
         )
         try:
-            read_status(await self._invoke(route_key, self._routes[route_key], event))
+            result = await self._invoke(route_key, routing.routes[route_key], event)
+            read_status(result)
+            if route_key in routing.route_responses:
+                body = read_body(result.payload, self.limits.message_bytes)
+                if body is not None and connection.is_open:
+                    connection.send(body)
         except TimeoutError:
             send_error(connection, TIMED_OUT, request_id)
         except IntegrationFailure:
@@ -182,7 +245,9 @@ class Api:
         with suppress(TimeoutError):
             await self._invoke("$disconnect", function, event)
 
-    async def _invoke(self, route_key: str, function: Function, event: Event) -> Result:
+    async def _invoke(
+        self, cause: str, function: Function, event: Event, say: Callable[[Result], str] = describe
+    ) -> Result:
         """Run a function and log it in a line that holds nothing of what the client sent.
 
         Raises:
@@ -191,13 +256,13 @@ class Api:
         started_at = time.monotonic()
         outcome = "timed out"
         try:
-            result = await asyncio.wait_for(self._invoker.invoke(function, event), self.limits.integration_seconds)
-            outcome = describe(result)
+            result = await asyncio.wait_for(self.invocations.invoke(function, event), self.limits.integration_seconds)
+            outcome = say(result)
             return result
         finally:
             connection_id = event["requestContext"]["connectionId"]
             duration_ms = (time.monotonic() - started_at) * 1000
-            log.info("%s %s %s %s %.0f ms", route_key, function.name, connection_id, outcome, duration_ms)
+            log.info("%s %s %s %s %.0f ms", cause, function.name, connection_id, outcome, duration_ms)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -212,6 +277,9 @@ class Api:
     async def _settle(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.limits.stop_seconds)
+
+    def _now_ms(self) -> int:
+        return self._clock_ms() + round(self._ahead_seconds * 1000)
 
     def _new_id(self) -> str:
         return lambda_events.to_id(self._random_bytes(lambda_events.ID_BYTES))
@@ -229,15 +297,6 @@ class Api:
         return [header for header in request.headers if header[0].lower() not in names] + added
 
 
-def select_route(routes: Mapping[str, Function], text: str) -> str | None:
-    """Return the key of the route that a message takes; without one, nobody is there for it.
-
-    Chalice makes the API with the expression `$request.body.action` but never a route that it could choose, so every
-    message takes $default, whatever it says.
-    """
-    return "$default" if "$default" in routes else None
-
-
 def send_error(connection: Connection, message: str, request_id: str) -> None:
     """Send API Gateway's own error frame; that the connection is over by now is no error."""
     if connection.is_open:
@@ -247,43 +306,3 @@ def send_error(connection: Connection, message: str, request_id: str) -> None:
 def to_error(message: str, connection_id: str, request_id: str) -> bytes:
     """Write API Gateway's error JSON, byte for byte as AWS spaces it."""
     return (f'{{"message": "{message}", "connectionId":"{connection_id}", "requestId":"{request_id}"}}').encode()
-
-
-def read_status(result: Result) -> int:
-    """Return the status code of a Lambda proxy result.
-
-    Raises:
-        IntegrationFailure: if there is none, or none that could end a request.
-    """
-    status = result.payload.get("statusCode") if isinstance(result.payload, dict) else None
-    if isinstance(status, str) and status.isdecimal():
-        status = int(status)
-    if result.outcome != "ok" or not isinstance(status, int) or not 200 <= status <= 599:
-        raise IntegrationFailure
-    return status
-
-
-def read_subprotocol(payload: Mapping[str, Any]) -> str | None:
-    """Return the one header of a $connect result that reaches the client: Sec-WebSocket-Protocol.
-
-    Raises:
-        IntegrationFailure: if it could not stand in an HTTP response.
-    """
-    for headers in (payload.get("multiValueHeaders"), payload.get("headers")):
-        if headers is not None and not isinstance(headers, dict):
-            raise IntegrationFailure
-        for name, value in (headers or {}).items():
-            if name.lower() == "sec-websocket-protocol":
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                if not text.isascii() or not text.isprintable():
-                    raise IntegrationFailure
-                return text
-    return None
-
-
-def describe(result: Result) -> str:
-    """Say for the log how an invocation ended: with which status, or why with none."""
-    try:
-        return str(read_status(result))
-    except IntegrationFailure:
-        return "malformed result" if result.outcome == "ok" else result.outcome

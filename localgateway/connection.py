@@ -7,6 +7,7 @@ API Gateway's $disconnect follows. The frame rules themselves are those of `webs
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import Protocol
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -42,6 +43,9 @@ class Receiver(Protocol):
     def ended(self, connection: "Connection", code: int, reason: str) -> None:
         """Take note that a connection is over; called once for each."""
 
+    def time(self) -> float:
+        """Return the time that the connection lives by, in seconds from some moment on."""
+
 
 class Connection(asyncio.Protocol):
     """The server's side of one WebSocket, after the 101."""
@@ -61,8 +65,8 @@ class Connection(asyncio.Protocol):
         self._receiver = receiver
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._opened_at = self._active_at = self._loop.time()
-        self._timer = self._loop.call_at(self._next_check(), self._check_clocks)
+        self._opened_at = self._active_at = receiver.time()
+        self._timer = self._loop.call_later(self._remaining_seconds(), self.check_clocks)
         # The message being received, and those received while too many were in flight.
         self._text = bytearray()
         self._fragments = 0
@@ -82,7 +86,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, text: bytes) -> None:
         """Send one text message, in several frames where it is longer than one may be."""
-        self._active_at = self._loop.time()
+        self._active_at = self._receiver.time()
         size = self._limits.frame_bytes
         is_last = len(text) <= size
         self._frames.send_text(text[:size], fin=is_last)
@@ -96,6 +100,15 @@ class Connection(asyncio.Protocol):
             self._frames.send_close(code, reason)
             self._flush()
             self._end(code, reason)
+
+    def check_clocks(self) -> None:
+        """Close the connection if its time is up; called when that may be so, also after time has jumped."""
+        self._timer.cancel()
+        remaining = self._remaining_seconds()
+        if remaining <= 0:
+            self.close(*GOING_AWAY)
+        else:
+            self._timer = self._loop.call_later(remaining, self.check_clocks)
 
     def drop(self) -> None:
         """Cut the connection without a word to the client or to $disconnect."""
@@ -166,7 +179,7 @@ class Connection(asyncio.Protocol):
             text = data.decode()
         except UnicodeDecodeError:
             raise Violation(CloseCode.INVALID_DATA, "not UTF-8") from None
-        self._active_at = self._loop.time()
+        self._active_at = self._receiver.time()
         self._waiting.append(text)
         self._handle_waiting()
 
@@ -212,19 +225,24 @@ class Connection(asyncio.Protocol):
         self._pace()
         self._receiver.ended(self, int(code), reason)
 
-    def _next_check(self) -> float:
+    def _remaining_seconds(self) -> float:
         limits = self._limits
-        return min(self._active_at + limits.idle_seconds, self._opened_at + limits.duration_seconds)
-
-    def _check_clocks(self) -> None:
-        if self._loop.time() >= self._next_check():
-            self.close(*GOING_AWAY)
-        else:
-            self._timer = self._loop.call_at(self._next_check(), self._check_clocks)
+        ends_at = min(self._active_at + limits.idle_seconds, self._opened_at + limits.duration_seconds)
+        return ends_at - self._receiver.time()
 
     def _flush(self) -> None:
         for data in self._frames.data_to_send():
             if data:
                 self._transport.write(data)
-            elif self._transport.can_write_eof():
-                self._transport.write_eof()
+            else:
+                end_writing(self._transport)
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Let the other side know that nothing more comes. With TLS, which has no half-closed connections, close."""
+    if not transport.can_write_eof():
+        transport.close()
+        return
+    # One that has reset the connection need not be told; connection_lost() follows.
+    with suppress(OSError):
+        transport.write_eof()

@@ -3,6 +3,7 @@
 GatewayError            said in one sentence, with the way out
 +-- ProjectError        the directory is no Chalice project, or does not import
 +-- ResourceError       a table or queue cannot be made, or the engine for it does not run
++-- CertificateError    TLS cannot be had
 +-- AddressInUse        another process has the port
 """
 
@@ -17,6 +18,10 @@ class ProjectError(GatewayError):
 
 class ResourceError(GatewayError):
     """What resources.json asks for cannot be had."""
+
+
+class CertificateError(GatewayError):
+    """A certificate cannot be made or kept."""
 
 
 class AddressInUse(GatewayError):

@@ -3,7 +3,7 @@
 import logging
 import sys
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,13 @@ from localgateway.code import loaded
 from localgateway.deployments import Deployments
 from localgateway.environment import applied
 from localgateway.errors import ProjectError
+from localgateway.faults import Fault, Faults
 from localgateway.invoke import Invoker
 from localgateway.lambda_api import LambdaServer
 from localgateway.limits import Limits
 from localgateway.project import LOCAL_PORT_VARIABLE, Function, Project, read_config
 from localgateway.rest import RestServer
+from localgateway.routing import Additions
 from localgateway.server import WebSocketServer, listen, to_address
 from localgateway.threads import ThreadInvoker
 from localgateway.tls import Tls, make_tls
@@ -45,6 +47,7 @@ class LocalGateway:
         management_endpoint: where a boto3 apigatewaymanagementapi client sends to.
         rest_url: where the REST routes are, None if the project has none.
         environment: what another process must have in its environment to work beside this one.
+        faults: what can be made to go wrong.
         tls: where the certificates are that make others trust this gateway, None if it serves no TLS.
     """
 
@@ -68,6 +71,8 @@ class LocalGateway:
         reload: bool = False,
         tls: bool = False,
         allow_hosts: Collection[str] = (),
+        additions: Additions | None = None,
+        faults: Iterable[Fault] = (),
     ) -> None:
         """Prepare a gateway.
 
@@ -80,6 +85,8 @@ class LocalGateway:
             reload: whether saving a file of the project swaps the workers; sockets stay open.
             tls: whether the gateway's port serves wss:// and https://, with a certificate of this user's own authority.
             allow_hosts: names beside loopback's and `host` under which requests may come.
+            additions: what CloudFormation adds to the API that Chalice makes: an authorizer, routes, route responses.
+            faults: what goes wrong from the start; more can be armed any time.
         """
         self.project_dir = Path(project_dir).resolve()
         self._stage = stage
@@ -92,6 +99,8 @@ class LocalGateway:
         self._reload = reload
         self._wants_tls = tls
         self._allowed_hosts = frozenset(name.lower() for name in allow_hosts)
+        self._additions = additions
+        self.faults = Faults(faults)
         self._running = ExitStack()
 
     def start(self) -> Self:
@@ -140,6 +149,8 @@ class LocalGateway:
                 self._limits,
                 tls=self.tls.context if self.tls else None,
                 allowed_hosts=self._allowed_hosts,
+                additions=self._additions,
+                faults=self.faults,
             )
             stack.callback(self._server.stop)
             self._server.start()
@@ -176,12 +187,12 @@ class LocalGateway:
         """Serve the project as its files are now; if they do not import, say so and leave everything as it is."""
         try:
             project, hire = self._deployments.deploy()
+            self._server.deploy(project)
         except ProjectError as error:
             if error.__cause__:
                 log.error("%s", "".join(traceback.format_exception(error.__cause__)))
             log.error("%s The old code goes on.", error)
             return
-        self._server.deploy(project)
         self._server.soon(invoker.deploy, hire, project.functions.values())
         log.info("Reloaded; sockets stay open.")
 

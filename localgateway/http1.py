@@ -99,17 +99,18 @@ class RequestReader:
         self._received: list[Request | Expectation | Leftover | Malformed] = []
         self._refusal = HTTPStatus.BAD_REQUEST
         self._is_head_open = False
+        self._is_same_head = False
 
     def feed(self, data: bytes) -> list[Request | Expectation | Leftover | Malformed]:
         """Read on and return what is complete now."""
-        was_head_open = self._is_head_open
+        self._is_same_head = self._is_head_open
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._received.append(Leftover(data[upgrade.args[0] :]))
         except httptools.HttpParserError:
             self._received.append(Malformed(self._refusal))
-        if was_head_open and self._is_head_open:
+        if self._is_same_head and self._is_head_open:
             # The parser gathers an unfinished header line without telling, so count what goes in.
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.url_chars + self._limits.header_bytes:
@@ -126,6 +127,7 @@ class RequestReader:
         self._body = bytearray()
         self._head_bytes = 0
         self._is_head_open = True
+        self._is_same_head = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url

@@ -5,6 +5,7 @@ was never there.
 """
 
 import asyncio
+from collections import deque
 from http import HTTPStatus
 from weakref import WeakSet
 
@@ -15,10 +16,12 @@ from websockets.http11 import Request as Handshake
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from localgateway import management
+from localgateway import admin, management
+from localgateway.admission import Admission
 from localgateway.api import Api, Verdict, to_error
-from localgateway.connection import Connection, frame_log
+from localgateway.connection import Connection, end_writing, frame_log
 from localgateway.http1 import CONTINUE, Expectation, Leftover, Malformed, Request, RequestReader, Response
+from localgateway.lobby import Lobby
 
 # AWS answers with a window of 12 bits. Without context takeover an idle socket holds no compressor, some 60 KB each.
 DEFLATE = ServerPerMessageDeflateFactory(
@@ -34,13 +37,19 @@ DEFLATE_BYTES = 1_024
 class HttpSide(asyncio.Protocol):
     """One TCP connection, as long as it speaks HTTP."""
 
-    def __init__(self, api: Api, transports: WeakSet[asyncio.Transport]) -> None:
+    def __init__(self, api: Api, transports: WeakSet[asyncio.Transport], lobby: Lobby, admission: Admission) -> None:
         self._api = api
         self._transports = transports
+        self._lobby = lobby
+        self._admission = admission
         self._reader = RequestReader(api.limits)
         # What the client sends after an upgrade request, ahead of our answer.
         self._early: bytearray | None = None
+        # What has been read and not handled yet; only a request that a fault delays has others wait behind it.
+        self._read: deque[Request | Expectation | Leftover | Malformed] = deque()
+        self._is_delayed = False
         self._is_done = False
+        self._is_writing_paused = False
 
     # What asyncio calls.
 
@@ -49,6 +58,7 @@ class HttpSide(asyncio.Protocol):
         transport.set_write_buffer_limits(high=self._api.limits.write_buffer_bytes)
         self._transport = transport
         self._transports.add(transport)
+        self._lobby.enter(transport)
         # A client that left before it was accepted has no address any more.
         self._source_ip: str = (transport.get_extra_info("peername") or ("",))[0]
 
@@ -56,8 +66,13 @@ class HttpSide(asyncio.Protocol):
         if self._early is not None:
             self._keep(data)
             return
-        for event in () if self._is_done else self._reader.feed(data):
-            match event:
+        if not self._is_done:
+            self._read.extend(self._reader.feed(data))
+            self._go_on()
+
+    def _go_on(self) -> None:
+        while self._read and not self._is_delayed and not self._is_done:
+            match event := self._read.popleft():
                 case Request():
                     self._handle(event)
                 case Expectation():
@@ -66,21 +81,51 @@ class HttpSide(asyncio.Protocol):
                     self._keep(event.data)
                 case Malformed():
                     self._answer(refuse(event.status))
-            if self._is_done:
-                return
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lobby.leave(self._transport)
+
+    def pause_writing(self) -> None:
+        """Take no more requests from a client that does not read the answers."""
+        self._is_writing_paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._is_writing_paused = False
+        self._transport.resume_reading()
 
     # Requests.
 
     def _handle(self, request: Request) -> None:
+        self._lobby.enter(self._transport)
         addressed = management.connection_path(request.path)
         if request.is_upgrade and request.method != "GET":
             self._answer(refuse(HTTPStatus.BAD_REQUEST), request)
-        elif addressed:
-            self._answer(management.handle(self._api, request, *addressed), request)
-        elif request.path.removesuffix("/") == f"/{self._api.stage}":
+        elif request.path.removesuffix("/") == f"/{self._api.stage}" and self._admission.admits_handshake(request):
             self._shake_hands(request)
+        elif addressed and self._admission.admits_call(request):
+            self._call(request, *addressed)
+        elif request.path.startswith(admin.PREFIX):
+            self._answer(admin.handle(self._api, request, self._source_ip), request)
         else:
             self._answer(refuse(HTTPStatus.FORBIDDEN), request)
+
+    def _call(self, request: Request, stage: str, connection_id: str) -> None:
+        """Answer a call of @connections; a fault may have it wait."""
+        delay = self._api.faults.take("delay-post", connection_id) if request.method == "POST" else None
+        if delay is None:
+            self._answer(management.handle(self._api, request, stage, connection_id), request)
+            return
+
+        async def call_late() -> None:
+            await asyncio.sleep(delay.seconds)
+            self._is_delayed = False
+            if not self._transport.is_closing():
+                self._answer(management.handle(self._api, request, stage, connection_id), request)
+                self._go_on()
+
+        self._is_delayed = True
+        self._api.start(call_late())
 
     def _answer(self, response: Response, request: Request | None = None) -> None:
         """Write a response; the last one on this connection if the request says so, or if there is none."""
@@ -93,7 +138,7 @@ class HttpSide(asyncio.Protocol):
     def _finish(self) -> None:
         """End with the client's close, not ours: closing on bytes it still sends would reset what it has to read."""
         self._is_done = True
-        self._transport.write_eof()
+        end_writing(self._transport)
         asyncio.get_running_loop().call_later(self._api.limits.close_seconds, self._transport.abort)
 
     # Upgrades.
@@ -102,6 +147,9 @@ class HttpSide(asyncio.Protocol):
         """Check a handshake and have it decided, or refuse it at once."""
         if self._api.is_closing:
             self._answer(refuse(HTTPStatus.SERVICE_UNAVAILABLE), request)
+            return
+        if len(self._api.connections) + self._lobby.upgrading >= self._lobby.sockets:
+            self._answer(refuse(HTTPStatus.TOO_MANY_REQUESTS), request)
             return
         frames = ServerProtocol(
             extensions=[DEFLATE],
@@ -119,6 +167,8 @@ class HttpSide(asyncio.Protocol):
             self._answer(refuse(HTTPStatus.BAD_REQUEST), request)
         else:
             self._early = bytearray()
+            self._lobby.leave(self._transport)
+            self._lobby.upgrading += 1
             self._api.start(self._upgrade(request, frames, accept, extensions))
 
     def _keep(self, data: bytes) -> None:
@@ -128,7 +178,10 @@ class HttpSide(asyncio.Protocol):
             self._transport.pause_reading()
 
     async def _upgrade(self, request: Request, frames: ServerProtocol, accept: str, extensions: str | None) -> None:
-        verdict = await self._api.connect(request, self._source_ip)
+        try:
+            verdict = await self._api.connect(request, self._source_ip)
+        finally:
+            self._lobby.upgrading -= 1
         early, self._early = bytes(self._early or b""), None
         if self._transport.is_closing():
             return
@@ -147,6 +200,8 @@ class HttpSide(asyncio.Protocol):
         connection = Connection(verdict.context, frames, self._transport, self._api, self._api.limits)
         self._transport.set_protocol(connection)
         self._api.opened(connection)
+        if self._is_writing_paused:
+            connection.pause_writing()
         if early:
             connection.data_received(early)
 

@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(size))
         path = PATH.fullmatch(urlsplit(self.path).path)
         is_signed = self.headers.get("Authorization", "").startswith("AWS4-")
-        if path is None or not is_signed or not is_loopback(read_host(self.headers.get("Host"))):
+        if path is None or not is_signed or not is_loopback(read_host(self.headers.get("Host", ""))):
             self._refuse(403, "AccessDeniedException", "This is Lambda's Invoke, for signed requests to this machine.")
             return
         name = unquote(path[1])

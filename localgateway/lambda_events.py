@@ -7,7 +7,7 @@ Source: "Set up a WebSocket API integration request" of the API Gateway develope
 """
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,12 @@ HIDDEN_HEADERS = frozenset({"connection", "upgrade"})
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """What every event of one connection says about it; `connected_at_ms` is in epoch milliseconds."""
+    """What every event of one connection says about it.
+
+    Attributes:
+        connected_at_ms: in epoch milliseconds.
+        authorizer: what the authorizer has said of the client, None where nobody was asked.
+    """
 
     connection_id: str
     connected_at_ms: int
@@ -35,6 +40,7 @@ class ConnectionContext:
     domain_name: str
     source_ip: str
     user_agent: str | None
+    authorizer: Mapping[str, str] | None = None
 
 
 def to_id(random_bytes: bytes) -> str:
@@ -70,6 +76,38 @@ def connect_event(
     event["requestContext"] = request_context(context, "$connect", "CONNECT", request_id=request_id, now_ms=now_ms)
     event["isBase64Encoded"] = False
     return event
+
+
+def authorizer_event(
+    context: ConnectionContext,
+    *,
+    arn: str,
+    headers: Iterable[tuple[str, str]],
+    query: str,
+    request_id: str,
+    now_ms: int,
+) -> Event:
+    """Build what a REQUEST authorizer is asked: all of the handshake, and maps that are there even if empty.
+
+    Source: "Control access to WebSocket APIs with AWS Lambda REQUEST authorizers" of the developer guide.
+    """
+    shown = [*headers, ("content-length", "0")]
+    pairs = parse_qsl(query, keep_blank_values=True)
+    return {
+        "type": "REQUEST",
+        "methodArn": arn,
+        "headers": dict(shown),
+        "multiValueHeaders": gather(shown),
+        "queryStringParameters": dict(pairs),
+        "multiValueQueryStringParameters": gather(pairs),
+        "stageVariables": {},
+        "requestContext": request_context(context, "$connect", "CONNECT", request_id=request_id, now_ms=now_ms),
+    }
+
+
+def to_method_arn(context: ConnectionContext, *, region: str, account_id: str) -> str:
+    """Write what an authorizer is asked about: the $connect route of this API."""
+    return f"arn:aws:execute-api:{region}:{account_id}:{context.api_id}/{context.stage}/$connect"
 
 
 def message_event(
@@ -115,11 +153,13 @@ def request_context(
 ) -> dict[str, object]:
     """Build the `requestContext` all three events share; `particular` is what this one adds to it."""
     identity = {"sourceIp": context.source_ip}
+    authorizer = {} if context.authorizer is None else {"authorizer": dict(context.authorizer)}
     if context.user_agent is not None:
         identity["userAgent"] = context.user_agent
     return {
         "routeKey": route_key,
         **particular,
+        **authorizer,
         "eventType": event_type,
         "extendedRequestId": request_id,
         "requestTime": to_request_time(now_ms),

@@ -26,9 +26,18 @@ class Limits:
     # "Total combined size of all header values", as the REST quotas have it; presumed here.
     header_bytes: int = 10_240
 
+    # Lambda authorizer result size 8 KB.
+    authorizer_result_bytes: int = 8_192
+
     # From here on the bounds are ours: AWS names none, or has them per account.
     header_count: int = 100
     fragments_per_message: int = 4_096
+    # Open WebSockets, before a handshake is answered 429; fewer where the process may not have as many files open.
+    open_sockets: int = 16_384
+    # Connections that are no WebSockets, before the one that has been silent longest is cut; and how long a request
+    # may take to come, or the next one to begin.
+    http_connections: int = 512
+    http_seconds: float = 60
     # What waits for a client that does not read, before POST answers 429 and the client is not read either.
     write_buffer_bytes: int = 1_048_576
     # What a client may send ahead of the 101, before its socket is not read further.

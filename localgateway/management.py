@@ -43,8 +43,12 @@ def handle(api: Api, request: Request, stage: str, connection_id: str) -> Respon
     if not CONNECTION_ID.fullmatch(connection_id):
         return refuse(HTTPStatus.BAD_REQUEST, "BadRequestException", f"Invalid connectionId: {connection_id}")
     connection = api.connections.get(connection_id)
-    if connection is None:
+    if connection is None or api.faults.take("false-gone", connection_id):
         return refuse(HTTPStatus.GONE, "GoneException")
+    if api.faults.take("throttle", connection_id):
+        return refuse(HTTPStatus.TOO_MANY_REQUESTS, "LimitExceededException", "Too Many Requests")
+    if request.method == "POST" and api.faults.take("drop-post", connection_id):
+        return respond(HTTPStatus.OK)
     return ACTIONS[request.method](connection, request, api.limits.message_bytes)
 
 

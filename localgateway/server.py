@@ -5,23 +5,28 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from localgateway.admission import Admission
 from localgateway.api import Api
 from localgateway.errors import AddressInUse, GatewayError
+from localgateway.faults import Faults
 from localgateway.http_side import HttpSide
+from localgateway.invocations import Invocations
 from localgateway.invoke import Invoker, Result
 from localgateway.lambda_events import Event
 from localgateway.limits import Limits
 from localgateway.lobby import Lobby
 from localgateway.project import Function, Project, to_api_id
+from localgateway.routing import Additions, route
 from localgateway.sources import Sources
+
+T = TypeVar("T")
 
 # Addresses that mean every interface: to be listened on, not to be called.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -39,9 +44,14 @@ class WebSocketServer:
         *,
         tls: ssl.SSLContext | None = None,
         allowed_hosts: frozenset[str] = frozenset(),
+        faults: Faults | None = None,
+        additions: Additions | None = None,
     ) -> None:
+        self._additions = additions or Additions()
+        self._routing = route(project, self._additions)
         self._project = project
-        self._invoker = invoker
+        self._faults = faults or Faults()
+        self._invoker = Invocations(invoker, self._faults)
         self._listening = listening
         self._limits = limits
         self._transports: WeakSet[asyncio.Transport] = WeakSet()
@@ -72,11 +82,16 @@ class WebSocketServer:
         self._loop.call_soon_threadsafe(callback, *arguments)
 
     def deploy(self, project: Project) -> None:
-        """Serve another version of the project from now on; sockets stay open."""
+        """Serve another version of the project from now on; sockets stay open.
+
+        Raises:
+            ProjectError: if it lacks what has been added to its API.
+        """
+        routing = route(project, self._additions)
 
         def deploy() -> None:
             self._project = project
-            self._api.deploy(project.routes)
+            self._api.deploy(routing)
             self._sources.deploy(project)
 
         self.soon(deploy)
@@ -107,7 +122,15 @@ class WebSocketServer:
 
     def reset(self) -> None:
         """Cut all sockets, without a $disconnect."""
-        asyncio.run_coroutine_threadsafe(self._api.reset(), self._loop).result()
+        self.ask(Api.reset)
+
+    def ask(self, question: Callable[[Api], Coroutine[Any, Any, T]], timeout_seconds: float | None = None) -> T:
+        """Run something on the event loop, where the API lives, and return what it returns; from any other thread.
+
+        Raises:
+            TimeoutError: if the time passes first.
+        """
+        return asyncio.run_coroutine_threadsafe(question(self._api), self._loop).result(timeout_seconds)
 
     def stop(self) -> None:
         """Close all sockets and run their $disconnect; handlers can reach the gateway while they do."""
@@ -118,12 +141,13 @@ class WebSocketServer:
         self._loop = asyncio.get_running_loop()
         self._is_over = asyncio.Event()
         self._api = Api(
-            routes=self._project.routes,
+            routing=self._routing,
             stage=self._project.api_stage,
             api_id=to_api_id(Path(self._project.directory)),
             address=self._address,
             is_secure=self._tls is not None,
-            invoker=self._invoker,
+            invocations=self._invoker,
+            faults=self._faults,
             limits=self._limits,
         )
         lobby = Lobby(self._limits)

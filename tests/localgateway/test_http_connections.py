@@ -18,7 +18,7 @@ class TestHttp:
     def test_requests_may_come_all_at_once(self, serve):
         probe = serve(RECORDING)
         alice, alice_id = probe.joins(), probe.connection_id()
-        head = f"POST /api/@connections/{alice_id} HTTP/1.1\r\nHost: l\r\n{SIGNED}\r\nContent-Length: 1\r\n\r\n"
+        head = f"POST /api/@connections/{alice_id} HTTP/1.1\r\nHost: localhost\r\n{SIGNED}\r\nContent-Length: 1\r\n\r\n"
         connection = probe.raw("".join(f"{head}{number}" for number in range(5)).encode())
         assert [alice.receives() for _ in range(5)] == list("01234")
         answers = b""
@@ -28,10 +28,8 @@ class TestHttp:
     def test_a_body_may_come_in_chunks(self, serve):
         probe = serve(RECORDING)
         alice, alice_id = probe.joins(), probe.connection_id()
-        head = (
-            f"POST /api/@connections/{alice_id} HTTP/1.1\r\nHost: l\r\n{SIGNED}\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
-        connection = probe.raw(head.encode() + b"3\r\nabc\r\n")
+        head = f"POST /api/@connections/{alice_id} HTTP/1.1\r\nHost: localhost\r\n{SIGNED}\r\n"
+        connection = probe.raw(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         connection.sendall(b"2\r\nde\r\n0\r\n\r\n")
         assert read_response(connection)[0] == 200
         assert alice.receives() == "abcde"
@@ -39,7 +37,7 @@ class TestHttp:
     def test_a_client_that_asks_before_it_sends_is_told_to_go_on(self, serve):
         probe = serve(RECORDING)
         alice, alice_id = probe.joins(), probe.connection_id()
-        head = f"POST /api/@connections/{alice_id} HTTP/1.1\r\nHost: l\r\n{SIGNED}\r\nContent-Length: 2\r\n"
+        head = f"POST /api/@connections/{alice_id} HTTP/1.1\r\nHost: localhost\r\n{SIGNED}\r\nContent-Length: 2\r\n"
         connection = probe.raw(head.encode() + b"Expect: 100-continue\r\n\r\n")
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"ok")
@@ -47,7 +45,7 @@ class TestHttp:
         assert alice.receives() == "ok"
 
     def test_head_has_the_headers_of_an_answer_and_no_body(self, serve):
-        connection = serve(RECORDING).raw(b"HEAD /nowhere HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n")
+        connection = serve(RECORDING).raw(b"HEAD /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b""
         while received := connection.recv(1000):
             answer += received
@@ -101,7 +99,7 @@ class TestHttpLimits:
         probe = serve(ECHO)
         body = b"x" * 3_000_000
         head = (
-            f"POST /api/@connections/L0SM9cOFvHcCIhw= HTTP/1.1\r\nHost: l\r\nContent-Length: {len(body)}\r\n"
+            f"POST /api/@connections/L0SM9cOFvHcCIhw= HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
             "Authorization: AWS4-HMAC-SHA256 x\r\n\r\n"
         )
         status, _, _ = read_response(probe.raw(head.encode() + body))

@@ -1,0 +1,201 @@
+"""Faults on order: what goes wrong on AWS once in a while goes wrong here when told.
+
+A fault is armed, strikes as often as it says, and is over. It never invents an outcome that AWS does not have: a
+$disconnect is not guaranteed, a 410 is known to be false at times, a 429 comes when an account is busy.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a fault is called about; `target` is what it can be confined to."""
+
+    meaning: str
+    target: str
+    is_delay: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    "lose-disconnect": Kind("a connection ends and no $disconnect follows", "connectionId"),
+    "false-gone": Kind("@connections answers 410 for a connection that is open", "connectionId"),
+    "throttle": Kind("@connections answers 429", "connectionId"),
+    "drop-post": Kind("a POST is answered 200 and nothing is sent", "connectionId"),
+    "delay-post": Kind("a POST waits before it is looked at", "connectionId", is_delay=True),
+    "delay-route": Kind("an invocation waits before it begins", "route", is_delay=True),
+    "kill-worker": Kind("what runs a function dies under it", "function"),
+}
+
+
+class BadFault(ValueError):
+    """The fault is none that there is; the message is a sentence for the person who asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        name: one of KINDS.
+        target: the one connection, route or function that it strikes, None for any.
+        times: how often it strikes, None for always.
+        seconds: how long a delay is; 0 for the others.
+
+    Raises:
+        BadFault: if there is no such fault.
+    """
+
+    name: str
+    target: str | None = None
+    times: int | None = None
+    seconds: float = 0
+
+    def __post_init__(self) -> None:
+        kind = KINDS.get(self.name)
+        if kind is None:
+            raise BadFault(f"{self.name!r} is no fault: there are {', '.join(KINDS)}.")
+        if self.target is not None and not (isinstance(self.target, str) and self.target):
+            raise BadFault(f"{kind.target} of {self.name} must be a text that is not empty.")
+        if self.times is not None and (type(self.times) is not int or self.times < 1):
+            raise BadFault(f"times of {self.name} must be 1 or more, or nothing for always.")
+        is_number = type(self.seconds) in (int, float) and math.isfinite(self.seconds)
+        if kind.is_delay and not (is_number and self.seconds > 0):
+            raise BadFault(f"{self.name} needs seconds, more than 0.")
+        if not kind.is_delay and self.seconds != 0:
+            raise BadFault(f"{self.name} takes no seconds.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `read_fault` reads back."""
+        kind = KINDS[self.name]
+        return {
+            "fault": self.name,
+            **({kind.target: self.target} if self.target else {}),
+            "times": self.times,
+            **({"seconds": self.seconds} if kind.is_delay else {}),
+        }
+
+
+def read_fault(value: object) -> Fault:
+    """Read `{"fault": "false-gone", "connectionId": "L0SM9cOFvHcCIhw=", "times": 2}`.
+
+    All but `fault` may be left out: then it strikes any connection, route or function, a delay always, others once.
+
+    Raises:
+        BadFault: if it is nothing of the kind.
+    """
+    if not isinstance(value, dict) or not isinstance(name := value.get("fault"), str):
+        raise BadFault('A fault is a JSON object like {"fault": "false-gone", "times": 2}.')
+    kind = KINDS.get(name)
+    if kind is None:
+        return Fault(name)
+    known = {"fault", kind.target, "times"} | ({"seconds"} if kind.is_delay else set())
+    if unknown := sorted(value.keys() - known):
+        raise BadFault(f"{name} takes no {unknown[0]}: it takes {', '.join(sorted(known - {'fault'}))}.")
+    times = value.get("times", None if kind.is_delay else 1)
+    return Fault(name, value.get(kind.target), times, value.get("seconds", 0))
+
+
+def parse_fault(text: str) -> Fault:
+    """Read the command line's NAME, NAME=NUMBER, NAME=TARGET or NAME=TARGET:NUMBER.
+
+    NUMBER is the seconds of a delay, and how often any other fault strikes, which may be `all`.
+
+    Raises:
+        BadFault: if it is nothing of the kind.
+    """
+    name, equals, rest = text.partition("=")
+    if equals and not rest:
+        raise BadFault(f"{text!r} has nothing behind the equals sign.")
+    value: dict[str, Any] = {"fault": name}
+    target, colon, number = rest.rpartition(":")
+    if rest and not colon and not is_number(rest):
+        target, number = rest, ""
+    if colon and not is_number(number):
+        raise BadFault(f"{number!r} in {text!r} is no number.")
+    kind = KINDS.get(name)
+    if kind and target:
+        value[kind.target] = target
+    if kind and number:
+        value["seconds" if kind.is_delay else "times"] = to_number(number)
+    return read_fault(value)
+
+
+def is_number(text: str) -> bool:
+    return text == "all" or text.replace(".", "", 1).isdecimal()
+
+
+def to_number(text: str) -> float | None:
+    if text == "all":
+        return None
+    return float(text) if "." in text else int(text)
+
+
+class Faults:
+    """The faults that are armed, in the order in which they strike. Any thread may arm, any may be struck."""
+
+    def __init__(self, armed: Iterable[Fault] = ()) -> None:
+        self._lock = Lock()
+        self._armed = list(armed)
+
+    def lose_disconnect(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
+        """Connections end without a $disconnect, as AWS reserves the right to."""
+        self.arm(Fault("lose-disconnect", connection_id, times))
+
+    def false_gone(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
+        """@connections answers 410 for connections that are open."""
+        self.arm(Fault("false-gone", connection_id, times))
+
+    def throttle(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
+        """@connections answers 429."""
+        self.arm(Fault("throttle", connection_id, times))
+
+    def drop_post(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
+        """POSTs are answered 200 and nothing is sent."""
+        self.arm(Fault("drop-post", connection_id, times))
+
+    def delay_post(self, seconds: float, *, connection_id: str | None = None, times: int | None = None) -> None:
+        """POSTs wait before they are looked at."""
+        self.arm(Fault("delay-post", connection_id, times, seconds))
+
+    def delay_route(self, seconds: float, *, route: str | None = None, times: int | None = None) -> None:
+        """Invocations for a route, `$connect` for one, wait before they begin; the integration timeout runs."""
+        self.arm(Fault("delay-route", route, times, seconds))
+
+    def kill_worker(self, function: str | None = None, *, times: int | None = 1) -> None:
+        """What runs a function dies under it. In threads, which cannot be killed, the function does not even begin."""
+        self.arm(Fault("kill-worker", function, times))
+
+    def arm(self, fault: Fault) -> None:
+        """Have a fault strike from now on, after those of its kind that are armed already."""
+        with self._lock:
+            self._armed.append(fault)
+
+    @property
+    def armed(self) -> list[Fault]:
+        """What is still to come."""
+        with self._lock:
+            return list(self._armed)
+
+    def clear(self) -> None:
+        """Let nothing go wrong any more."""
+        with self._lock:
+            self._armed.clear()
+
+    def take(self, name: str, target: str) -> Fault | None:
+        """Return the fault that strikes this target now, if there is one; it has struck once more then."""
+        # Nearly always there is none, and this is asked for each message.
+        if not self._armed:
+            return None
+        with self._lock:
+            for index, fault in enumerate(self._armed):
+                if fault.name == name and fault.target in (None, target):
+                    if fault.times == 1:
+                        del self._armed[index]
+                    elif fault.times is not None:
+                        self._armed[index] = Fault(name, fault.target, fault.times - 1, fault.seconds)
+                    return fault
+        return None

@@ -1,0 +1,118 @@
+"""The certificate behind `--tls`, signed by a certificate authority that belongs to this user.
+
+The authority is kept in the user's cache, so whoever trusts it once trusts every gateway of that user. The certificate
+is made anew at each start and its key stays in this process. Whoever can read the authority's key can pretend to be any
+site to whoever trusts it: its file is for its owner alone.
+"""
+
+import os
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
+
+import botocore.session
+from botocore.httpsession import get_cert_path
+
+from localgateway.errors import CertificateError
+
+if TYPE_CHECKING:
+    from trustme import CA
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+# Browsers and macOS take no certificate that is valid for longer than 398 days.
+VALID = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a gateway serves TLS with, and what others trust it by.
+
+    Attributes:
+        context: for the listening socket.
+        ca_path: the authority's certificate alone, for programs that trust it beside their own ones.
+        bundle_path: that certificate behind all that AWS SDKs trust so far, for those that take one file only.
+    """
+
+    context: ssl.SSLContext
+    ca_path: Path
+    bundle_path: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes boto3 trust the gateway, and everything that it has trusted before."""
+        return {"AWS_CA_BUNDLE": str(self.bundle_path)}
+
+
+def make_tls(names: Iterable[str]) -> Tls:
+    """Make a certificate for the loopback names and these, and the files that make others trust it.
+
+    Raises:
+        CertificateError: if trustme is not installed, or the user's cache cannot be used.
+    """
+    directory = cache_directory()
+    key_path, ca_path, bundle_path = (directory / name for name in ("ca-key.pem", "ca.pem", "bundle.pem"))
+    try:
+        ca = load_authority(key_path)
+        put(ca_path, ca.cert_pem.bytes())
+        put(bundle_path, join_trusted(bundle_path, ca.cert_pem.bytes()))
+    except (OSError, ValueError) as error:
+        raise CertificateError(f"{directory} cannot be used for certificates: {error}") from None
+    now = datetime.now(UTC)
+    certificate = ca.issue_cert(
+        *dict.fromkeys((*LOOPBACK_NAMES, *names)), not_before=now - timedelta(days=1), not_after=now + VALID
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return Tls(context, ca_path, bundle_path)
+
+
+def cache_directory() -> Path:
+    """Return where the authority is kept, by the XDG rules: a relative path counts as none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "localgateway"
+
+
+def load_authority(path: Path) -> "CA":
+    """Return the authority whose key and certificate are in that file; the first time, make both."""
+    try:
+        from trustme import CA
+    except ImportError:
+        raise CertificateError("TLS needs trustme, which is not installed: pip install trustme.") from None
+    if not path.exists():
+        made = CA(organization_name="localgateway", path_length=0)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = write_beside(path, made.private_key_pem.bytes() + made.cert_pem.bytes())
+        try:
+            # Two gateways that start for the first time agree on one authority: unlike rename, link never replaces.
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            temporary.unlink()
+    pem = path.read_bytes()
+    return CA.from_pem(pem, pem)
+
+
+def join_trusted(bundle_path: Path, ca: bytes) -> bytes:
+    """Return the certificates that AWS SDKs trust on this machine, and the authority's."""
+    configured = botocore.session.Session().get_config_variable("ca_bundle")
+    # Of a shell that has our own bundle already, what it was made from is not known: that bundle has it.
+    trusted = Path(str(configured or get_cert_path(True))).read_bytes()
+    return trusted if ca in trusted else trusted.rstrip() + b"\n" + ca
+
+
+def put(path: Path, content: bytes) -> None:
+    """Have a file hold this; who reads it meanwhile gets the old content or the new."""
+    if not path.exists() or path.read_bytes() != content:
+        write_beside(path, content).replace(path)
+
+
+def write_beside(path: Path, content: bytes) -> Path:
+    """Write a file for its owner alone under a name of its own in the same directory."""
+    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    return Path(file.name)
