@@ -17,6 +17,7 @@ from localgateway.gateway import LocalGateway
 from localgateway.limits import Limits
 from localgateway.lobby import raise_file_limit
 from localgateway.log import log_to_stderr
+from localgateway.routing import Additions
 from localgateway.tls import Tls
 
 
@@ -89,6 +90,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME[=VALUE]",
         help="let something go wrong: throttle=3, delay-post=0.5, lose-disconnect=all, ...; repeatable",
     )
+    # What Chalice does not make and CloudFormation can add; see Additions.
+    add("--authorizer", metavar="FUNCTION", help="the Lambda authorizer of $connect")
+    for option, metavar, parse_as, meaning in ADDITIONS:
+        add(option, type=parse_as, action="append", default=[], metavar=metavar, help=f"{meaning}; repeatable")
     limits = Limits()
     for option, limit, meaning in CLOCKS:
         default = getattr(limits, limit)
@@ -138,6 +143,13 @@ def fault(text: str) -> Fault:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+ADDITIONS = (
+    ("--identity-source", "EXPRESSION", str, "what a handshake must have: route.request.querystring.token"),
+    ("--route", "KEY=FUNCTION", variable, "run a function for messages with this action"),
+    ("--route-response", "KEY", str, "send what the route's function returns to the client"),
+)
+
+
 def make_gateway(options: argparse.Namespace) -> LocalGateway:
     clocks = {limit: getattr(options, limit) for _, limit, _ in CLOCKS}
     return LocalGateway(
@@ -152,6 +164,7 @@ def make_gateway(options: argparse.Namespace) -> LocalGateway:
         tls=options.tls,
         allow_hosts=options.allow_host,
         limits=replace(Limits(), **clocks),
+        additions=Additions(options.authorizer, options.identity_source, dict(options.route), options.route_response),
         faults=options.fault,
     )
 

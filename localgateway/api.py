@@ -160,12 +160,13 @@ class Api:
         await self._settle()
 
     async def reset(self) -> None:
-        """Cut every connection without a $disconnect; functions still at work get a moment to end.
+        """Let functions at work end, for a moment; then cut every connection without a $disconnect.
 
         No fault is armed any more, time is everybody's again, and what has run is forgotten.
         """
         self.faults.clear()
         self.invocations.forget()
+        await self._settle()
         self._drop_connections()
         await self._settle()
         # A handshake that was on its way has opened one meanwhile.
@@ -207,11 +208,12 @@ class Api:
         try:
             result = await self._invoke("authorizer", authorizer.function, event, lambda result: result.outcome)
         except TimeoutError:
-            return replace(verdict, status=HTTPStatus.INTERNAL_SERVER_ERROR, message=FAILED)
+            result = Result("timeout")
         status, carried = judge(result, arn, self.limits.authorizer_result_bytes)
         if status != HTTPStatus.OK:
             log.info("authorizer refuses %s with %d", context.connection_id, status)
-            return replace(verdict, status=status, message=phrase(status))
+            is_failure = status == HTTPStatus.INTERNAL_SERVER_ERROR
+            return replace(verdict, status=status, message=FAILED if is_failure else phrase(status))
         return replace(verdict, context=replace(context, authorizer=carried))
 
     async def _message(self, connection: Connection, text: str) -> None:

@@ -5,6 +5,7 @@ process that lives and dies with this one; it keeps everything in memory.
 """
 
 import importlib.util
+import logging
 import os
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from localgateway.environment import applied
 from localgateway.errors import ResourceError
 from localgateway.resources import ResourceMaker
 from localgateway.template import Resources, read_resources
+
+log = logging.getLogger(__name__)
 
 DEFAULT_REGION = "us-east-1"
 # MiniStack keeps tables per account and region; a key that is no account number means its default account.
@@ -52,6 +55,13 @@ class LocalAws:
         if resources:
             self._maker = ResourceMaker(resources)
             self._maker.create()
+
+    def variables(self, stage: str) -> Mapping[str, Mapping[str, str]]:
+        """Return what resources.json adds to the environment of functions, by their logical ids."""
+        resources = self._read_resources(stage)
+        for sentence in resources.untold:
+            log.warning("%s", sentence)
+        return resources.variables
 
     def clear_resources(self) -> None:
         """Make all tables and queues empty."""

@@ -80,6 +80,12 @@ class Connection(asyncio.Protocol):
         return self.context.connected_at_ms + round((self._active_at - self._opened_at) * 1000)
 
     @property
+    def client_address(self) -> tuple[str, int]:
+        """Where the client's end of the TCP connection is."""
+        host, port = self._transport.get_extra_info("peername")[:2]
+        return host, port
+
+    @property
     def is_full(self) -> bool:
         """Whether the client has stopped reading, so that nothing more may be sent."""
         return self._is_writing_paused

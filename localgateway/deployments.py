@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from localgateway.errors import ProjectError
 from localgateway.project import Function, Project
+from localgateway.template import merge
 from localgateway.workers import Hire, Worker, Zygote
 
 SHIPPED = ("app.py", "chalicelib", "vendor", ".chalice/config.json")
@@ -23,13 +24,21 @@ class Deployments:
     """Makes versions of one project and keeps them until it is closed."""
 
     def __init__(
-        self, zygote: Zygote, project_dir: Path, stage: str, management_endpoint: str, overrides: Mapping[str, str]
+        self,
+        zygote: Zygote,
+        project_dir: Path,
+        stage: str,
+        management_endpoint: str,
+        overrides: Mapping[str, str],
+        variables: Mapping[str, Mapping[str, str]],
     ) -> None:
         self._zygote = zygote
         self._project_dir = project_dir
         self._stage = stage
         self._management_endpoint = management_endpoint
         self._overrides = overrides
+        # Of single functions, by their logical ids.
+        self._variables = variables
         self._directory = TemporaryDirectory(prefix="localgateway-")
         self._count = 0
 
@@ -53,14 +62,17 @@ class Deployments:
             }
             return Worker(self._zygote.fork(), start)
 
+        def hire_for(function: Function) -> Worker:
+            return hire({**to_environment(function), **self._variables.get(function.logical_id, {})})
+
         # The first worker is asked what the project has, as Chalice would find it; the others serve.
         try:
-            first = hire({})
+            first = hire(merge(self._variables))
         except EOFError:
             raise ProjectError(f"{self._project_dir} ends its process when it is imported.") from None
         first.close()
         project = replace(first.project, directory=str(self._project_dir))
-        return project, lambda function: hire(to_environment(function))
+        return project, hire_for
 
     def close(self) -> None:
         """Remove every version; no worker may be left."""

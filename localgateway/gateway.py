@@ -3,13 +3,15 @@
 import logging
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
+from localgateway.api import Api
 from localgateway.aws import LocalAws, has_endpoint
 from localgateway.code import loaded
 from localgateway.deployments import Deployments
@@ -23,12 +25,15 @@ from localgateway.project import LOCAL_PORT_VARIABLE, Function, Project, read_co
 from localgateway.rest import RestServer
 from localgateway.routing import Additions
 from localgateway.server import WebSocketServer, listen, to_address
+from localgateway.template import merge
 from localgateway.threads import ThreadInvoker
 from localgateway.tls import Tls, make_tls
 from localgateway.watch import Watcher
 from localgateway.workers import WorkerInvoker, Zygote
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # As Lambda sets it; Chalice appends its own version, each time an app is made.
 EXECUTION_ENVIRONMENT = f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
@@ -73,6 +78,7 @@ class LocalGateway:
         allow_hosts: Collection[str] = (),
         additions: Additions | None = None,
         faults: Iterable[Fault] = (),
+        schedules: bool = True,
     ) -> None:
         """Prepare a gateway.
 
@@ -87,6 +93,7 @@ class LocalGateway:
             allow_hosts: names beside loopback's and `host` under which requests may come.
             additions: what CloudFormation adds to the API that Chalice makes: an authorizer, routes, route responses.
             faults: what goes wrong from the start; more can be armed any time.
+            schedules: whether scheduled functions run by themselves.
         """
         self.project_dir = Path(project_dir).resolve()
         self._stage = stage
@@ -101,6 +108,7 @@ class LocalGateway:
         self._allowed_hosts = frozenset(name.lower() for name in allow_hosts)
         self._additions = additions
         self.faults = Faults(faults)
+        self._schedules = schedules
         self._running = ExitStack()
 
     def start(self) -> Self:
@@ -125,6 +133,8 @@ class LocalGateway:
             stack.enter_context(applied(self._aws.environment))
             # The engine starts while the project is imported.
             self._aws.start()
+            of_functions = self._aws.variables(self._stage)
+            told = {**merge(of_functions), **self._overrides}
             lambda_api = LambdaServer(self._find, lambda function, event: self._server.invoke(function, event))
             stack.callback(lambda_api.stop)
             lambda_api.start()
@@ -137,10 +147,13 @@ class LocalGateway:
             endpoint = f"{scheme}://{to_address(*listening.getsockname()[:2])}/{config.api_gateway_stage}"
             invoker: Invoker
             if self._workers:
-                project, invoker = self._start_workers(stack, endpoint)
+                project, invoker = self._start_workers(stack, endpoint, of_functions)
             else:
+                stack.enter_context(applied(told))
                 code = stack.enter_context(loaded(config, endpoint))
                 project, invoker = code.project, ThreadInvoker(code, self._limits.concurrent_invocations)
+            if not self._schedules:
+                project = replace(project, timers=())
             self._aws.create_resources(self._stage)
             self._server = WebSocketServer(
                 project,
@@ -169,16 +182,18 @@ class LocalGateway:
             self._running = stack.pop_all()
         self.url = self._server.url
         self.management_endpoint = self._server.management_endpoint
-        self.environment = variables | self._aws.environment | by_name | trust
+        self.environment = variables | told | self._aws.environment | by_name | trust
         return self
 
     def _find(self, name: str) -> Function | None:
         return self._server.find(name) if hasattr(self, "_server") else None
 
-    def _start_workers(self, stack: ExitStack, endpoint: str) -> tuple[Project, WorkerInvoker]:
+    def _start_workers(
+        self, stack: ExitStack, endpoint: str, of_functions: Mapping[str, Mapping[str, str]]
+    ) -> tuple[Project, WorkerInvoker]:
         zygote = Zygote()
         stack.callback(zygote.stop)
-        self._deployments = Deployments(zygote, self.project_dir, self._stage, endpoint, self._overrides)
+        self._deployments = Deployments(zygote, self.project_dir, self._stage, endpoint, self._overrides, of_functions)
         stack.callback(self._deployments.close)
         project, hire = self._deployments.deploy()
         return project, WorkerInvoker(hire, self._limits.concurrent_invocations)
@@ -204,6 +219,10 @@ class LocalGateway:
         """
         self._server.reset()
         self._aws.clear_resources()
+
+    def ask(self, question: Callable[[Api], Coroutine[Any, Any, T]], timeout_seconds: float | None = None) -> T:
+        """Run something where the API lives and return what it returns; TimeoutError, if the time passes first."""
+        return self._server.ask(question, timeout_seconds)
 
     def stop(self) -> None:
         """Close everything: sockets with 1001 and their $disconnect, then servers, threads and the engine."""

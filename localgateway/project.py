@@ -14,11 +14,19 @@ from chalice.app import Chalice, ScheduledEventConfig, ScheduleExpression, SQSEv
 from chalice.cli.factory import CLIFactory
 from chalice.config import Config
 from chalice.constants import DEFAULT_HANDLER_NAME, DEFAULT_LAMBDA_MEMORY_SIZE, DEFAULT_LAMBDA_TIMEOUT
+from chalice.utils import to_cfn_resource_name
 
 from localgateway.errors import ProjectError
 
 LOCAL_PORT_VARIABLE = "LOCAL_GATEWAY_PORT"
 """Switches `attach` on under `chalice local`; never set for handlers that this package runs itself."""
+
+# Whatever a project calls its WebSocket handlers, on AWS and in config.json their functions are called this.
+WEBSOCKET_FUNCTIONS = {
+    "$connect": "websocket_connect",
+    "$default": "websocket_message",
+    "$disconnect": "websocket_disconnect",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,7 @@ class Function:
         deployed_name: the name it has on AWS.
         handler: the module attribute that Lambda calls, `app.connect`.
         environment: the variables that its stage gives it.
+        logical_id: what `chalice package` calls it in CloudFormation.
     """
 
     name: str
@@ -38,6 +47,7 @@ class Function:
     timeout_seconds: float
     memory_mb: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    logical_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +124,24 @@ def read_config(project_dir: Path, stage: str) -> Config:
 def describe(config: Config, app: Chalice) -> Project:
     """Return what there is to know of a project whose app has been imported."""
 
-    def function(name: str, handler: str) -> Function:
-        scoped = config.scope(config.chalice_stage, name)
+    def function(name: str, handler: str, deployed_as: str = "") -> Function:
+        resource = deployed_as or name
+        scoped = config.scope(config.chalice_stage, resource)
         deployed_name = f"{config.app_name}-{config.chalice_stage}"
         return Function(
             name=name,
             # Chalice names the function behind the REST routes after the app alone.
-            deployed_name=deployed_name if name == DEFAULT_HANDLER_NAME else f"{deployed_name}-{name}",
+            deployed_name=deployed_name if name == DEFAULT_HANDLER_NAME else f"{deployed_name}-{resource}",
+            logical_id="APIHandler" if name == DEFAULT_HANDLER_NAME else to_cfn_resource_name(resource),
             handler=handler,
             timeout_seconds=scoped.lambda_timeout or DEFAULT_LAMBDA_TIMEOUT,
             memory_mb=scoped.lambda_memory_size or DEFAULT_LAMBDA_MEMORY_SIZE,
             environment={key: str(value) for key, value in scoped.environment_variables.items()},
         )
 
-    routes = {key: function(h.name, h.handler_string) for key, h in app.websocket_handlers.items()}
+    routes = {
+        key: function(h.name, h.handler_string, WEBSOCKET_FUNCTIONS[key]) for key, h in app.websocket_handlers.items()
+    }
     rest = function(DEFAULT_HANDLER_NAME, "app.app") if app.routes else None
     sources = [(source, function(source.name, source.handler_string)) for source in app.event_sources]
     pure = [function(pure.name, pure.handler_string) for pure in app.pure_lambda_functions]

@@ -64,10 +64,13 @@ def route(project: Project, additions: Additions) -> Routing:
         return project.functions[name]
 
     routes = {**project.routes, **{key: find(name) for key, name in additions.routes.items()}}
+    responsive = routes.keys() - {"$connect", "$disconnect"}
     for key in additions.route_responses:
-        if key not in routes or key in {"$connect", "$disconnect"}:
-            raise ProjectError(f"There is no route {key} that could respond: messages take {listed(routes)}.")
+        if key not in responsive:
+            raise ProjectError(f"There is no route {key} that could respond: messages take {listed(responsive)}.")
     authorizer = None
+    if additions.identity_sources and additions.authorizer is None:
+        raise ProjectError("Identity sources are for an authorizer, and there is none.")
     if additions.authorizer is not None:
         sources = tuple(parse_source(source) for source in additions.identity_sources)
         authorizer = Authorizer(find(additions.authorizer), sources)

@@ -1,13 +1,14 @@
-"""The tables and queues of a project, read from the CloudFormation in its resources.json.
+"""The tables and queues of a project, and what its functions are told of them: the CloudFormation in resources.json.
 
 That file is the only definition of them, here as on AWS (`chalice package --merge-template resources.json`). It is read
-as far as tables and queues need it: parameters, references among them, and names. Everything else in it is left alone.
+as far as tables, queues and variables of functions need it: parameters, references among them, and names. Everything
+else in it is left alone.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from localgateway.errors import ResourceError
 
 TABLE = "AWS::DynamoDB::Table"
 QUEUE = "AWS::SQS::Queue"
+FUNCTION = "AWS::Serverless::Function"
 # MiniStack's account unless an access key names another.
 ACCOUNT_ID = "000000000000"
 
@@ -23,10 +25,16 @@ Properties = dict[str, Any]
 
 @dataclass(frozen=True)
 class Resources:
-    """The resolved properties of each table and queue, by name, in the template's order."""
+    """The resolved properties of each table and queue, by name, in the template's order.
+
+    `variables` are what the template adds to the environment of a function, by the function's logical id; `untold` says
+    which of them cannot be worked out here.
+    """
 
     tables: Mapping[str, Properties]
     queues: Mapping[str, Properties]
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    untold: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.tables or self.queues)
@@ -45,7 +53,8 @@ def read_resources(path: Path, *, stage: str, region: str) -> Resources:
     try:
         template = json.loads(path.read_text(encoding="utf-8"))
         resolver = Resolver(template, stage=stage, region=region)
-        return Resources(resolver.properties_by_name(TABLE), resolver.properties_by_name(QUEUE))
+        variables, untold = resolver.variables_of_functions()
+        return Resources(resolver.properties_by_name(TABLE), resolver.properties_by_name(QUEUE), variables, untold)
     except (ValueError, AttributeError, TypeError) as error:
         raise ResourceError(f"{path} is no CloudFormation template: {error}") from None
     except KeyError as error:
@@ -74,8 +83,23 @@ class Resolver:
         return {
             self._name(logical_id): self.resolve(resource.get("Properties", {}))
             for logical_id, resource in self._resources.items()
-            if resource["Type"] == resource_type
+            # What only changes a resource of Chalice's own has no type.
+            if resource.get("Type") == resource_type
         }
+
+    def variables_of_functions(self) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+        """Return what the template adds to the functions that Chalice makes, and what of it cannot be told here."""
+        found: dict[str, dict[str, str]] = {}
+        untold: list[str] = []
+        for logical_id, resource in self._resources.items():
+            if resource.get("Type", FUNCTION) == FUNCTION:
+                variables = resource.get("Properties", {}).get("Environment", {}).get("Variables", {})
+                for name, value in variables.items():
+                    try:
+                        found.setdefault(logical_id, {})[name] = str(self.resolve(value))
+                    except KeyError as error:
+                        untold.append(f"{name} of {logical_id} is not set: it uses {error}.")
+        return found, tuple(untold)
 
     def resolve(self, value: Any) -> Any:
         """Replace every intrinsic function in a value by what it stands for."""
@@ -109,7 +133,7 @@ class Resolver:
     def _name(self, logical_id: str) -> str:
         """Return the name a table or queue has, or would be given: AWS makes one up from the logical id."""
         resource = self._resources[logical_id]
-        key = {TABLE: "TableName", QUEUE: "QueueName"}[resource["Type"]]
+        key = {TABLE: "TableName", QUEUE: "QueueName"}[resource.get("Type", logical_id)]
         return str(self.resolve(resource.get("Properties", {}).get(key, logical_id)))
 
     def _attribute(self, logical_id: str, attribute: str) -> str:
@@ -129,3 +153,8 @@ class Resolver:
             return str(self._attribute(*name.split(".", 1)) if "." in name else self._ref(name))
 
         return re.sub(r"\$\{([^}]+)\}", replace, text)
+
+
+def merge(variables: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Put the variables of all functions into one environment, for where there are no functions apart."""
+    return {name: value for of_one in variables.values() for name, value in of_one.items()}

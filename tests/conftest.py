@@ -22,8 +22,14 @@ from localgateway.resources import fit
 from localgateway.template import read_resources
 from tests.fakes import FakeWebsocketApi
 
+pytest_plugins = ["localgateway.testing"]
 PROJECT = Path(__file__).parent.parent
 _numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here and not in localgateway/: pytest knows the options of this file only, before it looks for tests.
+    parser.addoption("--presumed", action="store_true", help="test too what AWS is only presumed to do")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,44 +1,30 @@
-"""API Gateway's three WebSocket events as a Lambda gets them, as short as a test wants them."""
+"""API Gateway's WebSocket events at one moment in time; a test says what its own event has otherwise in its context."""
 
 from typing import Any
 
-DOMAIN = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com"
+from localgateway.testing import connect_event, disconnect_event, message_event
+
+ID = "L0SM9cOFvHcCIhw="
 CONNECTED_AT_MS = 1_795_426_200_125
+ABOUT = {
+    "domain_name": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
+    "connected_at_ms": CONNECTED_AT_MS,
+    "now_ms": CONNECTED_AT_MS,
+}
 
 
-def context(connection_id: object, **overrides: Any) -> dict[str, Any]:
-    return {
-        "routeKey": "$default",
-        "requestId": "R1knPH17NjMFftw=",
-        "domainName": DOMAIN,
-        "apiId": "a1b2c3d4e5",
-        "stage": "api",
-        "connectionId": connection_id,
-        "connectedAt": CONNECTED_AT_MS,
-        "identity": {"sourceIp": "192.0.2.7", "userAgent": "tests/1"},
-    } | overrides
+def connect(connection_id: Any = ID, query: dict[str, str] | None = None, **overrides: Any) -> Any:
+    return override(connect_event(connection_id, query, **ABOUT), overrides)
 
 
-def connect(connection_id: object = "L0SM9cOFvHcCIhw=", query: dict[str, str] | None = None, **overrides: Any) -> Any:
-    event: dict[str, Any] = {
-        "headers": {"Host": DOMAIN, "X-Forwarded-Proto": "https"},
-        "requestContext": context(connection_id, routeKey="$connect", eventType="CONNECT", **overrides),
-        "isBase64Encoded": False,
-    }
-    return event | {"queryStringParameters": query} if query else event
+def message(body: str, connection_id: Any = ID, **overrides: Any) -> Any:
+    return override(message_event(body, connection_id, **ABOUT), overrides)
 
 
-def message(body: str, connection_id: object = "L0SM9cOFvHcCIhw=", **overrides: Any) -> Any:
-    return {
-        "requestContext": context(connection_id, eventType="MESSAGE", messageId="M=", **overrides),
-        "body": body,
-        "isBase64Encoded": False,
-    }
+def disconnect(connection_id: Any = ID, **overrides: Any) -> Any:
+    return override(disconnect_event(connection_id, **ABOUT), overrides)
 
 
-def disconnect(connection_id: object = "L0SM9cOFvHcCIhw=", **overrides: Any) -> Any:
-    return {
-        "headers": {"Host": DOMAIN, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": ""},
-        "requestContext": context(connection_id, routeKey="$disconnect", eventType="DISCONNECT", **overrides),
-        "isBase64Encoded": False,
-    }
+def override(event: Any, overrides: dict[str, Any]) -> Any:
+    event["requestContext"] |= {"requestId": "R1knPH17NjMFftw="} | overrides
+    return event

@@ -1,77 +1,24 @@
 """The main job on real input: real sockets, the local gateway, a real table, a REST call, a second process."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-import boto3
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
-from localgateway import LocalGateway
+from localgateway.testing import Client, Gateway, Refused
 from tests.conftest import PROJECT
 
 TABLE = "peal-local-connections"
-SECONDS = 10
+Rows = Callable[[], dict[str, Any]]
 
 
 @pytest.fixture
-def gateway(dynamodb: Any) -> Iterator[LocalGateway]:
-    """Peal as `make dev` runs it, over an empty table."""
-    with LocalGateway(PROJECT, stage="local") as gateway:
-        yield gateway
-    dynamodb.delete_table(TableName=TABLE)
-
-
-class Client:
-    """A client on a real socket."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.id = self.asks({"action": "whoami", "id": "who"})["connectionId"]
-
-    def sends(self, frame: object) -> None:
-        self.socket.send(frame if isinstance(frame, str) else json.dumps(frame))
-
-    def receives(self) -> dict[str, Any]:
-        frame = json.loads(self.socket.recv(timeout=SECONDS))
-        assert isinstance(frame, dict)
-        return frame
-
-    def asks(self, frame: dict[str, Any]) -> Any:
-        self.sends(frame)
-        reply = self.receives()
-        assert (reply["type"], reply["id"]) == ("reply", frame["id"])
-        return reply["data"]
-
-    def receives_nothing(self) -> None:
-        """Nothing has come: what was sent before this ping would be here before its reply."""
-        assert self.asks({"action": "ping", "id": "nothing before me"}) == {}
-
-
-@pytest.fixture
-def join(gateway: LocalGateway) -> Iterator[Callable[..., Client]]:
-    with ExitStack() as sockets:
-
-        def join(user: str | None = None, **query: str) -> Client:
-            query |= {"userId": user} if user else {}
-            return Client(sockets.enter_context(connect(f"{gateway.url}?{urlencode(query)}", open_timeout=SECONDS)))
-
-        yield join
-
-
-@pytest.fixture
-def table(dynamodb: Any) -> Callable[[], dict[str, Any]]:
+def table(dynamodb: Any) -> Rows:
     """The connection rows that stand in the table now, by connection id."""
 
     def scan() -> dict[str, Any]:
@@ -85,165 +32,182 @@ def table(dynamodb: Any) -> Callable[[], dict[str, Any]]:
     return scan
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
+@pytest.fixture
+def cold_gateway(dynamodb: Any) -> Iterator[Gateway]:
+    """Peal as it has just been deployed: it has learnt nothing yet."""
+    with Gateway(PROJECT) as gateway:
+        yield gateway
+        gateway.reset()
 
 
-def call(method: str, url: str, body: Any = None) -> tuple[int, Any]:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            return answer.status, json.loads(answer.read() or b"null")
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return refusal.code, json.loads(refusal.read())
-
-
-Join = Callable[..., Client]
-Rows = Callable[[], dict[str, Any]]
+def ask(client: Client, frame: dict[str, Any]) -> Any:
+    client.sends(frame)
+    return client.receives({"type": "reply", "id": frame["id"]})["data"]
 
 
 class TestTheMainJob:
-    def test_one_pushes_to_the_other_and_the_table_tells_the_truth(self, join: Join, table: Rows) -> None:
+    def test_one_pushes_to_the_other_and_the_table_tells_the_truth(self, gateway: Gateway, table: Rows) -> None:
         assert table() == {}
-        alice, bob = join("u_123", deviceId="phone", attributes='{"room":"a"}'), join("u_456")
-        assert {i: row.get("userId") for i, row in table().items()} == {alice.id: "u_123", bob.id: "u_456"}
-        assert table()[alice.id]["attributes"] == '{"room":"a"}'
+        alice = gateway.connect("u_123", device="phone", query={"attributes": '{"room":"a"}'})
+        bob = gateway.connect("u_456")
+        users = {connection_id: row.get("userId") for connection_id, row in table().items()}
+        assert users == {alice.connection_id: "u_123", bob.connection_id: "u_456"}
+        assert table()[alice.connection_id]["attributes"] == '{"room":"a"}'
 
         alice.sends('{"action":"sendMessage","targetUserId":"u_456","text":"hi"}')
-        message = bob.receives()
-        assert (message["type"], message["text"]) == ("message", "hi")
-        assert message["from"] == {"userId": "u_123", "connectionId": alice.id}
+        message = bob.receives({"type": "message", "text": "hi"})
+        assert message["from"] == {"userId": "u_123", "connectionId": alice.connection_id}
         alice.receives_nothing()
 
-        bob.socket.close()
-        eventually(lambda: set(table()) == {alice.id})
+        bob.closes()
+        gateway.settle()
+        assert set(table()) == {alice.connection_id}
 
-    def test_everyone_gets_a_broadcast(self, join: Join) -> None:
-        clients = [join("u_1"), join("u_2"), join()]
+    def test_everyone_gets_a_broadcast(self, gateway: Gateway) -> None:
+        clients = [gateway.connect("u_1"), gateway.connect("u_2"), gateway.connect()]
         clients[0].sends('{"action":"broadcastAll"}')
-        frames = [client.receives() for client in clients]
-        assert [frame["type"] for frame in frames] == ["broadcast"] * 3
+        frames = [client.receives({"type": "broadcast"}) for client in clients]
         assert frames[0] == frames[1] == frames[2]
 
-    def test_the_sender_learns_the_outcome(self, join: Join) -> None:
-        alice, _, _ = join("u_1"), join("u_2"), join("u_2")
+    def test_the_sender_learns_the_outcome(self, gateway: Gateway) -> None:
+        alice, _, _ = gateway.connect("u_1"), gateway.connect("u_2"), gateway.connect("u_2")
         send = {"action": "sendMessage", "id": 1, "targetUserId": "u_2", "text": "hi"}
-        assert alice.asks(send) == {"sent": 2, "gone": 0, "failed": 0}
+        assert ask(alice, send) == {"sent": 2, "gone": 0, "failed": 0}
 
-    def test_a_bad_frame_leaves_the_socket_open(self, join: Join) -> None:
-        alice = join("u_1")
+    def test_a_bad_frame_leaves_the_socket_open(self, gateway: Gateway) -> None:
+        alice = gateway.connect("u_1")
         for text, code in [("hi", "bad_frame"), ("[]", "bad_frame"), ('{"action":"dance"}', "unknown_action")]:
             alice.sends(text)
-            assert alice.receives()["error"]["code"] == code
+            alice.receives({"error": {"code": code}})
         alice.socket.send(["x" * 30_000, "x" * 2_001])
-        assert alice.receives()["error"]["code"] == "too_large"
+        alice.receives({"error": {"code": "too_large"}})
         alice.receives_nothing()
 
-    @pytest.mark.parametrize("query", ["userId=a%23b", "attributes=nonsense", "deviceId="])
+    @pytest.mark.parametrize("query", [{"userId": "a#b"}, {"attributes": "nonsense"}, {"deviceId": ""}])
     def test_a_bad_handshake_is_refused_and_leaves_nothing(
-        self, gateway: LocalGateway, table: Rows, query: str
+        self, gateway: Gateway, table: Rows, query: dict[str, str]
     ) -> None:
-        with pytest.raises(InvalidStatus) as refused, connect(f"{gateway.url}?{query}"):
-            pass
-        assert refused.value.response.status_code == 400
+        with pytest.raises(Refused) as refused:
+            gateway.connect(query=query)
+        assert refused.value.status == 400
         assert table() == {}
 
 
 class TestPushFromAnywhere:
-    def test_over_rest(self, gateway: LocalGateway, join: Join, table: Rows) -> None:
-        bob = join("u_456")
-        connection = f"{gateway.rest_url}/connections/{quote(bob.id, safe='')}"
-        assert call("POST", f"{gateway.rest_url}/users/u_456/messages", {"text": "1"})[1]["sent"] == 1
-        assert call("POST", f"{connection}/messages", {"text": "2"})[1]["sent"] == 1
-        assert call("POST", f"{gateway.rest_url}/broadcast", {"note": "3"})[1]["sent"] == 1
-        frames = [bob.receives() for _ in range(3)]
-        assert [frame.get("text") or frame["note"] for frame in frames] == ["1", "2", "3"]
-        assert call("GET", connection)[1]["userId"] == "u_456"
+    def test_over_rest(self, gateway: Gateway, table: Rows) -> None:
+        bob = gateway.connect("u_456")
+        connection = f"/connections/{quote(bob.connection_id, safe='')}"
+        for path, body in [
+            ("/users/u_456/messages", {"text": "1"}),
+            (f"{connection}/messages", {"text": "2"}),
+            ("/broadcast", {"note": "3"}),
+        ]:
+            assert gateway.call("POST", path, body).body["sent"] == 1
+        bob.receives({"text": "1"})
+        bob.receives({"text": "2"})
+        bob.receives({"note": "3"})
+        assert gateway.call("GET", connection).body["userId"] == "u_456"
 
-        assert call("DELETE", connection) == (204, None)
-        with pytest.raises(ConnectionClosed) as closed:
-            bob.socket.recv(timeout=SECONDS)
-        assert closed.value.rcvd
-        assert closed.value.rcvd.code == 1000
+        assert gateway.call("DELETE", connection) == (204, None)
+        bob.is_closed_with(1000)
         assert table() == {}
-        status, body = call("GET", connection)
+        status, body = gateway.call("GET", connection)
         assert (status, body["error"]["code"]) == (404, "not_found")
 
-    def test_over_rest_before_anyone_has_connected(self, gateway: LocalGateway) -> None:
-        assert call("POST", f"{gateway.rest_url}/broadcast", {}) == (200, {"sent": 0, "gone": 0, "failed": 0})
+    def test_over_rest_before_anyone_has_connected(self, cold_gateway: Gateway) -> None:
+        assert cold_gateway.call("POST", "/broadcast", {}) == (200, {"sent": 0, "gone": 0, "failed": 0})
 
-    def test_what_is_wrong_is_400_with_a_message(self, gateway: LocalGateway) -> None:
-        status, body = call("POST", f"{gateway.rest_url}/users/u_456/messages", {})
+    def test_what_is_wrong_is_400_with_a_message(self, gateway: Gateway) -> None:
+        status, body = gateway.call("POST", "/users/u_456/messages", {})
         assert (status, body["error"]["message"]) == (400, "text or data must be given.")
 
-    def test_from_a_second_process_with_the_apps_own_verbs(self, gateway: LocalGateway, join: Join) -> None:
-        bob = join("u_456")
+    def test_from_a_second_process_with_the_apps_own_verbs(self, cold_gateway: Gateway) -> None:
+        bob = cold_gateway.connect("u_456")
         code = "from app import peal; print(peal.send_to_user('u_456', text='from afar').as_dict())"
         pushed = subprocess.run(
             [sys.executable, "-c", code],
             cwd=PROJECT,
-            env=os.environ | gateway.environment,
+            env=os.environ | cold_gateway.environment,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
         assert (pushed.stderr, pushed.stdout) == ("", "{'sent': 1, 'gone': 0, 'failed': 0}\n")
-        assert bob.receives()["text"] == "from afar"
+        bob.receives({"text": "from afar"})
 
-    def test_with_a_plain_boto3_client(self, gateway: LocalGateway, join: Join) -> None:
-        bob = join("u_456")
-        management = boto3.client("apigatewaymanagementapi", endpoint_url=gateway.management_endpoint)
-        management.post_to_connection(ConnectionId=bob.id, Data=b'{"type":"anything"}')
+    def test_with_a_plain_boto3_client(self, gateway: Gateway) -> None:
+        bob = gateway.connect("u_456")
+        gateway.management().post_to_connection(ConnectionId=bob.connection_id, Data=b'{"type":"anything"}')
         assert bob.receives() == {"type": "anything"}
-        management.close()
 
 
 class TestStaleConnections:
     def test_a_connection_that_died_unheard_is_pruned_and_the_others_get_their_frame(
-        self, join: Join, dynamodb: Any, table: Rows
+        self, gateway: Gateway, dynamodb: Any, table: Rows
     ) -> None:
-        alice, bob = join("u_1"), join("u_2")
-        ghost = dict(dynamodb.get_item(TableName=TABLE, Key=key(bob.id))["Item"])
-        ghost |= key("Zm9yZ290dGVuIQE=") | {"GSI1SK": {"S": "CONN#Zm9yZ290dGVuIQE="}}
-        ghost |= {"connectionId": {"S": "Zm9yZ290dGVuIQE="}, "connectedAt": {"S": "2026-11-23T09:00:00.000Z"}}
-        dynamodb.put_item(TableName=TABLE, Item=ghost)
+        alice, bob = gateway.connect("u_1"), gateway.connect("u_2")
+        ghost = gateway.connect("u_2")
+        gateway.faults.lose_disconnect(connection_id=ghost.connection_id)
+        ghost.closes()
+        make_old(dynamodb, ghost.connection_id)
         send = {"action": "sendMessage", "id": 1, "targetUserId": "u_2", "text": "hi"}
-        assert alice.asks(send) == {"sent": 1, "gone": 1, "failed": 0}
-        assert bob.receives()["text"] == "hi"
-        assert set(table()) == {alice.id, bob.id}
+        assert ask(alice, send) == {"sent": 1, "gone": 1, "failed": 0}
+        bob.receives({"text": "hi"})
+        assert set(table()) == {alice.connection_id, bob.connection_id}
 
-    def test_disconnecting_in_the_middle_of_a_broadcast_hurts_nobody(self, join: Join, table: Rows) -> None:
-        clients = [join(f"u_{n}") for n in range(12)]
-        leaver = threading.Thread(target=lambda: [client.socket.close() for client in clients[6:]])
+    def test_a_false_410_costs_nothing(self, gateway: Gateway, dynamodb: Any, table: Rows) -> None:
+        alice, bob = gateway.connect("u_1"), gateway.connect("u_2")
+        make_old(dynamodb, bob.connection_id)
+        gateway.faults.false_gone(connection_id=bob.connection_id)
+        send = {"action": "sendMessage", "id": 1, "targetUserId": "u_2", "text": "hi"}
+        assert ask(alice, send) == {"sent": 1, "gone": 0, "failed": 0}
+        bob.receives({"text": "hi"})
+        assert set(table()) == {alice.connection_id, bob.connection_id}
+
+    def test_disconnecting_in_the_middle_of_a_broadcast_hurts_nobody(self, gateway: Gateway, table: Rows) -> None:
+        clients = [gateway.connect(f"u_{n}") for n in range(12)]
+        leaver = threading.Thread(target=lambda: [client.closes() for client in clients[6:]])
         leaver.start()
         for n in range(5):
             clients[0].sends({"action": "broadcastAll", "note": str(n)})
         leaver.join()
         for client in clients[:6]:
             assert sorted(client.receives()["note"] for _ in range(5)) == ["0", "1", "2", "3", "4"]
-        eventually(lambda: set(table()) == {client.id for client in clients[:6]})
+        gateway.settle()
+        assert set(table()) == {client.connection_id for client in clients[:6]}
 
 
-def key(connection_id: str) -> dict[str, Any]:
-    return {"PK": {"S": f"CONN#{connection_id}"}, "SK": {"S": "CONN"}}
+def make_old(dynamodb: Any, connection_id: str) -> None:
+    """Have a connection be old enough to be believed gone."""
+    dynamodb.update_item(
+        TableName=TABLE,
+        Key={"PK": {"S": f"CONN#{connection_id}"}, "SK": {"S": "CONN"}},
+        UpdateExpression="SET connectedAt = :then",
+        ExpressionAttributeValues={":then": {"S": "2026-11-23T09:00:00.000Z"}},
+    )
+
+
+class TestTime:
+    def test_whoever_is_silent_too_long_is_closed_and_forgotten(self, gateway: Gateway, table: Rows) -> None:
+        alice, bob = gateway.connect("u_1"), gateway.connect("u_2")
+        gateway.advance(599)
+        alice.sends({"action": "ping", "id": 1})
+        alice.receives({"type": "reply"})
+        gateway.advance(2)
+        assert bob.is_closed_with(1001) == (1001, "Going away")
+        assert set(table()) == {alice.connection_id}
 
 
 class TestSettings:
-    def test_where_nobody_may_be_anonymous_the_handshake_is_401(self, dynamodb: Any) -> None:
-        with LocalGateway(PROJECT, environment={"ALLOW_ANONYMOUS": "false"}) as gateway:
-            with pytest.raises(InvalidStatus) as refused, connect(f"{gateway.url}?userId=u_1"):
-                pass
-            assert refused.value.response.status_code == 401
-        dynamodb.delete_table(TableName=TABLE)
+    def test_where_nobody_may_be_anonymous_the_handshake_is_401(self) -> None:
+        with Gateway(PROJECT, environment={"ALLOW_ANONYMOUS": "false"}) as gateway:
+            with pytest.raises(Refused) as refused:
+                gateway.connect("u_1")
+            assert refused.value.status == 401
 
     def test_a_table_that_is_not_there_refuses_the_socket_with_500(self) -> None:
-        with LocalGateway(PROJECT, environment={"CONNECTIONS_TABLE": "no-such-table"}) as gateway:
-            with pytest.raises(InvalidStatus) as refused, connect(gateway.url):
-                pass
-            assert refused.value.response.status_code == 500
+        with Gateway(PROJECT, environment={"CONNECTIONS_TABLE": "no-such-table"}) as gateway:
+            with pytest.raises(Refused) as refused:
+                gateway.connect()
+            assert refused.value.status == 500

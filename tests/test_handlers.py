@@ -3,7 +3,6 @@
 import importlib
 import json
 import sys
-import time
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -12,16 +11,11 @@ import pytest
 from chalice.test import Client
 
 from chalicelib.errors import ConfigurationError, NotFound
-from tests import raw_events
+from localgateway.testing import connect_event, disconnect_event, message_event
 from tests.conftest import PROJECT
 from tests.fakes import FakeWebsocketApi
 
 ID = "L0SM9cOFvHcCIhw="
-
-
-def connect_event(connection_id: str, query: dict[str, str] | None = None) -> Any:
-    """A connect event of right now: the app under test reads the real clock."""
-    return raw_events.connect(connection_id, query, connectedAt=int(time.time() * 1000))
 
 
 @pytest.fixture
@@ -61,13 +55,13 @@ class TestWebsocketHandlers:
     def test_message_acts_and_replies(self, client: Client, api: FakeWebsocketApi) -> None:
         client.lambda_.invoke("websocket_connect", connect_event(ID, {"userId": "u_456"}))
         for text in ('{"action":"sendMessage","targetUserId":"u_456","text":"hi"}', '{"action":"broadcastAll"}'):
-            answer = client.lambda_.invoke("websocket_message", raw_events.message(text, ID))
+            answer = client.lambda_.invoke("websocket_message", message_event(text, ID))
             assert answer.payload == {"statusCode": 200}
         assert [frame["type"] for frame in api.frames(ID)] == ["message", "broadcast"]
 
     def test_disconnect_forgets(self, client: Client, app: ModuleType) -> None:
         client.lambda_.invoke("websocket_connect", connect_event(ID))
-        answer = client.lambda_.invoke("websocket_disconnect", raw_events.disconnect(ID))
+        answer = client.lambda_.invoke("websocket_disconnect", disconnect_event(ID))
         assert answer.payload == {"statusCode": 200}
         with pytest.raises(NotFound):
             app.peal.connection(ID)

@@ -1,1 +1,1 @@
-"""The local gateway's specification; an id such as CONN-02 before it names one known behaviour of AWS."""
+"""The local gateway's specification; what Amazon API Gateway is known to do is in `conformance`."""

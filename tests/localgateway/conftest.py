@@ -14,6 +14,17 @@ from tests.localgateway.kit import PRELUDE, ROWS_TABLE, Probe, write_project
 from tests.localgateway.processes import APP, Process
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "presumed: what AWS is only presumed to do; off without --presumed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--presumed"):
+        presumed = [item for item in items if item.get_closest_marker("presumed")]
+        config.hook.pytest_deselected(items=presumed)
+        items[:] = [item for item in items if item not in presumed]
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Probe]]:
     """Run a project: `serve(source)`; the options are LocalGateway's, and config and resources of the project."""

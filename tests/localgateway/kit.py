@@ -13,10 +13,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from localgateway import LocalGateway
+from localgateway.testing import Client
 
 # How long something may take that ought to happen at once: ample, for a busy machine.
 SECONDS = 10
@@ -59,6 +59,20 @@ ECHO = """
 def message(event):
     send(event.connection_id, event.body)
 """
+
+
+def refusing(response: str) -> str:
+    """Write a project whose $connect returns this."""
+    return f"""
+    @app.on_ws_connect()
+    def connect(event):
+        return {response}
+
+    @app.on_ws_disconnect()
+    def disconnect(event):
+        events.put(event.to_dict())
+    """
+
 
 ROWS_ROUTES = """
 @app.route("/rows")
@@ -112,33 +126,6 @@ def write_project(
     return directory
 
 
-class Client:
-    """A WebSocket client on a real socket."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-
-    def sends(self, *texts: str) -> None:
-        for text in texts:
-            self.socket.send(text)
-
-    def receives(self) -> str:
-        text = self.socket.recv(timeout=SECONDS)
-        assert isinstance(text, str)
-        return text
-
-    def is_closed_with(self) -> tuple[int, str]:
-        """Wait for the close frame and return its code and reason; whatever came before it must have been read."""
-        try:
-            surprise = self.socket.recv(timeout=SECONDS)
-        except ConnectionClosed as closed:
-            frame = closed.rcvd
-        else:
-            raise AssertionError(f"received {surprise!r} instead of a close frame")
-        assert frame is not None, "the connection was cut without a close frame"
-        return frame.code, frame.reason
-
-
 class Probe:
     """A running gateway with a project of this package's making."""
 
@@ -160,7 +147,7 @@ class Probe:
         """Connect to the stage; `suffix` is what follows it in the URL."""
         # With a thread that pings, a test about silence would not be about silence.
         options = {"open_timeout": SECONDS, "close_timeout": SECONDS, "ping_interval": None} | options
-        return Client(self._enter(connect(self.gateway.url + suffix, **options)))
+        return Client(self._enter(connect(self.gateway.url + suffix, **options)), read=str)
 
     def event(self) -> dict[str, Any]:
         """Return the next event a handler has recorded."""
@@ -235,6 +222,18 @@ def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes
     while len(body) < int(headers.get("content-length", "0")):
         body += connection.recv(65536)
     return int(lines[0].split()[1]), headers, body
+
+
+def call(probe: Probe, method: str, path: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """Send one HTTP request as it stands and return what comes back."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers, "", ""]
+    return read_response(probe.raw("\r\n".join(lines).encode() + body))
+
+
+def how_it_ended(event: Mapping[str, Any]) -> tuple[str, int, str]:
+    """Return what a $disconnect event says of the end."""
+    context = event["requestContext"]
+    return context["eventType"], context["disconnectStatusCode"], context["disconnectReason"]
 
 
 def read_to_end(connection: socket.socket) -> bytes:

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import boto3
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.localgateway.kit import SECONDS
@@ -49,6 +49,36 @@ class TestRunning:
         url = run(*FREE, "--idle-timeout", "0.2").prints(r"^WebSocket +(.*)$")
         with connect(url, open_timeout=SECONDS) as client, pytest.raises(ConnectionClosed, match="1001"):
             client.recv(timeout=SECONDS)
+
+    def test_what_cloudformation_adds_is_an_option(self, run, project):
+        (project / "app.py").write_text(
+            """
+from chalice import Chalice
+
+app = Chalice(app_name="sample")
+app.experimental_feature_flags.update(["WEBSOCKETS"])
+
+@app.on_ws_message()
+def message(event):
+    pass
+
+@app.lambda_function(name="authorize")
+def authorize(event, context):
+    statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": event["methodArn"]}
+    return {"principalId": event["queryStringParameters"]["token"], "policyDocument": {"Statement": [statement]}}
+
+@app.lambda_function(name="who")
+def who(event, context):
+    return {"statusCode": 200, "body": event["requestContext"]["authorizer"]["principalId"]}
+"""
+        )
+        options = ("--authorizer", "authorize", "--identity-source", "route.request.querystring.token")
+        url = run(*FREE, *options, "--route", "who=who", "--route-response", "who").prints(r"^WebSocket +(.*)$")
+        with pytest.raises(InvalidStatus, match="401"):
+            connect(url, open_timeout=SECONDS)
+        with connect(f"{url}?token=u_1", open_timeout=SECONDS) as client:
+            client.send('{"action":"who"}')
+            assert client.recv(timeout=SECONDS) == "u_1"
 
     def test_listening_beyond_this_machine_is_warned_about(self, run):
         run(*FREE, "--host", "0.0.0.0").prints(r"^Warning: 0\.0\.0\.0 is not loopback; others can reach the app\.$")

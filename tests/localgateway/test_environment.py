@@ -34,23 +34,6 @@ class TestTheEnvironmentOfHandlers:
         assert seen["AWS_EXECUTION_ENV"].startswith("AWS_Lambda_python3.")
 
     @pytest.mark.usefixtures("own_engine")
-    def test_there_is_a_region_and_there_are_credentials_even_on_a_bare_machine(self, serve):
-        """DEV-02"""
-        probe = serve(ECHO)
-        given = dict(probe.gateway.environment)
-        assert given == {
-            "AWS_ENDPOINT_URL_LAMBDA": given["AWS_ENDPOINT_URL_LAMBDA"],
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-        }
-        assert given.items() <= os.environ.items()
-        client = probe.joins()
-        client.sends("x")
-        assert client.receives() == "x"
-
-    @pytest.mark.usefixtures("own_engine")
     def test_what_the_machine_has_is_kept(self, serve, monkeypatch):
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")

@@ -15,49 +15,6 @@ class TestSizes:
         client.sends("x" * 32_768)
         assert client.receives() == "x" * 32_768
 
-    @pytest.mark.parametrize("compression", [None, "deflate"])
-    def test_a_longer_frame_closes_the_socket(self, serve, compression):
-        """MSG-09"""
-        probe = serve(RECORDING)
-        client = probe.joins(compression=compression)
-        client.sends("x" * 32_769)
-        assert client.is_closed_with()[0] == 1009
-        probe.event()
-        assert probe.event()["requestContext"]["disconnectStatusCode"] == 1009
-
-    def test_a_longer_message_in_short_frames_arrives_whole_and_once(self, serve):
-        """MSG-10"""
-        probe = serve(RECORDING)
-        client = probe.joins()
-        probe.event()
-        parts = [letter * 25_600 for letter in "abcd"]
-        client.socket.send(parts)
-        assert probe.event()["body"] == "".join(parts)
-        client.sends("next")
-        assert probe.event()["body"] == "next"
-
-    @pytest.mark.parametrize("compression", [None, "deflate"])
-    def test_128_kilobytes_pass_and_one_byte_more_closes_the_socket_without_an_event(self, serve, compression):
-        """MSG-11"""
-        probe = serve(RECORDING)
-        client = probe.joins(compression=compression)
-        probe.event()
-        client.socket.send(["x" * 32_768] * 4)
-        assert len(probe.event()["body"]) == 131_072
-        # The close may come before the sender is done.
-        with suppress(ConnectionClosed):
-            client.socket.send(["x" * 32_768] * 4 + ["x"])
-        assert client.is_closed_with()[0] == 1009
-        assert probe.event()["requestContext"]["eventType"] == "DISCONNECT"
-
-    def test_a_compressed_echo_survives(self, serve):
-        """CONN-18"""
-        client = serve(ECHO).joins()
-        assert "permessage-deflate" in client.socket.response.headers["Sec-WebSocket-Extensions"]
-        for text in ("abc" * 10_000, "x", "", "abc" * 10_000):
-            client.sends(text)
-            assert client.receives() == text
-
     def test_compression_can_be_declined(self, serve):
         client = serve(ECHO).joins(compression=None)
         assert "Sec-WebSocket-Extensions" not in client.socket.response.headers
@@ -66,26 +23,6 @@ class TestSizes:
 
 
 class TestWhatIsNotTaken:
-    def test_a_binary_frame_closes_the_socket_without_an_event(self, serve):
-        """MSG-12"""
-        probe = serve(RECORDING)
-        client = probe.joins()
-        probe.event()
-        client.socket.send(b"binary")
-        assert client.is_closed_with() == (1003, "")
-        context = probe.event()["requestContext"]
-        assert (context["eventType"], context["disconnectStatusCode"]) == ("DISCONNECT", 1003)
-
-    def test_nothing_after_a_binary_frame_counts(self, serve):
-        """MSG-12"""
-        probe = serve(RECORDING)
-        connection = probe.raw(handshake())
-        read_response(connection)
-        probe.event()
-        connection.sendall(frame(2, b"binary") + frame(1, b"text") + frame(1, b"text"))
-        assert probe.event()["requestContext"]["eventType"] == "DISCONNECT"
-        assert probe.has_no_event_within(0.05)
-
     @pytest.mark.parametrize(
         ("data", "code"),
         [

@@ -50,7 +50,10 @@ class Fuzzed:
     def is_well(self) -> bool:
         self._count += 1
         self._bystander.send(f"echo {self._count}")
-        return self._bystander.recv(timeout=SECONDS) == f"echo {self._count}" and not self._errors
+        answer = self._bystander.recv(timeout=SECONDS)
+        errors = list(self._errors)
+        self._errors.clear()
+        return answer == f"echo {self._count}" and not errors
 
 
 class Errors(logging.Handler):

@@ -111,7 +111,6 @@ def test_a_query_of_nothing_is_no_query(query):
     ],
 )
 def test_request_time_is_written_as_web_servers_log_it(epoch_ms, written):
-    """EVT-07"""
     assert to_request_time(epoch_ms) == written
 
 

@@ -42,6 +42,28 @@ class TestReading:
         bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": {"Fn::ImportValue": "x"}}}
         assert not read({"Resources": {"Bucket": bucket}})
 
+    def test_functions_are_told_what_can_be_told_here(self, read):
+        told = {
+            "TABLE": {"Ref": "T"},
+            "SIZE": 7,
+            "PLACE": {"Fn::Sub": "${AWS::Region}"},
+            "API": {"Ref": "WebsocketAPI"},
+        }
+        resources = read(
+            {
+                "Resources": {
+                    "T": table(TableName="t"),
+                    # Chalice's own, which the template only changes; Chalice's own, written out; and another kind.
+                    "WebsocketConnect": {"Properties": {"Environment": {"Variables": told}}},
+                    "Tick": {"Type": "AWS::Serverless::Function", "Properties": {"Timeout": 3}},
+                    "Other": {"Type": "AWS::Lambda::Function", "Properties": {"Environment": {"Variables": told}}},
+                }
+            }
+        )
+        assert list(resources.tables) == ["t"]
+        assert resources.variables == {"WebsocketConnect": {"TABLE": "t", "SIZE": "7", "PLACE": "eu-central-1"}}
+        assert resources.untold == ("API of WebsocketConnect is not set: it uses 'WebsocketAPI'.",)
+
     @pytest.mark.parametrize(
         ("name", "resolved"),
         [

@@ -104,7 +104,7 @@ class TestMemory:
             "stages": {
                 "local": {
                     "environment_variables": {"WHO": "all", "WHAT": "stage"},
-                    "lambda_functions": {"message": {"environment_variables": {"WHO": "message"}}},
+                    "lambda_functions": {"websocket_message": {"environment_variables": {"WHO": "message"}}},
                 }
             }
         }
@@ -123,7 +123,7 @@ class TestMemory:
         client = probe.joins()
         client.sends("?")
         mine = {"WHAT": "override", "LOCAL_GATEWAY_PORT": None}
-        assert told(client) == mine | {"WHO": "message", "AWS_LAMBDA_FUNCTION_NAME": "probe-local-message"}
+        assert told(client) == mine | {"WHO": "message", "AWS_LAMBDA_FUNCTION_NAME": "probe-local-websocket_message"}
         rest = ask(f"{probe.gateway.rest_url}/who")
         assert rest == mine | {"WHO": "all", "AWS_LAMBDA_FUNCTION_NAME": "probe-local"}
 
@@ -146,7 +146,7 @@ class TestMishaps:
 
     @needs_proc
     def test_a_handler_past_its_time_is_killed(self, run: Callable[..., Probe]) -> None:
-        config = {"stages": {"local": {"lambda_functions": {"message": {"lambda_timeout": 1}}}}}
+        config = {"stages": {"local": {"lambda_functions": {"websocket_message": {"lambda_timeout": 1}}}}}
         client = run(COUNTING, config=config).joins()
         client.sends("sleep")
         pid = told(client)["pid"]

@@ -1,0 +1,58 @@
+"""DEV: what a developer's machine is, and a deployment."""
+
+import os
+
+import pytest
+from websockets.sync.client import connect
+
+from localgateway import LocalGateway
+from tests.localgateway.kit import ECHO, SECONDS, write_project
+
+VERSIONED = """
+from boto3.session import Session
+from chalice import Chalice
+
+app = Chalice(app_name="probe")
+app.experimental_feature_flags.update(["WEBSOCKETS"])
+app.websocket_api.session = Session()
+
+@app.on_ws_message()
+def message(event):
+    app.websocket_api.send(event.connection_id, "version 1")
+"""
+
+
+def test_DEV_01_new_code_runs_and_sockets_stay_open(tmp_path):
+    """DEV-01 (B): a deployment keeps every socket open and loses no message; the next ones run the new code."""
+    project = write_project(tmp_path / "project", VERSIONED, prelude="")
+    with (
+        LocalGateway(project, workers=True, reload=True) as gateway,
+        connect(gateway.url, open_timeout=SECONDS, ping_interval=None) as client,
+    ):
+        client.send("which?")
+        assert client.recv(timeout=SECONDS) == "version 1"
+        (project / "app.py").write_text(VERSIONED.replace("version 1", "version 2"))
+        # Each message is answered by one version or the other, until all are by the new one.
+        answer, asked = "version 1", 0
+        while answer == "version 1" and asked < 500:
+            client.send("which?")
+            answer = client.recv(timeout=SECONDS)
+            asked += 1
+        assert answer == "version 2"
+
+
+@pytest.mark.usefixtures("own_engine")
+def test_DEV_02_there_is_a_region_and_there_are_credentials_even_on_a_bare_machine(serve):
+    """DEV-02 (A): without a region and without credentials in the environment, everything works."""
+    probe = serve(ECHO)
+    given = {
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+    }
+    assert given.items() <= probe.gateway.environment.items()
+    assert given.items() <= os.environ.items()
+    client = probe.joins()
+    client.sends("x")
+    assert client.receives() == "x"
