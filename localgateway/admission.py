@@ -7,6 +7,7 @@ has sent the request.
 
 import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -51,6 +52,7 @@ def is_of_another_site(request: Request) -> bool:
     return request.header("sec-fetch-site") not in (None, "same-origin", "none")
 
 
+@lru_cache
 def read_host(header: str) -> str:
     """Return the name in a Host header, without its port; of one that is none, the empty string."""
     try:
@@ -59,6 +61,7 @@ def read_host(header: str) -> str:
         return ""
 
 
+@lru_cache
 def is_loopback(host: str) -> bool:
     """Tell whether a name or an address means this machine and nothing else."""
     try:
@@ -67,6 +70,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+@lru_cache
 def is_address(host: str) -> bool:
     try:
         ip_address(host)

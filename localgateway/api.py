@@ -176,7 +176,7 @@ class Api:
 
     def time(self) -> float:
         """Return the time that connections live by, in seconds from some moment on."""
-        return asyncio.get_running_loop().time() + self._ahead_seconds
+        return time.monotonic() + self._ahead_seconds
 
     def advance(self, seconds: float) -> None:
         """Let time pass at once: connections whose time is up close, and events tell that much later times."""

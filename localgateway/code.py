@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chalice.app import Chalice
+from chalice.app import Chalice, WebsocketAPI
 from chalice.config import Config
 from chalice.local import LambdaContext, LocalChalice, LocalGatewayException
 from chalice.local import LocalGateway as ChaliceRest
@@ -39,8 +39,7 @@ class Code:
     def __init__(self, config: Config, app: Chalice, management_endpoint: str) -> None:
         self.project = describe(config, app)
         self._rest = ChaliceRest(app, config)
-        # Chalice knows no endpoint but https://{apiId}.execute-api..., unless it has one already.
-        app.websocket_api._endpoint = management_endpoint
+        point(app.websocket_api, management_endpoint)
         self._handlers = {name: self._find(function) for name, function in self.project.functions.items()}
 
     def run(self, function: Function, event: Event) -> Result:
@@ -83,6 +82,20 @@ class Code:
                 "body": (refusal.body or b"").decode(),
             }
         return response
+
+
+def point(websocket_api: WebsocketAPI, endpoint: str) -> None:
+    """Have Chalice's client send to this endpoint, whatever it is configured with; on AWS it makes up https addresses.
+
+    Until something configures it, as each WebSocket event does, it refuses to send: in a function that sees no such
+    event that is a mistake, here as there.
+    """
+
+    def configure(*address: str) -> None:
+        websocket_api._endpoint = endpoint
+
+    for name in ("configure", "configure_from_api_id"):
+        setattr(websocket_api, name, configure)
 
 
 @contextmanager

@@ -70,7 +70,8 @@ class Connection(asyncio.Protocol):
         # The message being received, and those received while too many were in flight.
         self._text = bytearray()
         self._fragments = 0
-        self._waiting: deque[str] = deque()
+        # An empty queue takes 760 bytes: one is held only while something waits.
+        self._waiting: deque[str] | None = None
         self._in_flight = 0
         self._is_writing_paused = False
 
@@ -119,7 +120,7 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """Cut the connection without a word to the client or to $disconnect."""
         self.is_open = False
-        self._waiting.clear()
+        self._waiting = None
         self._transport.abort()
 
     # What asyncio calls.
@@ -186,6 +187,7 @@ class Connection(asyncio.Protocol):
         except UnicodeDecodeError:
             raise Violation(CloseCode.INVALID_DATA, "not UTF-8") from None
         self._active_at = self._receiver.time()
+        self._waiting = self._waiting or deque()
         self._waiting.append(text)
         self._handle_waiting()
 
@@ -193,6 +195,7 @@ class Connection(asyncio.Protocol):
         while self._waiting and self._in_flight < self._limits.in_flight_per_client:
             self._in_flight += 1
             self._receiver.message(self, self._waiting.popleft()).add_done_callback(self._handled)
+        self._waiting = self._waiting or None
         self._pace()
 
     def _handled(self, task: asyncio.Task[None]) -> None:

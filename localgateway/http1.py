@@ -4,9 +4,12 @@ httptools (llhttp, the parser of Node.js) does the syntax, so chunked bodies, ke
 as they are elsewhere; what a client may make us hold is counted here, before the parser has seen the end of it.
 """
 
+import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
+from typing import NoReturn
 
 import httptools
 
@@ -40,7 +43,10 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, whatever the case of its name."""
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Response:
 
     def to_bytes(self, *, is_last: bool = False, is_head: bool = False) -> bytes:
         """Write the response, without its body to HEAD; `is_last` says that the connection closes after it."""
-        lines = [f"HTTP/1.1 {self.status} {phrase(self.status)}", f"Date: {formatdate(usegmt=True)}"]
+        lines = [f"HTTP/1.1 {self.status:d} {phrase(self.status)}", f"Date: {date(int(time.time()))}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         if self.status >= 200 and self.status != HTTPStatus.NO_CONTENT:
             lines.append(f"Content-Length: {len(self.body)}")
@@ -61,6 +67,12 @@ class Response:
             lines.append("Connection: close")
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         return head if is_head else head + self.body
+
+
+# A second has many responses.
+@lru_cache(maxsize=1)
+def date(epoch_seconds: int) -> str:
+    return formatdate(epoch_seconds, usegmt=True)
 
 
 def phrase(status: int) -> str:
@@ -128,20 +140,24 @@ class RequestReader:
         self._head_bytes = 0
         self._is_head_open = True
         self._is_same_head = False
+        self._is_expecting = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
-        self._refuse_if(len(self._target) > self._limits.url_chars, HTTPStatus.REQUEST_URI_TOO_LONG)
+        if len(self._target) > self._limits.url_chars:
+            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.decode("latin-1"), value.decode("latin-1").rstrip(" \t")))
         self._header_bytes += len(name) + len(value)
-        is_too_much = len(self._headers) > self._limits.header_count or self._header_bytes > self._limits.header_bytes
-        self._refuse_if(is_too_much, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if len(self._headers) > self._limits.header_count or self._header_bytes > self._limits.header_bytes:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if name.lower() == b"expect" and value.lower() == b"100-continue":
+            self._is_expecting = True
 
     def on_headers_complete(self) -> None:
         self._is_head_open = False
-        if any(name.lower() == "expect" and value.lower() == "100-continue" for name, value in self._headers):
+        if self._is_expecting:
             self._received.append(Expectation())
 
     def on_body(self, body: bytes) -> None:
@@ -162,7 +178,6 @@ class RequestReader:
             )
         )
 
-    def _refuse_if(self, is_too_much: bool, status: HTTPStatus) -> None:
-        if is_too_much:
-            self._refusal = status
-            raise ValueError(status)
+    def _refuse(self, status: HTTPStatus) -> NoReturn:
+        self._refusal = status
+        raise ValueError(status)

@@ -40,7 +40,7 @@ class Invocations:
 
     Attributes:
         running: the invocations at work, those included that nobody waits for any more.
-        ended: the last ones, oldest first.
+        ended: the last ones, in the order in which they ended.
     """
 
     def __init__(self, invoker: Invoker, faults: Faults) -> None:

@@ -25,7 +25,7 @@ def connection_path(path: str) -> tuple[str, str] | None:
 
     A path without a stage has the empty one, for that is a mistake about stages and answered as such.
     """
-    match [unquote(part) for part in path.split("/")]:
+    match [unquote(part) if "%" in part else part for part in path.split("/")]:
         case ["", stage, "@connections", connection_id]:
             return stage, connection_id
         case ["", "@connections", connection_id]:

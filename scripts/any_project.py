@@ -89,7 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", type=Path, help="a checkout of aws/chalice, instead of fetching one")
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as directory:
-        source = options.source or fetch(Path(directory, "source"))
+        try:
+            source = options.source or fetch(Path(directory, "source"))
+        except OSError as error:
+            parser.error(f"GitHub does not give Chalice's source ({error}): pass a checkout with --source")
         failures = 0
         for name, check in (("wschat tutorial", check_wschat), ("testwebsocketapp", check_test_app)):
             started_at = time.monotonic()

@@ -156,7 +156,7 @@ class Gateway:
 
     @property
     def invocations(self) -> list[Invocation]:
-        """What has run since the last reset, oldest first, and how it ended; what is still at work is waited for."""
+        """What has run since the last reset, in the order in which it ended; what is at work is waited for."""
 
         async def read(api: Api) -> list[Invocation]:
             return list(api.invocations.ended)

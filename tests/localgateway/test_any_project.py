@@ -125,9 +125,12 @@ class TestWhatAProjectMayHave:
 
         @chat.on_ws_message()
         def message(event, context):
-            # As on AWS: Chalice does not wrap the WebSocket handlers of a blueprint, so this is what Lambda passes.
+            # As on AWS: Chalice does not wrap the WebSocket handlers of a blueprint, so this is what Lambda passes,
+            # and nobody has told the client where to send.
             from app import app
-            connection_id = event["requestContext"]["connectionId"]
+            context = event["requestContext"]
+            connection_id = context["connectionId"]
+            app.websocket_api.configure(context["domainName"], context["stage"])
             app.websocket_api.send(connection_id, '{"body": "%s"}' % event["body"])
             return {"statusCode": 200}
 

@@ -94,7 +94,7 @@ class TestTheVerdict:
 
     def test_whom_it_lets_in_connect_may_still_refuse(self, serve):
         source = authorizing("return policy('Allow', event['methodArn'])")
-        source = re.sub(r"def connect\(event\):\n    .*", "def connect(event):\n    return Response('', status_code=418)", source)
+        source = re.sub(r"(def connect\(event\):\n    ).*", r"\1return Response('', status_code=418)", source)
         probe = serve(source, additions=Additions(authorizer="authorize"))
         assert read_response(probe.raw(handshake()))[0] == 418
 

@@ -1,14 +1,16 @@
 """Routes, route responses and an authorizer that have been added to what Chalice makes."""
 
 import json
+import time
 
 import pytest
+from websockets.sync.client import connect
 
 from localgateway import Additions, LocalGateway
 from localgateway.errors import ProjectError
 from localgateway.project import Function
 from localgateway.routing import Routing
-from tests.localgateway.kit import ECHO, RECORDING, write_project
+from tests.localgateway.kit import ECHO, RECORDING, SECONDS, write_project
 
 FUNCTION = Function("f", "app-dev-f", "app.f", 60, 128)
 
@@ -16,6 +18,16 @@ ANSWERING = """
 @app.lambda_function(name="answer")
 def answer(event, context):
     return json.loads(event["body"])["result"]
+"""
+
+SAYING = """
+from chalice import Chalice
+
+app = Chalice(app_name="probe")
+
+@app.lambda_function(name="say")
+def say(event, context):
+    return {"statusCode": 200, "body": "said"}
 """
 
 
@@ -173,3 +185,18 @@ class TestMistakes:
         with pytest.raises(ProjectError) as refusal:
             LocalGateway(write_project(tmp_path / "p", RECORDING), additions=additions).start()
         assert str(refusal.value) == sentence
+
+    def test_a_deployment_without_it_is_not_served_and_the_old_code_goes_on(self, tmp_path, caplog):
+        additions = Additions(routes={"say": "say"}, route_responses=["say"])
+        project = write_project(tmp_path / "p", SAYING, prelude="")
+        with (
+            LocalGateway(project, workers=True, reload=True, additions=additions) as gateway,
+            connect(gateway.url, open_timeout=SECONDS, ping_interval=None) as client,
+        ):
+            (project / "app.py").write_text(SAYING.replace("say", "tell"))
+            deadline = time.monotonic() + SECONDS
+            while "The old code goes on." not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert "There is no function say in this project: it has tell. The old code goes on." in caplog.text
+            client.send('{"action":"say"}')
+            assert client.recv(timeout=SECONDS) == "said"

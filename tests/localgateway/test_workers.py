@@ -128,6 +128,34 @@ class TestMemory:
         assert rest == mine | {"WHO": "all", "AWS_LAMBDA_FUNCTION_NAME": "probe-local"}
 
 
+    def test_a_function_that_saw_no_websocket_event_cannot_send_until_it_says_where(
+        self, run: Callable[..., Probe]
+    ) -> None:
+        probe = run(
+            """
+            @app.on_ws_message()
+            def message(event):
+                tell(event, id=event.connection_id)
+
+            @app.route("/send/{connection_id}/{how}")
+            def push(connection_id, how):
+                if how == "configured":
+                    app.websocket_api.configure("any.example.com", "api")
+                try:
+                    app.websocket_api.send(connection_id, json.dumps({"how": how}))
+                except ValueError as error:
+                    return {"error": str(error)}
+                return {}
+            """
+        )
+        client = probe.joins()
+        client.sends("?")
+        push = f"{probe.gateway.rest_url}/send/{told(client)['id']}"
+        assert ask(f"{push}/bare")["error"].startswith("WebsocketAPI.configure must be called")
+        assert ask(f"{push}/configured") == {}
+        assert told(client) == {"how": "configured"}
+
+
 class TestMishaps:
     def test_a_crash_costs_one_error_frame_and_nothing_else(self, run: Callable[..., Probe]) -> None:
         client = run(COUNTING).joins()

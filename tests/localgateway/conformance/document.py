@@ -1,6 +1,7 @@
 """Writes the tables of docs/EMULATOR.md: `python -m tests.localgateway.conformance.document`.
 
-They have the cases of this package. A case is a test whose docstring begins with its id and certainty, `CONN-01 (A): ...`. Nothing is imported or run.
+They have the cases of this package: tests whose docstrings begin with id and certainty, `CONN-01 (A): ...`. Nothing is
+imported or run.
 """
 
 import ast
