@@ -80,7 +80,10 @@ def test_the_limits_are_the_ones_in_force() -> None:
     assert protocol.MAX_SAFE_INTEGER == 2**53 - 1
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/PROTOCOL.md", "docs/ARCHITECTURE.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "docs/PROTOCOL.md", "docs/ARCHITECTURE.md", "docs/EMULATOR.md", "docs/TESTING.md", "CHANGELOG.md"],
+)
 def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
     page = PROJECT / name
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", page.read_text()):

@@ -1,22 +1,15 @@
-"""The test kit: what its words promise, how they fail, and that any project can have them."""
+"""The test kit: what its words promise, and how they fail."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from localgateway import Limits, lambda_events
-from localgateway.testing import Client, Gateway, Refused, connect_event, disconnect_event, message_event
+from localgateway import Limits
+from localgateway.testing import Client, Gateway, Refused
 from localgateway.testing.client import find_difference
 from tests.localgateway.kit import ROWS_ROUTES, ROWS_TABLE, write_project
-from tests.localgateway.processes import bare_environment
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "TESTING.md").read_text()
 APP = (
     """
 import random
@@ -321,161 +314,3 @@ class TestReset:
         gateway.reset()
         gateway.app.gate.clear()
         assert gateway.invocations == []
-
-
-class TestEvents:
-    def test_they_have_the_keys_of_the_gateways_own_events(self, gateway):
-        alice = gateway.connect(query={"a": "1"}, headers={"User-Agent": "tests/1"}, compression=None)
-        real = gateway.app.events.get()
-        made = connect_event(alice.connection_id, {"a": "1"}, stage="api")
-        for event in (real, made):
-            event["headers"].pop("Sec-WebSocket-Extensions", None)
-        assert set(made) == set(real)
-        assert set(made["requestContext"]) == set(real["requestContext"])
-        assert set(map(str.lower, made["headers"])) == set(map(str.lower, real["headers"])) - {"accept-encoding"}
-        alice.closes(1001)
-        real, made = gateway.app.events.get(timeout=10), disconnect_event(alice.connection_id, code=1001)
-        assert set(made) == set(real)
-        assert set(made["requestContext"]) == set(real["requestContext"])
-        assert made["requestContext"]["disconnectReason"] == real["requestContext"]["disconnectReason"]
-
-    def test_they_are_of_right_now_unless_told_otherwise(self):
-        assert abs(connect_event()["requestContext"]["connectedAt"] - time.time() * 1000) < 10_000
-        context = message_event("x", connected_at_ms=1_000, now_ms=2_000)["requestContext"]
-        assert (context["connectedAt"], context["requestTimeEpoch"]) == (1_000, 2_000)
-
-    def test_what_they_say_of_the_connection_can_be_chosen(self):
-        event = connect_event("abc=", {"t": ["a", "b"]}, {"Cookie": "c"}, source_ip="::1", user_agent=None, stage="dev")
-        context = event["requestContext"]
-        assert (context["connectionId"], context["stage"], context["identity"]) == ("abc=", "dev", {"sourceIp": "::1"})
-        assert event["multiValueQueryStringParameters"] == {"t": ["a", "b"]}
-        assert (event["headers"]["Cookie"], event["headers"]["X-Forwarded-For"]) == ("c", "::1")
-        assert "User-Agent" not in event["headers"]
-
-    def test_a_body_that_is_no_text_is_written_as_json(self):
-        assert message_event({"a": 1}, route_key="join")["body"] == '{"a": 1}'
-        assert message_event("{a")["body"] == "{a"
-
-    def test_ids_are_new_each_time_and_the_requests_is_said_twice(self):
-        first, second = (message_event("x")["requestContext"] for _ in range(2))
-        assert first["requestId"] == first["extendedRequestId"] != second["requestId"]
-        assert len(first["messageId"]) == len(lambda_events.to_id(bytes(lambda_events.ID_BYTES)))
-
-    def test_a_close_without_a_code_says_so(self):
-        context = disconnect_event()["requestContext"]
-        assert (context["disconnectStatusCode"], context["disconnectReason"]) == (
-            1005,
-            "Client-side close frame status not set",
-        )
-
-
-def blocks(language="python"):
-    return re.findall(rf"^```{language}\n(.*?)```", DOCUMENT, re.M | re.S)
-
-
-@pytest.fixture
-def foreign(tmp_path):
-    """Somebody else's project: the one that docs/TESTING.md tells about, example by example."""
-    plugin, app, *tests = blocks()
-    (options,) = (test for test in tests if "gateway_options" in test)
-    tests.remove(options)
-    project = write_project(tmp_path / "project", app, prelude="", resources={"Rows": ROWS_TABLE})
-    (project / "conftest.py").write_text(plugin + options)
-    (project / "test_app.py").write_text("\n\n".join(tests))
-    return project
-
-
-def run_pytest(project, *arguments, **environment):
-    """Run pytest as that project's own, warnings being errors; returns its exit code and what it says."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *arguments]
-    ended = subprocess.run(
-        command,
-        cwd=project,
-        env=bare_environment() | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
-
-
-class TestAnyProject:
-    def test_every_example_of_the_document_passes_in_a_project_of_its_own(self, foreign):
-        code, said = run_pytest(foreign, "-v")
-        assert code == 0, said
-        assert said.count(" PASSED ") == DOCUMENT.count("\ndef test_") == 7
-
-    def test_every_worker_of_xdist_has_a_gateway_of_its_own(self, foreign):
-        code, said = run_pytest(foreign, "-n", "2", "--dist", "each")
-        assert code == 0, said
-        assert "14 passed" in said
-
-    def test_tests_beside_it_import_the_project_in_their_own_way(self, foreign):
-        (foreign / "chalicelib").mkdir()
-        (foreign / "chalicelib" / "__init__.py").write_text("class Oops(Exception): pass\n")
-        (foreign / "test_beside.py").write_text(
-            "import os, sys\n"
-            "import chalicelib\n"
-            "path = list(sys.path)\n"
-            "def test_before(): assert 'GREETING' not in os.environ\n"
-            "def test_with(gateway, monkeypatch):\n"
-            "    import chalicelib as theirs\n"
-            "    assert os.environ['GREETING'] == 'hello'\n"
-            "    assert theirs is not chalicelib\n"
-            "    assert sys.modules['app'] is gateway.app\n"
-            "def test_after():\n"
-            "    import chalicelib as mine\n"
-            "    assert mine is chalicelib\n"
-            "    assert 'app' not in sys.modules\n"
-            "    assert 'GREETING' not in os.environ\n"
-            "    assert sys.path == path\n"
-        )
-        code, said = run_pytest(foreign, "test_beside.py")
-        assert code == 0, said
-
-    def test_project_and_stage_are_settings_of_pytest(self, foreign, tmp_path):
-        config = foreign / ".chalice" / "config.json"
-        stage = {"environment_variables": {"GREETING": "good evening,"}}
-        config.write_text(json.dumps({"version": "2.0", "app_name": "greeter", "stages": {"evening": stage}}))
-        tests = tmp_path / "elsewhere"
-        tests.mkdir()
-        (tests / "pytest.ini").write_text(
-            "[pytest]\nlocalgateway_project = ../project\nlocalgateway_stage = evening\naddopts = --strict-config\n"
-        )
-        (tests / "conftest.py").write_text('pytest_plugins = ["localgateway.testing"]\n')
-        (tests / "test_evening.py").write_text(
-            "def test_it(gateway):\n"
-            "    alice = gateway.connect('alice')\n"
-            "    alice.sends('world')\n"
-            "    alice.receives('good evening, world')\n"
-        )
-        code, said = run_pytest(tests)
-        assert code == 0, said
-
-    def test_a_failure_points_at_the_line_of_the_test(self, foreign):
-        (foreign / "test_failing.py").write_text(
-            "def test_it(gateway):\n    alice = gateway.connect('alice')\n    alice.receives({'a': 1}, within=0.05)\n"
-        )
-        code, said = run_pytest(foreign, "test_failing.py")
-        assert code == 1
-        assert "test_failing.py:3: AssertionError" in said
-        assert "alice received nothing within 0.05 s" in said
-        assert "client.py" not in said
-
-    def test_a_project_that_cannot_be_run_says_why(self, tmp_path):
-        (tmp_path / "conftest.py").write_text('pytest_plugins = ["localgateway.testing"]\n')
-        (tmp_path / "test_it.py").write_text("def test_it(gateway): pass\n")
-        code, said = run_pytest(tmp_path)
-        assert code == 1
-        assert f"{tmp_path} is no Chalice project: it needs app.py and .chalice/config.json." in said
-
-    def test_importing_it_changes_nothing(self):
-        code = (
-            "import os, sys, threading, warnings\n"
-            "before = dict(os.environ), list(sys.path), threading.active_count()\n"
-            "import localgateway.testing\n"
-            "assert before == (dict(os.environ), list(sys.path), threading.active_count())\n"
-        )
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True, timeout=60)
