@@ -127,7 +127,6 @@ class TestMemory:
         rest = ask(f"{probe.gateway.rest_url}/who")
         assert rest == mine | {"WHO": "all", "AWS_LAMBDA_FUNCTION_NAME": "probe-local"}
 
-
     def test_a_function_that_saw_no_websocket_event_cannot_send_until_it_says_where(
         self, run: Callable[..., Probe]
     ) -> None:
