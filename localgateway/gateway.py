@@ -135,7 +135,11 @@ class LocalGateway:
             self._aws.start()
             of_functions = self._aws.variables(self._stage)
             told = {**merge(of_functions), **self._overrides}
-            lambda_api = LambdaServer(self._find, lambda function, event: self._server.invoke(function, event))
+            lambda_api = LambdaServer(
+                self._find,
+                call=lambda function, event: self._server.invoke(function, event),
+                begin=lambda function, event: self._server.begin(function, event),
+            )
             stack.callback(lambda_api.stop)
             lambda_api.start()
             by_name = {} if has_endpoint("LAMBDA") else {"AWS_ENDPOINT_URL_LAMBDA": lambda_api.url}

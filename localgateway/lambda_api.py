@@ -28,6 +28,7 @@ MAX_PAYLOAD_BYTES = 6_291_556
 
 Find = Callable[[str], Function | None]
 Call = Callable[[Function, Event], Result]
+Begin = Callable[[Function, Event], None]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,9 +37,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def __init__(self, request: Any, client_address: Any, server: Any, find: Find, call: Call) -> None:
+    def __init__(self, request: Any, client_address: Any, server: Any, find: Find, call: Call, begin: Begin) -> None:
         self._find = find
         self._call = call
+        self._begin = begin
         super().__init__(request, client_address, server)
 
     def do_POST(self) -> None:
@@ -73,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "DryRun":
             self._answer(204, None)
         elif kind == "Event":
-            Thread(target=self._call, args=(function, event), daemon=True).start()
+            self._begin(function, event)
             self._answer(202, None)
         else:
             result = self._call(function, event)
@@ -94,11 +96,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class LambdaServer:
-    """Lambda's endpoint on a free port of 127.0.0.1."""
+    """Lambda's endpoint on a free port of 127.0.0.1; `call` waits for a function, `begin` does not."""
 
-    def __init__(self, find: Find, call: Call) -> None:
+    def __init__(self, find: Find, call: Call, begin: Begin) -> None:
         def handler(request: Any, client_address: Any, server: Any) -> Handler:
-            return Handler(request, client_address, server, find, call)
+            return Handler(request, client_address, server, find, call, begin)
 
         self._server = Server(("127.0.0.1", 0), handler)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="lambda-api", daemon=True)

@@ -102,6 +102,10 @@ class WebSocketServer:
         functions = (one for one in self._project.functions.values() if one != self._project.rest)
         return next((one for one in functions if name in (one.name, one.deployed_name)), None)
 
+    def begin(self, function: Function, event: Event) -> None:
+        """Run a function that nobody waits for, from any thread."""
+        asyncio.run_coroutine_threadsafe(self._invoker.invoke(function, event), self._loop)
+
     def invoke(self, function: Function, event: Event, timeout_seconds: float | None = None) -> Result:
         """Run a function and wait for it, from any thread but the event loop's.
 
