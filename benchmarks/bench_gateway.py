@@ -339,6 +339,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of one round of POSTs (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write every round's figures here")
     options = parser.parse_args()
+    # Whoever ends it so must not be left with the servers.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     with TemporaryDirectory(prefix="bench-") as directory:
         figures = measure(find_servers(Path(directory)), options.rounds, options.idle, options.seconds)
     if options.json:

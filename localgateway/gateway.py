@@ -122,6 +122,10 @@ class LocalGateway:
             if self._stage not in config.config_from_disk.get("stages", {}):
                 log.warning("Stage %s is not in .chalice/config.json: top-level settings only.", self._stage)
             listening = stack.enter_context(listen(self._host, self._port, "--port"))
+            # It takes as long to start as Chalice and boto3 take to import: beside all that follows.
+            zygote = Zygote() if self._workers else None
+            if zygote:
+                stack.callback(zygote.stop)
             variables = {name: str(value) for name, value in config.environment_variables.items()}
             variables |= self._overrides
             # An app.py that attaches itself under `chalice local` must not do so here.
@@ -150,8 +154,8 @@ class LocalGateway:
             scheme = "https" if self.tls else "http"
             endpoint = f"{scheme}://{to_address(*listening.getsockname()[:2])}/{config.api_gateway_stage}"
             invoker: Invoker
-            if self._workers:
-                project, invoker = self._start_workers(stack, endpoint, of_functions)
+            if zygote:
+                project, invoker = self._start_workers(stack, zygote, endpoint, of_functions)
             else:
                 stack.enter_context(applied(told))
                 code = stack.enter_context(loaded(config, endpoint))
@@ -193,10 +197,8 @@ class LocalGateway:
         return self._server.find(name) if hasattr(self, "_server") else None
 
     def _start_workers(
-        self, stack: ExitStack, endpoint: str, of_functions: Mapping[str, Mapping[str, str]]
+        self, stack: ExitStack, zygote: Zygote, endpoint: str, of_functions: Mapping[str, Mapping[str, str]]
     ) -> tuple[Project, WorkerInvoker]:
-        zygote = Zygote()
-        stack.callback(zygote.stop)
         self._deployments = Deployments(zygote, self.project_dir, self._stage, endpoint, self._overrides, of_functions)
         stack.callback(self._deployments.close)
         project, hire = self._deployments.deploy()
