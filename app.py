@@ -18,7 +18,7 @@ iam = IAMAuthorizer()
 if "LOCAL_GATEWAY_PORT" in os.environ:  # `chalice local --stage local`; set nowhere else
     import localgateway
 
-    localgateway.attach(app)
+    localgateway.attach()
 
 peal = wiring.build(Settings.from_env(os.environ), app.websocket_api)
 

@@ -3,7 +3,7 @@
 An app.py opts in with two lines right after it has made its app, under a variable that only its local stage sets:
 
     if "LOCAL_GATEWAY_PORT" in os.environ:
-        import localgateway; localgateway.attach(app)
+        import localgateway; localgateway.attach()
 
 Chalice imports app.py for `chalice package` as well, so nothing starts before its local server does.
 """
@@ -26,14 +26,11 @@ from localgateway.server import WebSocketServer, listen, to_address
 from localgateway.threads import ThreadInvoker
 
 
-def attach(app: Chalice) -> None:
+def attach() -> None:
     """Have the gateway start with Chalice's local server, on the port that LOCAL_GATEWAY_PORT names.
 
     Sets region, credentials and endpoints at once, because an app may make its clients while it is imported. Without
     the variable nothing happens.
-
-    Args:
-        app: the Chalice app of this process.
     """
     websocket_port = os.environ.get(LOCAL_PORT_VARIABLE)
     if websocket_port is None:

@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +17,7 @@ from localgateway.admission import is_loopback, read_host
 from localgateway.invoke import Result
 from localgateway.lambda_events import Event
 from localgateway.project import Function
-from localgateway.rest import Server
+from localgateway.rest import ServerThread
 
 log = logging.getLogger(__name__)
 
@@ -95,27 +94,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class LambdaServer:
+class LambdaServer(ServerThread):
     """Lambda's endpoint on a free port of 127.0.0.1; `call` waits for a function, `begin` does not."""
 
     def __init__(self, find: Find, call: Call, begin: Begin) -> None:
         def handler(request: Any, client_address: Any, server: Any) -> Handler:
             return Handler(request, client_address, server, find, call, begin)
 
-        self._server = Server(("127.0.0.1", 0), handler)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="lambda-api", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """The endpoint_url of an SDK's Lambda client."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def start(self) -> None:
-        """Serve; the first client may come when this returns."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Close the port and every connection to it."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__("127.0.0.1", 0, handler)

@@ -104,19 +104,16 @@ def refuse(status: int, message: str) -> dict[str, Any]:
     return {"statusCode": status, "headers": {}, "multiValueHeaders": {}, "body": json.dumps({"message": message})}
 
 
-class RestServer:
-    """An HTTP server in front of the function behind a project's REST routes, which `call` runs."""
+class ServerThread:
+    """An HTTP server in a thread of its own; what it calls runs in one thread more for each connection."""
 
-    def __init__(self, call: Call, host: str, port: int) -> None:
-        def handler(request: Any, client_address: Any, server: Any) -> Handler:
-            return Handler(request, client_address, server, call)
-
-        with explained(host, port, "--rest-port"):
-            self._server = Server((host, port), handler)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="rest", daemon=True)
+    def __init__(self, host: str, port: int, handler: Callable[[Any, Any, Any], BaseHTTPRequestHandler]) -> None:
+        self._server = Server((host, port), handler)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property
     def url(self) -> str:
+        """Where clients send to."""
         host, port = self._server.server_address[:2]
         return f"http://{to_address(str(host), port)}"
 
@@ -129,3 +126,14 @@ class RestServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class RestServer(ServerThread):
+    """Stands in front of the function behind a project's REST routes, which `call` runs."""
+
+    def __init__(self, call: Call, host: str, port: int) -> None:
+        def handler(request: Any, client_address: Any, server: Any) -> Handler:
+            return Handler(request, client_address, server, call)
+
+        with explained(host, port, "--rest-port"):
+            super().__init__(host, port, handler)

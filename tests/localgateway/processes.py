@@ -25,7 +25,7 @@ app = Chalice(app_name="sample")
 app.experimental_feature_flags.update(["WEBSOCKETS"])
 if "LOCAL_GATEWAY_PORT" in os.environ:
     import localgateway
-    localgateway.attach(app)
+    localgateway.attach()
 app.websocket_api.session = boto3.session.Session()
 table = boto3.client("dynamodb")
 

@@ -66,7 +66,7 @@ class TestTheEnvironmentOfHandlers:
         probe = serve(
             """
             import localgateway
-            localgateway.attach(app)
+            localgateway.attach()
             """,
             config={"environment_variables": {"LOCAL_GATEWAY_PORT": "1"}},
         )
