@@ -84,9 +84,12 @@ def log_to_stderr(directory: str, shown_directory: str) -> None:
 def receive_all(channel: socket.socket, orders: "SimpleQueue[Any]") -> NoReturn:
     """Put every order in line; at the end of the channel, end the process."""
     stream = channel.makefile("rb")
-    while length := stream.read(LENGTH.size):
-        orders.put(json.loads(stream.read(*LENGTH.unpack(length))))
-    os._exit(0)
+    try:
+        while length := stream.read(LENGTH.size):
+            orders.put(json.loads(stream.read(*LENGTH.unpack(length))))
+    finally:
+        # Also when the channel is reset, as it is if the gateway dies with an answer unread.
+        os._exit(0)
 
 
 def send(channel: socket.socket, value: Any) -> None:

@@ -45,6 +45,11 @@ class Zygote:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process id; the workers are its children."""
+        return self._process.pid
+
     def fork(self) -> socket.socket:
         """Return the channel of a new worker."""
         ours, theirs = socket.socketpair()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 import urllib.error
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from localgateway import GatewayError
-from tests.localgateway.kit import SECONDS, Client, Probe, ask
-from tests.localgateway.processes import ends_soon, is_running, needs_proc
+from localgateway.worker import LENGTH
+from localgateway.workers import Zygote
+from tests.localgateway.kit import SECONDS, Client, Probe, ask, write_project
+from tests.localgateway.processes import children_of, ends_soon, is_running, needs_proc
 
 PRELUDE = """
 import json, os, sys, time
@@ -206,6 +209,24 @@ class TestMishaps:
         client.sends("sleep")
         probe.gateway.stop()
         assert all(ends_soon(pid) for pid in pids)
+
+
+@needs_proc
+def test_a_worker_ends_with_its_channel_also_when_that_is_reset(tmp_path: Path) -> None:
+    directory = str(write_project(tmp_path / "project", "", prelude=PRELUDE))
+    start = {"directory": directory, "shown_directory": directory, "stage": "local", "management_endpoint": ""}
+    order = json.dumps(start | {"environment": dict(os.environ)}).encode()
+    zygote = Zygote()
+    try:
+        ours = zygote.fork()
+        ours.sendall(LENGTH.pack(len(order)) + order)
+        # It has started and waits for work. Closing with its answer unread resets the channel.
+        assert ours.recv(1, socket.MSG_PEEK)
+        (worker,) = children_of(zygote.pid)
+        ours.close()
+        assert ends_soon(worker)
+    finally:
+        zygote.stop()
 
 
 class TestReload:
