@@ -7,7 +7,7 @@ queue, schedule) resolves it from there. APIGW_MANAGEMENT_ENDPOINT wins over all
 import re
 from typing import Final
 
-from chalicelib import table
+from chalicelib import keys, table
 from chalicelib.errors import ConfigurationError
 from chalicelib.events import Connect
 
@@ -40,7 +40,7 @@ class Endpoint:
             address = event.context
             self._rows.put(
                 {
-                    **table.endpoint_key(),
+                    **keys.endpoint_key(),
                     "managementEndpoint": told,
                     "apiId": address.api_id,
                     "stage": address.stage,
@@ -60,7 +60,7 @@ class Endpoint:
         if self._override:
             return self._override
         if self._learnt is None:
-            row = self._rows.get(table.endpoint_key())
+            row = self._rows.get(keys.endpoint_key())
             stored = row.get("managementEndpoint") if row else None
             if not isinstance(stored, str):
                 raise ConfigurationError(

@@ -7,7 +7,11 @@
     │   ├── Invalid          invalid          a field is missing, mistyped or out of bounds
     │   ├── TooLarge         too_large        more bytes than a frame may have
     │   ├── Unauthenticated  unauthenticated  nobody we know
+    │   ├── Forbidden        forbidden        no grant for it
     │   ├── NotFound         not_found        no such connection
+    │   ├── NotSubscribed    not_subscribed   the channel is not one of this connection's
+    │   ├── RateLimited      rate_limited     more frames than the connection may send
+    │   ├── LimitExceeded    limit_exceeded   more of something than one may have
     │   └── Conflict         conflict         the connection id is taken (REST and $connect only)
     ├── ServiceError         ours or AWS's fault: logged, never sent
     │   └── TableError       DynamoDB refused or did not answer
@@ -91,6 +95,48 @@ class Unauthenticated(ClientError):
 
     def __str__(self) -> str:
         return "Not signed in: connect again."
+
+
+class Forbidden(ClientError):
+    """Nothing grants it. Says neither what would, nor whether what was asked for is there."""
+
+    code = "forbidden"
+
+    def __str__(self) -> str:
+        return "This is not allowed."
+
+
+class NotSubscribed(ClientError):
+    """The connection has not subscribed to that channel."""
+
+    code = "not_subscribed"
+
+    def __str__(self) -> str:
+        return "Not subscribed to this channel."
+
+
+class RateLimited(ClientError):
+    """The connection sends more frames than it may; a later try may pass."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __str__(self) -> str:
+        return "Too many frames: wait a moment."
+
+
+class LimitExceeded(ClientError):
+    """There are `limit` of `what` (a plural) already."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(what, limit)
+        self.what = what
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"At most {self.limit} {self.what}."
 
 
 class NotFound(ClientError):

@@ -6,7 +6,7 @@ again as strict JSON. The contract is docs/PROTOCOL.md.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -102,9 +102,9 @@ def parse_attributes(text: str) -> dict[str, Any]:
     return attributes
 
 
-def dump(frame: Mapping[str, Any]) -> str:
-    """The frame as compact JSON text, not escaped beyond what JSON asks."""
-    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def dump(value: Any) -> str:
+    """A frame, or any part of one, as compact JSON text, not escaped beyond what JSON asks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def reply(frame_id: FrameId, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,6 +132,28 @@ def message(sender: Mapping[str, Any] | None, text: str | None, data: Any, time_
 def broadcast(note: str | None, data: Any, time_seconds: float) -> dict[str, Any]:
     """A push to everyone."""
     return {"type": "broadcast", "time": timestamp(time_seconds), "note": note, "data": data}
+
+
+def publication(channel: str, epoch: str | None, published: Mapping[str, Any]) -> dict[str, Any]:
+    """A push to the members of a channel. What has no history has neither epoch nor offset: both are null."""
+    return {"type": "publication", "channel": channel, "epoch": epoch, **published}
+
+
+def published(
+    offset: int | None, data: Any, sender: Mapping[str, Any] | None, time: str, message_id: str | None
+) -> dict[str, Any]:
+    """A publication as it stands in pushes, recoveries and histories."""
+    return {"offset": offset, "data": data, "from": sender, "time": time, "messageId": message_id}
+
+
+def recovery(channel: str, epoch: str, publications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A push that is part of what its receiver has missed; the reply to its subscribe completes it."""
+    return {"type": "recovery", "channel": channel, "epoch": epoch, "publications": publications}
+
+
+def presence_change(kind: str, channel: str, user_id: str) -> dict[str, Any]:
+    """A push to the members of a channel: a user has come (`join`) or gone (`leave`)."""
+    return {"type": kind, "channel": channel, "user": user_id}
 
 
 def timestamp(time_seconds: float) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib import table
-from chalicelib.errors import Conflict
+from chalicelib import keys, table
+from chalicelib.errors import Conflict, LimitExceeded
 from chalicelib.protocol import dump, timestamp
 
 # Until its $connect has returned, a connection answers 410 like a dead one: one that is younger is not believed dead.
@@ -29,6 +29,7 @@ class Connection:
         user_id, device_id: who it belongs to; None for someone anonymous.
         source_ip, user_agent: as API Gateway saw them.
         attributes: what the client said of itself when it connected.
+        channels: full names of the channels it has subscribed to.
     """
 
     connection_id: str
@@ -40,6 +41,7 @@ class Connection:
     source_ip: str | None
     user_agent: str | None
     attributes: Mapping[str, Any]
+    channels: frozenset[str] = frozenset()
 
 
 class Registry:
@@ -61,12 +63,13 @@ class Registry:
 
     def get(self, connection_id: str) -> Connection | None:
         """The connection, if it is registered and its time has not run out. Raises TableError."""
-        item = self._rows.get(table.connection_key(connection_id))
+        item = self._rows.get(keys.connection_key(connection_id))
         return _connection(connection_id, item) if item else None
 
-    def forget(self, connection_id: str) -> bool:
-        """The connection is not registered any more; returns whether it was. Raises TableError."""
-        return self._rows.delete(table.connection_key(connection_id))
+    def forget(self, connection_id: str) -> Connection | None:
+        """The connection is not registered any more; returns what it was, if it was. Raises TableError."""
+        deleted = self._rows.delete(keys.connection_key(connection_id))
+        return _connection(connection_id, deleted.item) if deleted.item else None
 
     def take_back(self, connection: Connection) -> None:
         """The connection is not registered, in case `put` failed after it wrote. Another's row is untouched.
@@ -74,19 +77,50 @@ class Registry:
         Raises TableError.
         """
         self._rows.delete(
-            table.connection_key(connection.connection_id),
+            keys.connection_key(connection.connection_id),
             where="connectedAt = :connectedAt",
             values={":connectedAt": connection.connected_at},
         )
 
-    def prune(self, connection_id: str) -> bool:
+    def prune(self, connection_id: str) -> Connection | None:
         """A connection that answered 410 twice is not registered any more, unless it may still be connecting.
 
-        Returns whether a row was deleted. Raises TableError.
+        Returns what it was, if a row was deleted. Raises TableError.
         """
         horizon = timestamp(self._clock() - HANDSHAKE_SECONDS)
-        return self._rows.delete(
-            table.connection_key(connection_id), where="connectedAt <= :horizon", values={":horizon": horizon}
+        deleted = self._rows.delete(
+            keys.connection_key(connection_id), where="connectedAt <= :horizon", values={":horizon": horizon}
+        )
+        return _connection(connection_id, deleted.item) if deleted.applied and deleted.item else None
+
+    def add_channel(self, connection_id: str, channel: str, max_channels: int) -> bool:
+        """The connection's row names the channel. Adding it twice is no error.
+
+        Returns:
+            False where it does not: the connection is not registered any more.
+
+        Raises:
+            LimitExceeded: the row names `max_channels` others already.
+            TableError: DynamoDB failed; the row may name it all the same.
+        """
+        added = self._rows.update(
+            keys.connection_key(connection_id),
+            "ADD #channels :channels",
+            {":channels": frozenset({channel}), ":channel": channel, ":max": max_channels},
+            where="attribute_exists(PK) AND "
+            "(attribute_not_exists(#channels) OR size(#channels) < :max OR contains(#channels, :channel))",
+        )
+        if added.item and not added.applied:
+            raise LimitExceeded("channels", max_channels)
+        return added.applied
+
+    def remove_channel(self, connection_id: str, channel: str) -> None:
+        """The connection's row, if there is one, does not name the channel. Raises TableError."""
+        self._rows.update(
+            keys.connection_key(connection_id),
+            "DELETE #channels :channels",
+            {":channels": frozenset({channel})},
+            where="attribute_exists(PK)",
         )
 
     def by_user(self, user_id: str) -> Iterator[str]:
@@ -100,8 +134,8 @@ class Registry:
 
 def _item(connection: Connection) -> table.Item:
     return {
-        **table.connection_key(connection.connection_id),
-        **table.owner_keys(connection.connection_id, connection.user_id),
+        **keys.connection_key(connection.connection_id),
+        **keys.owner_keys(connection.connection_id, connection.user_id),
         "connectionId": connection.connection_id,
         "userId": connection.user_id,
         "deviceId": connection.device_id,
@@ -110,6 +144,7 @@ def _item(connection: Connection) -> table.Item:
         "sourceIp": connection.source_ip,
         "userAgent": connection.user_agent,
         "attributes": dump(connection.attributes),
+        "channels": connection.channels or None,
         "ttl": connection.ttl,
     }
 
@@ -120,7 +155,7 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         value = item.get(name)
         return value if isinstance(value, str) else None
 
-    ttl = item.get("ttl")
+    ttl, channels = item.get("ttl"), item.get("channels")
     try:
         attributes = json.loads(text("attributes") or "{}")
     except ValueError:
@@ -135,4 +170,5 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         source_ip=text("sourceIp"),
         user_agent=text("userAgent"),
         attributes=attributes if isinstance(attributes, dict) else {},
+        channels=channels if isinstance(channels, frozenset) else frozenset(),
     )

@@ -71,7 +71,7 @@ class Service:
 
     def forget(self, connection_id: str) -> bool:
         """The connection is not registered any more; returns whether it was. Raises TableError."""
-        return self._registry.forget(connection_id)
+        return self._registry.forget(connection_id) is not None
 
     def connection(self, connection_id: str) -> Connection:
         """The registered connection. Raises NotFound, TableError."""

@@ -102,12 +102,12 @@ class TestForgetting:
     def test_forgetting_touches_that_connection_and_no_other(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         registry.put(replace(CONNECTION, connection_id="other="))
-        assert registry.forget(CONNECTION.connection_id) is True
+        assert registry.forget(CONNECTION.connection_id) == CONNECTION
         assert registry.get(CONNECTION.connection_id) is None
         assert list(registry.by_user("u_1")) == ["other="]
 
     def test_forgetting_twice_is_no_error(self, registry: Registry) -> None:
-        assert registry.forget(CONNECTION.connection_id) is False
+        assert registry.forget(CONNECTION.connection_id) is None
 
     def test_what_put_wrote_is_taken_back_but_never_another_connection(self, registry: Registry) -> None:
         registry.put(CONNECTION)
@@ -120,12 +120,13 @@ class TestForgetting:
     def test_a_connection_that_may_still_be_connecting_is_not_pruned(
         self, registry: Registry, clock: Clock, age_seconds: float, is_pruned: bool
     ) -> None:
-        registry.put(replace(CONNECTION, connected_at=timestamp(clock.now - age_seconds)))
-        assert registry.prune(CONNECTION.connection_id) is is_pruned
+        connection = replace(CONNECTION, connected_at=timestamp(clock.now - age_seconds))
+        registry.put(connection)
+        assert registry.prune(CONNECTION.connection_id) == (connection if is_pruned else None)
         assert (registry.get(CONNECTION.connection_id) is None) is is_pruned
 
     def test_pruning_who_is_not_there_is_no_error(self, registry: Registry) -> None:
-        assert registry.prune("nobody=") is False
+        assert registry.prune("nobody=") is None
 
 
 class TestExpiry:
@@ -237,14 +238,14 @@ class RegistryAgainstModel(RuleBasedStateMachine):
 
     @rule(connection_id=ids)
     def forget(self, connection_id: str) -> None:
-        assert self.registry.forget(connection_id) is (self.model.pop(connection_id, None) is not None)
+        assert self.registry.forget(connection_id) == self.model.pop(connection_id, None)
 
     @precondition(lambda self: self.model)
     @rule(connection_id=ids)
     def prune(self, connection_id: str) -> None:
         connection = self.model.get(connection_id)
         is_old = connection is not None and connection.connected_at <= timestamp(self.clock.now - 5)
-        assert self.registry.prune(connection_id) is is_old
+        assert self.registry.prune(connection_id) == (connection if is_old else None)
         if is_old:
             del self.model[connection_id]
 
