@@ -7,7 +7,7 @@ from typing import Any
 from chalice import Chalice, IAMAuthorizer, Response
 from chalice.app import LambdaFunctionEvent
 
-from chalicelib import rest, websocket, wiring
+from chalicelib import rest, websocket, wiring, worker
 from chalicelib.settings import Settings
 
 app = Chalice(app_name="peal")
@@ -36,6 +36,11 @@ def websocket_message(event: Any) -> Any:
 @app.on_ws_disconnect(name="websocket_disconnect")
 def websocket_disconnect(event: Any) -> Any:
     return websocket.disconnect(peal, event.to_dict())
+
+
+@app.on_sqs_message(queue=os.environ["JOBS_QUEUE"], batch_size=1, name="jobs")
+def jobs(event: Any) -> None:
+    worker.work(peal, event.to_dict())
 
 
 # Chalice's own event class raises KeyError for an event without connectionId, before chalicelib could answer 400.

@@ -7,7 +7,9 @@ for what the client did wrong. docs/PROTOCOL.md describes each.
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.errors import Invalid
+from chalicelib.errors import Forbidden, Invalid
+from chalicelib.publishing import read_message
+from chalicelib.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
 from chalicelib.router import Action, Request
 
 
@@ -25,6 +27,7 @@ def whoami(request: Request) -> Mapping[str, Any]:
         "deviceId": me.device_id,
         "connectedAt": me.connected_at,
         "attributes": me.attributes,
+        "channels": sorted(me.channels),
     }
 
 
@@ -47,9 +50,57 @@ def broadcast_all(request: Request) -> Mapping[str, Any]:
     return request.service.broadcast(note, data).as_dict()
 
 
+def subscribe(request: Request) -> None:
+    """The sender is a member of channel, and has what it missed since recover."""
+    frame = request.frame
+    recover = read_position(frame, "recover")
+    request.service.subscribe(
+        request.sender, frame.string("channel"), recover, lambda told: request.reply(told.as_dict())
+    )
+
+
+def unsubscribe(request: Request) -> Mapping[str, Any]:
+    """The sender is no member of channel."""
+    channel = request.frame.string("channel")
+    request.service.unsubscribe(request.sender, channel)
+    return {"channel": channel}
+
+
+def publish(request: Request) -> Mapping[str, Any]:
+    """The members of channel are sent data."""
+    frame = request.frame
+    channel = frame.string("channel")
+    if not request.service.options(channel).clients_publish:
+        raise Forbidden
+    message = read_message(frame)
+    published = request.service.publish(
+        channel, message.data, message.message_id, request.sender, frame.boolean("exclude")
+    )
+    return {"channel": channel, **published.as_dict()}
+
+
+def presence(request: Request) -> Mapping[str, Any]:
+    """Who is in channel."""
+    channel = request.frame.string("channel")
+    return {"channel": channel, **request.service.presence(channel).as_dict()}
+
+
+def history(request: Request) -> Mapping[str, Any]:
+    """What was published in channel."""
+    frame = request.frame
+    limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
+    since = read_position(frame, "since")
+    return request.service.history(frame.string("channel"), since, limit, frame.boolean("reverse")).as_dict()
+
+
 ACTIONS: Mapping[str, Action] = {
     "ping": ping,
     "whoami": whoami,
     "sendMessage": send_message,
     "broadcastAll": broadcast_all,
+    "subscribe": subscribe,
+    "unsubscribe": unsubscribe,
+    "publish": publish,
+    "presence": presence,
+    "history": history,
 }

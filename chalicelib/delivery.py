@@ -1,4 +1,4 @@
-"""Send one frame to one connection or many.
+"""Send frames to one connection or many.
 
 Invariants: every send ends as sent, gone or failed, and the counts add up to the audience; one bad receiver never
 stops the others; a connection is believed gone only when API Gateway said 410 twice, some time apart, because it
@@ -8,7 +8,7 @@ is known to say so falsely.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import WebsocketDisconnectedError
 
-from chalicelib.errors import TableError
+from chalicelib.errors import ServiceError
 from chalicelib.management import MAX_CONNECTIONS, WebsocketApi, prepare
 from chalicelib.protocol import dump
 
@@ -27,6 +27,14 @@ BATCH = 1_000
 CONFIRM_AFTER_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Push:
+    """A frame's text, for every receiver but `exclude`."""
+
+    text: str
+    exclude: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,10 @@ class _Result(Enum):
     SENT = "sent"
     GONE = "gone"
     FAILED = "failed"
+
+
+# How many pushes a receiver has got, and what became of the next.
+_Progress = dict[str, tuple[int, _Result]]
 
 
 class Delivery:
@@ -89,13 +101,42 @@ class Delivery:
             ConfigurationError: there is an audience, but nobody knows the management endpoint.
             TableError: the audience or the endpoint could not be read.
         """
-        text = dump(frame)
+        return self.send_all(audience, [Push(dump(frame))])[0]
+
+    def send_all(
+        self,
+        audience: Iterable[str],
+        pushes: Sequence[Push],
+        on_gone: Callable[[str], object] = lambda _: None,
+        on_failed: Callable[[str], object] = lambda _: None,
+    ) -> list[Outcome]:
+        """Every connection of the audience was tried with each push, in their order, up to the first it did not get.
+
+        Args:
+            audience: as in `send`; whatever its iterator raises ends the sending.
+            pushes: what to send.
+            on_gone: called with a connection that is confirmed gone, beside pruning it.
+            on_failed: called with a connection that did not get all, although it is there.
+
+        Returns:
+            An outcome for each push, whose counts add up to the audience without the one it excludes.
+
+        Raises:
+            ConfigurationError, TableError: as `send`.
+        """
         receivers = iter(audience)
-        outcome = Outcome()
-        while batch := list(islice(receivers, BATCH)):
+        outcomes = [Outcome()] * len(pushes)
+        while pushes and (batch := list(islice(receivers, BATCH))):
             prepare(self._api, self._resolve())
-            outcome += self._send_batch(batch, text)
-        return outcome
+            progress = self._send_batch(batch, pushes, on_gone)
+            for receiver, (_, result) in progress.items():
+                if result is _Result.FAILED:
+                    on_failed(receiver)
+            outcomes = [
+                outcome + _count(progress, index, push.exclude)
+                for index, (outcome, push) in enumerate(zip(outcomes, pushes, strict=True))
+            ]
+        return outcomes
 
     def close(self, connection_id: str) -> bool:
         """The connection is closed; returns False if it was gone already.
@@ -111,24 +152,34 @@ class Delivery:
             return False
         return True
 
-    def _send_batch(self, batch: list[str], text: str) -> Outcome:
-        results = _each(batch, lambda receiver: self._send_one(receiver, text))
-        suspects = [receiver for receiver, result in results.items() if result is _Result.GONE]
+    def _send_batch(self, batch: list[str], pushes: Sequence[Push], on_gone: Callable[[str], object]) -> _Progress:
+        progress = _each(batch, lambda receiver: self._send_from(receiver, pushes, 0))
+        suspects = [receiver for receiver, (_, result) in progress.items() if result is _Result.GONE]
         if suspects:
             self._sleep(CONFIRM_AFTER_SECONDS)
-            results |= _each(suspects, lambda receiver: self._confirm(receiver, text))
-        counts = Counter(results.values())
-        return Outcome(counts[_Result.SENT], counts[_Result.GONE], counts[_Result.FAILED])
+            progress |= _each(
+                suspects, lambda receiver: self._confirm(receiver, pushes, progress[receiver][0], on_gone)
+            )
+        return progress
 
-    def _confirm(self, receiver: str, text: str) -> _Result:
-        result = self._send_one(receiver, text)
+    def _send_from(self, receiver: str, pushes: Sequence[Push], first: int) -> tuple[int, _Result]:
+        for index, push in enumerate(pushes[first:], first):
+            if push.exclude != receiver and (result := self._send_one(receiver, push.text)) is not _Result.SENT:
+                return index, result
+        return len(pushes), _Result.SENT
+
+    def _confirm(
+        self, receiver: str, pushes: Sequence[Push], first: int, on_gone: Callable[[str], object]
+    ) -> tuple[int, _Result]:
+        reached, result = self._send_from(receiver, pushes, first)
         if result is _Result.GONE:
             try:
                 self._prune(receiver)
-            except TableError as error:
-                # TTL reaps the row, or the next send tries again.
+                on_gone(receiver)
+            except ServiceError as error:
+                # TTL reaps the rows, or the next send tries again.
                 log.warning("Pruning %s failed: %s", receiver, error)
-        return result
+        return reached, result
 
     def _send_one(self, receiver: str, text: str) -> _Result:
         try:
@@ -144,8 +195,17 @@ class Delivery:
         return _Result.FAILED
 
 
-def _each(receivers: list[str], attempt: Callable[[str], _Result]) -> dict[str, _Result]:
+def _each(receivers: list[str], attempt: Callable[[str], tuple[int, _Result]]) -> _Progress:
     if len(receivers) == 1:
         return {receivers[0]: attempt(receivers[0])}
     with ThreadPoolExecutor(min(MAX_CONNECTIONS, len(receivers))) as workers:
         return dict(zip(receivers, workers.map(attempt, receivers), strict=True))
+
+
+def _count(progress: _Progress, index: int, exclude: str | None) -> Outcome:
+    counts = Counter(
+        _Result.SENT if index < reached else result
+        for receiver, (reached, result) in progress.items()
+        if receiver != exclude
+    )
+    return Outcome(counts[_Result.SENT], counts[_Result.GONE], counts[_Result.FAILED])

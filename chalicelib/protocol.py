@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from chalicelib.errors import BadFrame, ClientError, Invalid, TooLarge
 from chalicelib.names import check_name
@@ -53,6 +53,25 @@ class Frame:
         if value is not None and not isinstance(value, str):
             raise Invalid(field, "must be a string")
         return value
+
+    def boolean(self, field: str) -> bool:
+        """The field is true or false; false where it is missing or null. Raises Invalid where it is anything else."""
+        value = self.fields.get(field)
+        if value is not None and not isinstance(value, bool):
+            raise Invalid(field, "must be true or false")
+        return bool(value)
+
+    def integer(self, field: str, lowest: int, highest: int, default: int) -> int:
+        """The field is a whole number within the bounds, or the default where it is missing or null.
+
+        Raises:
+            Invalid: it is anything else.
+        """
+        value = self.fields.get(field, default)
+        value = default if value is None else value
+        if not is_integer(value, lowest, highest):
+            raise Invalid(field, f"must be a whole number from {lowest} to {highest}")
+        return int(value)
 
     def name(self, field: str) -> str:
         """The field is a name that may stand in a table key (see `names`)."""
@@ -156,6 +175,11 @@ def presence_change(kind: str, channel: str, user_id: str) -> dict[str, Any]:
     return {"type": kind, "channel": channel, "user": user_id}
 
 
+def is_integer(value: object, lowest: int, highest: int) -> TypeGuard[int]:
+    """The value is a whole number within the bounds, and neither a boolean nor a float."""
+    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
+
+
 def timestamp(time_seconds: float) -> str:
     """The epoch time as RFC 3339 in UTC with milliseconds; such texts sort as their times do."""
     return datetime.fromtimestamp(time_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -165,8 +189,7 @@ def _frame(fields: dict[str, Any]) -> Frame:
     frame_id = fields.get("id")
     if frame_id is None or (isinstance(frame_id, str) and len(frame_id) <= MAX_ID_CHARS):
         return Frame(frame_id, fields)
-    is_integer = isinstance(frame_id, int) and not isinstance(frame_id, bool)
-    if is_integer and abs(frame_id) <= MAX_SAFE_INTEGER:
+    if is_integer(frame_id, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER):
         return Frame(frame_id, fields)
     raise Invalid("id", f"must be a string of at most {MAX_ID_CHARS} characters or a safe integer")
 

@@ -93,6 +93,18 @@ class Registry:
         )
         return _connection(connection_id, deleted.item) if deleted.applied and deleted.item else None
 
+    def expire(self, connection_id: str) -> None:
+        """The connection, if it is registered, does not count any more: its next frame is refused and it is closed.
+
+        Raises TableError.
+        """
+        self._rows.update(
+            keys.connection_key(connection_id),
+            "SET #ttl = :now",
+            {":now": int(self._clock())},
+            where="attribute_exists(PK)",
+        )
+
     def add_channel(self, connection_id: str, channel: str, max_channels: int) -> bool:
         """The connection's row names the channel. Adding it twice is no error.
 

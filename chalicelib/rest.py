@@ -54,7 +54,8 @@ def post_broadcast(service: Service, body: bytes) -> Answer:
 def get_connection(service: Service, connection_id: str) -> Answer:
     """`GET /connections/{id}`: 200 with what the registry knows, or 404."""
     connection = service.connection(_name(connection_id, "connectionId"))
-    return 200, {_camel(name): value for name, value in asdict(connection).items()}
+    known = {_camel(name): value for name, value in asdict(connection).items()}
+    return 200, known | {"channels": sorted(connection.channels)}
 
 
 def delete_connection(service: Service, connection_id: str) -> Answer:

@@ -35,9 +35,18 @@ class Request:
         except NotFound:
             raise Unauthenticated from None
 
+    def reply(self, data: Mapping[str, Any]) -> bool:
+        """The sender has the reply, if it asked for one; False where it could not be reached.
 
-# An action returns the reply's data. It is sent only when the frame has an id.
-Action = Callable[[Request], Mapping[str, Any]]
+        For an action whose reply must come before something else; it returns None then.
+        """
+        if self.frame.id is None:
+            return True
+        return self.service.send_frame(self.connection_id, protocol.reply(self.frame.id, data)).sent == 1
+
+
+# An action returns the reply's data, which is sent only when the frame has an id, or None: it has replied itself.
+Action = Callable[[Request], Mapping[str, Any] | None]
 
 
 def route(service: Service, message: Message, actions: Mapping[str, Action]) -> None:
@@ -55,7 +64,7 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         if action is None:
             raise UnknownAction(frame.string("action"))
         data = action(Request(service, connection_id, frame))
-        if frame_id is None:
+        if frame_id is None or data is None:
             return
         answer = protocol.reply(frame_id, data)
     except ClientError as cause:

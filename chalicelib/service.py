@@ -3,19 +3,27 @@
 Knows nothing of frames' text, HTTP or events' raw shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib import protocol
 from chalicelib.auth import identify
+from chalicelib.channels import Channels
 from chalicelib.delivery import Delivery, Outcome
+from chalicelib.departures import Departures
 from chalicelib.endpoint import Endpoint
 from chalicelib.errors import NotFound, ServiceError, TableError
 from chalicelib.events import Connect
+from chalicelib.history import Stream
+from chalicelib.namespaces import Namespace
+from chalicelib.presence import Attendance, Presence
+from chalicelib.publishing import Message, Published, Publishing
+from chalicelib.recovery import Page, Reader
 from chalicelib.registry import Connection, Registry
 from chalicelib.settings import Settings
+from chalicelib.subscribing import Reply, Subscribing
 
 MAX_USER_AGENT_CHARS = 256
 
@@ -29,12 +37,24 @@ class Service:
         registry: Registry,
         endpoint: Endpoint,
         delivery: Delivery,
+        departures: Departures,
+        channels: Channels,
+        publishing: Publishing,
+        subscribing: Subscribing,
+        attendance: Attendance,
+        reader: Reader,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._endpoint = endpoint
         self._delivery = delivery
+        self._departures = departures
+        self._channels = channels
+        self._publishing = publishing
+        self._subscribing = subscribing
+        self._attendance = attendance
+        self._reader = reader
         self._clock = clock
 
     def register(self, event: Connect) -> Connection:
@@ -70,8 +90,8 @@ class Service:
         return connection
 
     def forget(self, connection_id: str) -> bool:
-        """The connection is not registered any more; returns whether it was. Raises TableError."""
-        return self._registry.forget(connection_id) is not None
+        """The connection is neither registered nor a member of a channel; returns whether it was. Raises TableError."""
+        return self._departures.forget(connection_id) is not None
 
     def connection(self, connection_id: str) -> Connection:
         """The registered connection. Raises NotFound, TableError."""
@@ -120,6 +140,76 @@ class Service:
         frame = protocol.broadcast(note, data, self._clock())
         return self._delivery.send(self._registry.everyone(), frame)
 
+    def publish(
+        self,
+        channel: str,
+        data: Any,
+        message_id: str | None = None,
+        sender: Connection | None = None,
+        excludes_sender: bool = False,
+    ) -> Published:
+        """The channel's members are sent `data`; where the channel has history, it is kept and comes in order.
+
+        Args:
+            channel: its full name.
+            data: any JSON.
+            message_id: the same within five minutes is published once, and answered with the first one's offset.
+            sender: the connection that publishes; None is the server itself.
+            excludes_sender: whether that connection is not sent it.
+
+        Raises:
+            Invalid: there can be no such channel, or message_id is no name.
+            ConfigurationError, ServiceError: it may have been published all the same: try again with a message_id.
+        """
+        return self.publish_all(channel, [Message(data, message_id)], sender, excludes_sender)[0]
+
+    def publish_all(
+        self,
+        channel: str,
+        messages: Sequence[Message],
+        sender: Connection | None = None,
+        excludes_sender: bool = False,
+    ) -> list[Published]:
+        """The messages are published in their order; as `publish`."""
+        return self._publishing.publish(self._channels.resolve(channel), messages, sender, excludes_sender)
+
+    def subscribe(self, connection: Connection, channel: str, recover: Stream | None, reply: Reply) -> None:
+        """The connection is a member of the channel and was told so through `reply`, and the others of it.
+
+        Errors as `Subscribing.subscribe`; Invalid: there can be no such channel.
+        """
+        resolved = self._channels.resolve(channel)
+        if self._subscribing.subscribe(resolved, connection, recover, reply):
+            self._attendance.came(resolved, connection)
+
+    def unsubscribe(self, connection: Connection, channel: str) -> None:
+        """The connection is no member of the channel, and the others know. Raises NotSubscribed, Invalid."""
+        resolved = self._channels.resolve(channel)
+        self._subscribing.unsubscribe(resolved, connection)
+        self._attendance.quit(resolved, connection)
+
+    def options(self, channel: str) -> Namespace:
+        """What the channel can do. Raises Invalid where there can be no such channel."""
+        return self._channels.resolve(channel).options
+
+    def presence(self, channel: str) -> Presence:
+        """Who is in the channel. Raises Invalid where it has no presence, TableError."""
+        return self._attendance.who(self._channels.resolve(channel))
+
+    def history(self, channel: str, since: Stream | None = None, limit: int = 100, reverse: bool = False) -> Page:
+        """A page of the channel's publications; arguments and errors as `Reader.page`."""
+        return self._reader.page(self._channels.resolve(channel), since, limit, reverse)
+
+    def advance(self, channel: str, shard: int) -> None:
+        """Whatever was published in the shard is delivered, or somebody is at it. Errors as `publish`."""
+        resolved = self._channels.resolve(channel)
+        if shard < resolved.options.shards:
+            self._publishing.advance(resolved, shard)
+
+    def announce_leave(self, channel: str, user_id: str, connection_id: str) -> None:
+        """The members know that a user who was cut off has left, if it did not come back. Errors as `publish`."""
+        self._attendance.announce_leave(self._channels.resolve(channel), user_id, connection_id)
+
     def send_frame(self, connection_id: str, frame: dict[str, Any]) -> Outcome:
         """The connection was sent that frame as it is: a reply or an error. Errors as `send_to_connection`."""
         return self._delivery.send([connection_id], frame)
@@ -137,7 +227,7 @@ class Service:
             self._delivery.close(connection_id)
         except (ClientError, BotoCoreError) as error:
             raise ServiceError(f"Closing {connection_id} failed: {type(error).__name__}") from error
-        self._registry.forget(connection_id)
+        self._departures.forget(connection_id)
 
     def _message(self, sender: Connection | None, text: str | None, data: Any) -> dict[str, Any]:
         origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None

@@ -10,6 +10,9 @@ from chalicelib.errors import ConfigurationError
 # API Gateway holds no socket longer than two hours; ten minutes more cover clocks and a slow $disconnect.
 DEFAULT_TTL_SECONDS = 7_800
 MAX_TTL_SECONDS = 7 * 24 * 3_600
+DEFAULT_MAX_CHANNELS = 100
+# A connection's row names them all, and every write of it costs by its size.
+MAX_MAX_CHANNELS = 1_000
 _HTTP_URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?(/[A-Za-z0-9._~$@/-]*)?")
 
 
@@ -19,6 +22,8 @@ class Settings:
 
     Attributes:
         connections_table: name of the DynamoDB table (CONNECTIONS_TABLE, required).
+        jobs_queue: name of the SQS queue of jobs (JOBS_QUEUE, required).
+        max_channels: how many channels one connection may subscribe to (MAX_CHANNELS).
         connection_ttl_seconds: how long after connecting a row may live (CONNECTION_TTL_SECONDS).
         management_endpoint: where to POST to connections, instead of what $connect taught
             (APIGW_MANAGEMENT_ENDPOINT), without a trailing slash.
@@ -26,6 +31,8 @@ class Settings:
     """
 
     connections_table: str
+    jobs_queue: str = ""
+    max_channels: int = DEFAULT_MAX_CHANNELS
     connection_ttl_seconds: int = DEFAULT_TTL_SECONDS
     management_endpoint: str | None = None
     allow_anonymous: bool = False
@@ -42,24 +49,25 @@ class Settings:
             raise ConfigurationError(
                 "CONNECTIONS_TABLE", "must name the DynamoDB table of connections", "peal-dev-connections"
             )
+        queue = environ.get("JOBS_QUEUE", "").strip()
+        if not queue:
+            raise ConfigurationError("JOBS_QUEUE", "must name the SQS queue of jobs", "peal-dev-jobs")
         return cls(
             connections_table=table,
-            connection_ttl_seconds=_ttl(environ),
+            jobs_queue=queue,
+            max_channels=_count(environ, "MAX_CHANNELS", DEFAULT_MAX_CHANNELS, MAX_MAX_CHANNELS),
+            connection_ttl_seconds=_count(environ, "CONNECTION_TTL_SECONDS", DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS),
             management_endpoint=_endpoint(environ),
             allow_anonymous=_flag(environ, "ALLOW_ANONYMOUS"),
         )
 
 
-def _ttl(environ: Mapping[str, str]) -> int:
-    text = environ.get("CONNECTION_TTL_SECONDS", "").strip()
+def _count(environ: Mapping[str, str], variable: str, default: int, highest: int) -> int:
+    text = environ.get(variable, "").strip()
     if not text:
-        return DEFAULT_TTL_SECONDS
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_TTL_SECONDS and len(text) < 9):
-        raise ConfigurationError(
-            "CONNECTION_TTL_SECONDS",
-            f"must be a whole number of seconds from 1 to {MAX_TTL_SECONDS}",
-            str(DEFAULT_TTL_SECONDS),
-        )
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= highest):
+        raise ConfigurationError(variable, f"must be a whole number from 1 to {highest}", str(default))
     return int(text)
 
 

@@ -9,23 +9,34 @@ Any Lambda of the project can do that: REST, queue, schedule; no WebSocket event
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import boto3
 from botocore.config import Config
 
+from chalicelib.advance import Advance
+from chalicelib.channels import Channels
+from chalicelib.cursors import Cursors
 from chalicelib.delivery import Delivery
+from chalicelib.departures import Departures
 from chalicelib.endpoint import Endpoint
+from chalicelib.history import History
+from chalicelib.jobs import Jobs, SqsJobs
 from chalicelib.management import MAX_CONNECTIONS, ManagementSession, WebsocketApi
+from chalicelib.namespaces import NAMESPACES, Namespace
+from chalicelib.presence import Attendance
+from chalicelib.publishing import Publishing
+from chalicelib.recovery import Reader
 from chalicelib.registry import Registry
 from chalicelib.service import Service
 from chalicelib.settings import Settings
+from chalicelib.subscribing import Subscribing
 from chalicelib.table import Table
 
 log = logging.getLogger(__name__)
 
 # Three tries of at most 1 s + 3 s: a $connect that waits for the table still answers within API Gateway's 29 s.
-_TABLE_CONFIG = Config(
+_AWS_CONFIG = Config(
     connect_timeout=1,
     read_timeout=3,
     retries={"mode": "standard", "total_max_attempts": 3},
@@ -38,6 +49,8 @@ def build(
     websocket_api: WebsocketApi,
     session: boto3.session.Session | None = None,
     clock: Callable[[], float] = time.time,
+    namespaces: Mapping[str, Namespace] = NAMESPACES,
+    jobs: Jobs | None = None,
 ) -> Service:
     """A service over the table that the settings name, sending through `websocket_api`.
 
@@ -46,13 +59,32 @@ def build(
         websocket_api: `app.websocket_api`; its session is set.
         session: the boto3 session for all clients; default: a new one.
         clock: epoch seconds.
+        namespaces: what channels there can be.
+        jobs: takes jobs; default: the SQS queue that the settings name.
     """
     if not settings.allow_anonymous:
         log.warning("Nobody can connect: there is no way to sign in yet, and ALLOW_ANONYMOUS is not true")
     session = session or boto3.session.Session()
-    rows = Table(session.client("dynamodb", config=_TABLE_CONFIG), settings.connections_table, clock)
+    rows = Table(session.client("dynamodb", config=_AWS_CONFIG), settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
     websocket_api.session = ManagementSession(session, endpoint.resolve)
     registry = Registry(rows, clock)
-    delivery = Delivery(websocket_api, endpoint.resolve, registry.prune)
-    return Service(settings, registry, endpoint, delivery, clock)
+    queue = jobs or SqsJobs(lambda: session.client("sqs", config=_AWS_CONFIG), settings.jobs_queue)
+    channels = Channels(rows, namespaces, clock)
+    departures = Departures(registry, channels, queue)
+    delivery = Delivery(websocket_api, endpoint.resolve, departures.prune)
+    history, cursors = History(rows, clock), Cursors(rows, clock)
+    advance = Advance(registry, history, cursors, channels, delivery, queue, clock)
+    return Service(
+        settings,
+        registry,
+        endpoint,
+        delivery,
+        departures,
+        channels,
+        Publishing(history, cursors, channels, advance, delivery, queue, clock),
+        Subscribing(registry, channels, history, cursors, advance, delivery, settings.max_channels),
+        Attendance(channels, delivery),
+        Reader(history, cursors),
+        clock,
+    )

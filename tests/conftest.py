@@ -20,7 +20,7 @@ from chalicelib.table import Table
 from localgateway.aws import DUMMY_CREDENTIALS, Engine
 from localgateway.resources import fit
 from localgateway.template import read_resources
-from tests.fakes import FakeWebsocketApi
+from tests.fakes import FakeJobs, FakeWebsocketApi
 
 pytest_plugins = ["localgateway.testing"]
 PROJECT = Path(__file__).parent.parent
@@ -122,6 +122,14 @@ def session(aws: None) -> boto3.session.Session:
 
 
 @pytest.fixture
-def peal(table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
+def jobs() -> FakeJobs:
+    """A queue that the test empties."""
+    return FakeJobs()
+
+
+@pytest.fixture
+def peal(
+    table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
+) -> Service:
     """The whole service over a fresh table, where everyone may connect."""
-    return wiring.build(Settings(table_name, allow_anonymous=True), api, session, clock)
+    return wiring.build(Settings(table_name, allow_anonymous=True), api, session, clock, jobs=jobs)

@@ -1,6 +1,7 @@
 """Stand-ins for our own ports."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -36,6 +37,24 @@ class FakeWebsocketApi:
         if errors := self.fails.get(connection_id):
             raise errors.pop(0)
         self.closed.append(connection_id)
+
+
+class FakeJobs:
+    """A queue that keeps its jobs until the test has them done."""
+
+    def __init__(self) -> None:
+        self.put_jobs: list[tuple[dict[str, Any], int]] = []
+        self.error: Exception | None = None
+
+    def put(self, job: Mapping[str, Any], delay_seconds: int = 0) -> None:
+        if self.error:
+            raise self.error
+        self.put_jobs.append((dict(job), delay_seconds))
+
+    def take(self) -> list[dict[str, Any]]:
+        """The jobs so far, as they would be delivered; the queue is empty then."""
+        jobs, self.put_jobs = self.put_jobs, []
+        return [job for job, _ in jobs]
 
 
 def gone() -> Exception:

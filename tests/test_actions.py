@@ -1,6 +1,5 @@
 """What a client may ask for: docs/PROTOCOL.md, "Actions" and "Errors", from raw event to frames."""
 
-import json
 import logging
 from typing import Any
 
@@ -10,33 +9,11 @@ from chalicelib import actions, websocket
 from chalicelib.protocol import MAX_FRAME_BYTES
 from chalicelib.router import Request
 from chalicelib.service import Service
-from tests import raw_events
+from tests.clients import Client
 from tests.conftest import Clock
 from tests.fakes import FakeWebsocketApi, gone, refused
 
 NOW = "2026-11-23T09:30:10.000Z"
-
-
-class Client:
-    """A connected client, as its frames and the service see it."""
-
-    def __init__(self, peal: Service, api: FakeWebsocketApi, connection_id: str, **query: str) -> None:
-        self.peal, self.api, self.id = peal, api, connection_id
-        assert websocket.connect(peal, raw_events.connect(connection_id, query)) == {"statusCode": 200}
-
-    def sends(self, frame: object) -> None:
-        text = frame if isinstance(frame, str) else json.dumps(frame)
-        assert websocket.message(self.peal, raw_events.message(text, self.id)) == {"statusCode": 200}
-
-    def receives(self, *frames: dict[str, Any]) -> None:
-        assert self.api.frames(self.id) == list(frames)
-
-    def receives_nothing(self) -> None:
-        self.receives()
-
-    def is_told(self, code: str, message: str, frame_id: object = None, retryable: bool = False) -> None:
-        error = {"code": code, "message": message, "retryable": retryable}
-        self.receives({"type": "error", "id": frame_id, "error": error})
 
 
 @pytest.fixture
@@ -84,6 +61,7 @@ class TestWhoami:
                 deviceId="phone",
                 connectedAt="2026-11-23T09:30:00.125Z",
                 attributes={"room": "a"},
+                channels=[],
             )
         )
 
@@ -259,9 +237,6 @@ class TestErrors:
 
 
 class TestTheTableOfActions:
-    def test_every_action_of_the_protocol_has_a_row(self) -> None:
-        assert set(actions.ACTIONS) == {"ping", "whoami", "sendMessage", "broadcastAll"}
-
     def test_adding_an_action_is_one_function_and_one_row(self, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         def shout(request: Request) -> dict[str, Any]:
             return {"text": request.frame.string("text").upper()}

@@ -33,8 +33,11 @@ def frames(peal: Service, api: FakeWebsocketApi) -> list[dict[str, Any]]:
     """All that two clients are sent when one of them sends every example in turn."""
     websocket.connect(peal, raw_events.connect(ID, {"userId": "u_123", "deviceId": "phone"}))
     websocket.connect(peal, raw_events.connect(OTHER, {"userId": "u_456"}))
+    websocket.message(peal, raw_events.message('{"action":"subscribe","id":0,"channel":"chat:lobby"}', OTHER))
+    (subscribed,) = api.frames(OTHER)
     for frame in FROM_CLIENT:
-        websocket.message(peal, raw_events.message(json.dumps(frame), ID))
+        text = json.dumps(frame).replace("QPE6b7_G", subscribed["data"]["epoch"])
+        websocket.message(peal, raw_events.message(text, ID))
     return api.frames(ID) + api.frames(OTHER)
 
 

@@ -22,6 +22,7 @@ ID = "L0SM9cOFvHcCIhw="
 def app(table_name: str, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """app.py over a fresh table, sending into inboxes."""
     monkeypatch.setenv("CONNECTIONS_TABLE", table_name)
+    monkeypatch.setenv("JOBS_QUEUE", "peal-test-jobs")
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
     sys.modules.pop("app", None)
     module = importlib.import_module("app")

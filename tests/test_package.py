@@ -65,7 +65,11 @@ def test_it_holds_the_app_chalices_run_time_and_nothing_else(package: Path) -> N
 def test_it_imports_with_nothing_but_what_lambda_has(package: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(package / "deployment.zip") as archive:
         archive.extractall(tmp_path)
-    variables = {"CONNECTIONS_TABLE": "peal-dev-connections", "AWS_REGION": "eu-central-1"}
+    variables = {
+        "CONNECTIONS_TABLE": "peal-dev-connections",
+        "JOBS_QUEUE": "peal-dev-jobs",
+        "AWS_REGION": "eu-central-1",
+    }
     done = subprocess.run(
         [sys.executable, "-P", "-c", IMPORT_AS_LAMBDA_WOULD],
         cwd=tmp_path,

@@ -93,7 +93,7 @@ class TestRegistering:
         self, registry: Registry, dynamodb: Any, table_name: str
     ) -> None:
         key = {"PK": {"S": "CONN#old="}, "SK": {"S": "CONN"}}
-        strange = {"userId": {"L": []}, "attributes": {"S": "{"}, "channels": {"SS": ["chat:1"]}}
+        strange = {"userId": {"L": []}, "attributes": {"S": "{"}, "friends": {"NS": ["1"]}}
         dynamodb.put_item(TableName=table_name, Item=key | strange | {"ttl": {"N": "1999999999.5"}})
         assert registry.get("old=") == Connection("old=", "", 1_999_999_999, None, None, None, None, None, {})
 

@@ -79,6 +79,7 @@ class TestOneConnection:
                 "sourceIp": "192.0.2.7",
                 "userAgent": "tests/1",
                 "attributes": {"room": "a"},
+                "channels": [],
             },
         )
 

@@ -5,24 +5,37 @@ import pytest
 from chalicelib.errors import ConfigurationError
 from chalicelib.settings import Settings
 
-
-def test_only_the_table_is_required() -> None:
-    settings = Settings.from_env({"CONNECTIONS_TABLE": "peal-dev-connections"})
-    assert settings == Settings("peal-dev-connections", 7_800, None, False)
-
-
-@pytest.mark.parametrize("environ", [{}, {"CONNECTIONS_TABLE": ""}, {"CONNECTIONS_TABLE": "  "}])
-def test_a_missing_table_is_named(environ: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError) as missing:
-        Settings.from_env(environ)
-    assert str(missing.value) == (
-        "CONNECTIONS_TABLE must name the DynamoDB table of connections, "
-        "for example CONNECTIONS_TABLE=peal-dev-connections"
-    )
+REQUIRED = {"CONNECTIONS_TABLE": "peal-dev-connections", "JOBS_QUEUE": "peal-dev-jobs"}
 
 
 def read(**variables: str) -> Settings:
-    return Settings.from_env({"CONNECTIONS_TABLE": "t", **variables})
+    return Settings.from_env(REQUIRED | variables)
+
+
+def test_only_the_table_and_the_queue_are_required() -> None:
+    assert read() == Settings("peal-dev-connections", "peal-dev-jobs")
+
+
+@pytest.mark.parametrize(
+    ("variable", "what"), [("CONNECTIONS_TABLE", "DynamoDB table of connections"), ("JOBS_QUEUE", "SQS queue of jobs")]
+)
+@pytest.mark.parametrize("text", [None, "", "  "])
+def test_what_is_missing_is_named(variable: str, what: str, text: str | None) -> None:
+    environ = {name: value for name, value in REQUIRED.items() if name != variable}
+    with pytest.raises(ConfigurationError) as missing:
+        Settings.from_env(environ if text is None else environ | {variable: text})
+    assert str(missing.value) == f"{variable} must name the {what}, for example {variable}={REQUIRED[variable]}"
+
+
+@pytest.mark.parametrize(("text", "count"), [("1", 1), ("1000", 1_000), ("", 100)])
+def test_how_many_channels_a_connection_may_have(text: str, count: int) -> None:
+    assert read(MAX_CHANNELS=text).max_channels == count
+
+
+@pytest.mark.parametrize("text", ["0", "1001", "many"])
+def test_any_other_number_of_channels_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^MAX_CHANNELS must be a whole number from 1 to 1000, for example"):
+        read(MAX_CHANNELS=text)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60", 60), (" 604800 ", 604_800), ("", 7_800)])
@@ -35,8 +48,7 @@ def test_any_other_time_to_live_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read(CONNECTION_TTL_SECONDS=text)
     assert str(wrong.value) == (
-        "CONNECTION_TTL_SECONDS must be a whole number of seconds from 1 to 604800, "
-        "for example CONNECTION_TTL_SECONDS=7800"
+        "CONNECTION_TTL_SECONDS must be a whole number from 1 to 604800, for example CONNECTION_TTL_SECONDS=7800"
     )
 
 

@@ -1,0 +1,168 @@
+"""Deliver a channel's publications in order: the one primitive of channels with history.
+
+Whoever holds the lease of a shard reads what is written after the cursor, sends it to the members, moves the cursor,
+and goes round again while more is wanted; one round may carry many publications.
+
+Invariants: each member is sent the publications in the order of their offsets, none is left out and none comes twice,
+save after a crash; a connection that cannot be sent one is broken off, so that it comes back and recovers, and is not
+sent the next.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib import protocol
+from chalicelib.channels import Channels
+from chalicelib.cursors import Cursors, Lease
+from chalicelib.delivery import Delivery, Outcome, Push
+from chalicelib.errors import ServiceError
+from chalicelib.history import History, Publication
+from chalicelib.jobs import Jobs
+from chalicelib.namespaces import Channel
+from chalicelib.recovery import as_published
+from chalicelib.registry import Registry
+
+log = logging.getLogger(__name__)
+
+# So many publications are read and sent in one round: memory stays flat, and a lease is looked at in between.
+MAX_RUN: Final = 100
+# How long a number may go without its publication, which is written right after it was taken, before it is filled.
+GRACE_SECONDS: Final = 0.5
+LOOK_AGAIN_SECONDS: Final = 0.02
+# How long one Lambda goes on delivering what others publish, before a job takes over.
+MAX_SECONDS: Final = 10.0
+
+
+class Advance:
+    """Delivers."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        history: History,
+        cursors: Cursors,
+        channels: Channels,
+        delivery: Delivery,
+        jobs: Jobs,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._registry = registry
+        self._history = history
+        self._cursors = cursors
+        self._channels = channels
+        self._delivery = delivery
+        self._jobs = jobs
+        self._clock = clock
+        self._sleep = sleep
+
+    def catch_up(self, lease: Lease) -> Lease:
+        """What was wanted when the lease was taken is delivered, and the lease is kept.
+
+        Raises:
+            LeaseLost: somebody else goes on.
+            ConfigurationError, TableError: as `Delivery.send`. The lease is given up.
+        """
+        wanted = lease.wanted
+        while lease.delivered < wanted:
+            delivered, _ = self._round(lease, None)
+            lease = self._cursors.keep(lease, delivered)
+        return lease
+
+    def go_on(self, lease: Lease, mine: Publication | None = None) -> dict[int | None, Outcome]:
+        """All that is wanted is delivered and the lease let go or handed on.
+
+        Args:
+            lease: the caller's; not to be used any more.
+            mine: a publication that the caller has just written; it saves reading it.
+
+        Returns:
+            What became of sending each publication, by offset.
+
+        Raises:
+            LeaseLost, ConfigurationError, TableError: as `catch_up`.
+        """
+        give_up = self._clock() + MAX_SECONDS
+        outcomes: dict[int | None, Outcome] = {}
+        while True:
+            delivered, of_round = self._round(lease, mine)
+            outcomes |= of_round
+            if lease.wanted > delivered and self._clock() > give_up:
+                self._cursors.abandon(lease, delivered)
+                self._jobs.put(advance_job(lease.channel, lease.shard))
+                return outcomes
+            kept = self._cursors.let_go(lease, delivered)
+            if kept is None:
+                return outcomes
+            lease = kept
+
+    def break_off(self, channel: Channel, connection_id: str) -> None:
+        """A member that may have missed a publication is sent no more and closed, so that it comes back and recovers.
+
+        Where it cannot be closed either, its row expires: its next frame is refused. Raises TableError.
+        """
+        self._channels.remove(channel, connection_id)
+        try:
+            self._delivery.close(connection_id)
+        except (BotoCoreError, ClientError) as error:
+            log.warning("Closing %s failed: %s", connection_id, type(error).__name__)
+            self._registry.expire(connection_id)
+
+    def _round(self, lease: Lease, mine: Publication | None) -> tuple[int, dict[int | None, Outcome]]:
+        try:
+            run = self._run(lease, mine)
+            full = [publication for publication in run if not publication.is_empty]
+            outcomes = self._delivery.send_all(
+                self._receivers(lease),
+                [_push(lease, publication) for publication in full],
+                on_gone=lambda receiver: self._channels.remove(lease.channel, receiver),
+                on_failed=lambda receiver: self.break_off(lease.channel, receiver),
+            )
+        except Exception:
+            # Else everyone would wait for the lease to run out.
+            with suppress(ServiceError):
+                self._cursors.abandon(lease, lease.delivered)
+            raise
+        counts = {publication.offset: outcome for publication, outcome in zip(full, outcomes, strict=True)}
+        return lease.delivered + len(run), counts
+
+    def _run(self, lease: Lease, mine: Publication | None) -> list[Publication]:
+        """Return what is wanted next, without a hole."""
+        first, last = lease.delivered + 1, min(lease.wanted, lease.delivered + MAX_RUN)
+        if mine and mine.offset == first == last:
+            return [mine]
+        patience = self._clock() + GRACE_SECONDS
+        while first <= last:
+            run: list[Publication] = []
+            for publication in self._history.read(lease.channel, lease.epoch, first, last):
+                if publication.offset != first + len(run):
+                    break
+                run.append(publication)
+            if run:
+                return run
+            if self._clock() < patience:
+                self._sleep(LOOK_AGAIN_SECONDS)
+            else:
+                self._history.fill(lease.channel, lease.epoch, first)
+        return []
+
+    def _receivers(self, lease: Lease) -> Iterator[str]:
+        # Before a lease is old enough to be taken by another, it is renewed, or it is noticed that it was.
+        for receiver in self._channels.receivers(lease.channel, lease.shard):
+            lease = self._cursors.renew(lease)
+            yield receiver
+
+
+def advance_job(channel: Channel, shard: int) -> dict[str, object]:
+    """The job that delivers in one shard whatever is not delivered yet."""
+    return {"job": "advance", "channel": channel.name, "shard": shard}
+
+
+def _push(lease: Lease, publication: Publication) -> Push:
+    frame = protocol.publication(lease.channel.name, lease.epoch, as_published(publication))
+    return Push(protocol.dump(frame), publication.exclude)

@@ -1,0 +1,129 @@
+"""Who is a member of a channel. A membership is one row, in the base table, read consistently.
+
+Invariant: whose membership was written before a read of the members began is among them, unless it has left.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chalicelib import keys
+from chalicelib.errors import Invalid
+from chalicelib.namespaces import Channel, Namespace, resolve
+from chalicelib.protocol import dump
+from chalicelib.registry import Connection
+from chalicelib.table import Item, Table
+
+# How long someone who is cut off counts as here: a client that comes back within it was never away.
+GRACE_SECONDS: Final = 15
+# How much later than that the row of one who left still stands, for the job that announces it.
+LEFT_SECONDS: Final = GRACE_SECONDS + 60
+
+
+@dataclass(frozen=True)
+class Member:
+    """One connection's membership.
+
+    Attributes:
+        connection_id, user_id: whose; user_id is None for someone anonymous.
+        attributes: what the connection says of itself.
+        left_at_ms: epoch milliseconds at which it was cut off; None while it is connected.
+    """
+
+    connection_id: str
+    user_id: str | None
+    attributes: Mapping[str, Any]
+    left_at_ms: int | None
+
+
+class Channels:
+    """The memberships that stand in `rows`."""
+
+    def __init__(self, rows: Table, namespaces: Mapping[str, Namespace], clock: Callable[[], float]) -> None:
+        self._rows = rows
+        self._namespaces = namespaces
+        self._clock = clock
+
+    def resolve(self, name: object) -> Channel:
+        """The channel of that name. Raises Invalid where there can be none."""
+        return resolve(name, self._namespaces)
+
+    def add(self, channel: Channel, connection: Connection) -> None:
+        """The connection is a member. Raises TableError."""
+        self._rows.put(self._item(channel, connection))
+
+    def remove(self, channel: Channel, connection_id: str) -> None:
+        """The connection is no member. Raises TableError."""
+        self._rows.delete(keys.membership_key(channel.name, channel.shard_of(connection_id), connection_id))
+
+    def remove_all(self, connection: Connection) -> list[Channel]:
+        """A connection that is gone is a member of none of its channels.
+
+        Where members are told who leaves, its row stands on for a while as that of one who has left.
+
+        Returns:
+            The channels whose members are to be told.
+
+        Raises:
+            TableError: DynamoDB failed; some memberships may stand until their ttl.
+        """
+        left_at_ms = int(self._clock() * 1000)
+        left: list[Item] = []
+        removed, told = [], []
+        for name in sorted(connection.channels):
+            channel = self._known(name)
+            if channel.options.join_leave and connection.user_id is not None:
+                told.append(channel)
+                left.append(self._item(channel, connection, leftAt=left_at_ms, ttl=left_at_ms // 1000 + LEFT_SECONDS))
+            else:
+                shard = channel.shard_of(connection.connection_id)
+                removed.append(keys.membership_key(name, shard, connection.connection_id))
+        self._rows.write(left, removed)
+        return told
+
+    def receivers(self, channel: Channel, shard: int) -> Iterator[str]:
+        """The ids of the connections that are members, page by page. Raises TableError."""
+        rows = self._read(channel, shard, ["SK", "leftAt"])
+        return (str(row["SK"]).removeprefix("CONN#") for row in rows if "leftAt" not in row)
+
+    def members(self, channel: Channel) -> Iterator[Member]:
+        """All members, those who have left a moment ago too, page by page. Raises TableError."""
+        for shard in range(channel.options.shards):
+            for row in self._read(channel, shard, ["SK", "userId", "attributes", "leftAt"]):
+                user_id, left_at = row.get("userId"), row.get("leftAt")
+                yield Member(
+                    connection_id=str(row["SK"]).removeprefix("CONN#"),
+                    user_id=user_id if isinstance(user_id, str) else None,
+                    attributes=_attributes(row.get("attributes")),
+                    left_at_ms=left_at if isinstance(left_at, int) else None,
+                )
+
+    def _read(self, channel: Channel, shard: int, fields: list[str]) -> Iterable[Mapping[str, Any]]:
+        # Sort keys from "CONN#" on; "$" is the character after "#".
+        return self._rows.query(keys.members_partition(channel.name, shard), "CONN#", "CONN$", fields)
+
+    def _item(self, channel: Channel, connection: Connection, **marks: int) -> Item:
+        shows = channel.options.presence
+        return {
+            **keys.membership_key(channel.name, channel.shard_of(connection.connection_id), connection.connection_id),
+            "userId": connection.user_id,
+            "attributes": dump(connection.attributes) if shows and connection.attributes else None,
+            "ttl": connection.ttl,
+            **marks,
+        }
+
+    def _known(self, name: str) -> Channel:
+        # A namespace that is declared no more had its members in shard 0, or ttl reaps them.
+        try:
+            return self.resolve(name)
+        except Invalid:
+            return Channel(name, Namespace())
+
+
+def _attributes(text: object) -> Mapping[str, Any]:
+    try:
+        attributes = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        return {}
+    return attributes if isinstance(attributes, dict) else {}

@@ -1,0 +1,132 @@
+"""Who is in a channel, and telling its members who comes and goes.
+
+A user with several connections is there once. Someone who was cut off counts as here for a while, so that a client
+which reconnects was never away: its membership stands on, marked as left, and a job looks later whether it came back.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from chalicelib import protocol
+from chalicelib.channels import Channels, Member
+from chalicelib.delivery import Delivery
+from chalicelib.errors import Invalid
+from chalicelib.namespaces import Channel
+from chalicelib.registry import Connection
+
+# A list of more bytes is left out: it would not fit one frame.
+MAX_LISTED_BYTES: Final = 30_000
+# Above it counting stops: some 1 MB, or 128 read units.
+MAX_COUNTED: Final = 10_000
+# Above it nobody is told who comes and goes: each such push would cost as much as a publication.
+MAX_TOLD: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Who is in a channel.
+
+    Attributes:
+        members: one entry per user, with how many connections and the attributes of one of them; all anonymous
+            connections share one entry without a user. None where the list would be too long for a frame.
+        count: how many users; an anonymous connection counts as one.
+        connections: how many connections.
+        is_complete: False where counting stopped at MAX_COUNTED connections.
+    """
+
+    members: list[dict[str, Any]] | None
+    count: int
+    connections: int
+    is_complete: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """What stands in replies."""
+        return {
+            "members": self.members,
+            "count": self.count,
+            "connections": self.connections,
+            "complete": self.is_complete,
+        }
+
+
+class Attendance:
+    """Answers who is here and tells of it."""
+
+    def __init__(self, channels: Channels, delivery: Delivery) -> None:
+        self._channels = channels
+        self._delivery = delivery
+
+    def who(self, channel: Channel) -> Presence:
+        """Who is in the channel now.
+
+        Raises:
+            Invalid: its namespace has no presence.
+            TableError: DynamoDB failed.
+        """
+        if not channel.options.presence:
+            raise Invalid("channel", "is in a namespace without presence")
+        members = list(islice(self._channels.members(channel), MAX_COUNTED + 1))
+        is_complete = len(members) <= MAX_COUNTED
+        here = members[:MAX_COUNTED]
+        users: dict[str | None, dict[str, Any]] = {}
+        for member in here:
+            known = users.setdefault(
+                member.user_id, {"userId": member.user_id, "connections": 0, "attributes": member.attributes}
+            )
+            known["connections"] += member.left_at_ms is None
+        anonymous = users.get(None, {"connections": 1})["connections"]
+        is_short = is_complete and len(protocol.dump(list(users.values())).encode()) <= MAX_LISTED_BYTES
+        return Presence(
+            members=list(users.values()) if is_short else None,
+            count=len(users) + anonymous - 1 if None in users else len(users),
+            connections=sum(member.left_at_ms is None for member in here),
+            is_complete=is_complete,
+        )
+
+    def came(self, channel: Channel, connection: Connection) -> None:
+        """The other members know that the user is here, unless they know already. Errors as `Delivery.send`."""
+        if not channel.options.join_leave or connection.user_id is None:
+            return
+        members = self._told(channel)
+        others = [member for member in members if member.connection_id != connection.connection_id]
+        if all(member.user_id != connection.user_id for member in others):
+            self._tell("join", channel, connection.user_id, others)
+
+    def quit(self, channel: Channel, connection: Connection) -> None:
+        """The other members know that the user has left, unless another connection of it stays.
+
+        Errors as `Delivery.send`.
+        """
+        if not channel.options.join_leave or connection.user_id is None:
+            return
+        others = self._told(channel)
+        if all(member.user_id != connection.user_id for member in others):
+            self._tell("leave", channel, connection.user_id, others)
+
+    def announce_leave(self, channel: Channel, user_id: str, connection_id: str) -> None:
+        """The members know that the user has left, if it did not come back. Errors as `Delivery.send`."""
+        members = self._told(channel)
+        mine = next((member for member in members if member.connection_id == connection_id), None)
+        if mine is None or mine.left_at_ms is None:
+            return
+        others = [member for member in members if member is not mine]
+        # Of two connections that were cut off together, the job of the later one tells.
+        if not any(member.user_id == user_id and _outlasts(member, mine) for member in others):
+            self._tell("leave", channel, user_id, others)
+        self._channels.remove(channel, connection_id)
+
+    def _tell(self, kind: str, channel: Channel, user_id: str, members: list[Member]) -> None:
+        if len(members) > MAX_TOLD:
+            return
+        receivers = [member.connection_id for member in members if member.left_at_ms is None]
+        self._delivery.send(receivers, protocol.presence_change(kind, channel.name, user_id))
+
+    def _told(self, channel: Channel) -> list[Member]:
+        return list(islice(self._channels.members(channel), MAX_TOLD + 2))
+
+
+def _outlasts(member: Member, gone: Member) -> bool:
+    if member.left_at_ms is None:
+        return True
+    return (member.left_at_ms, member.connection_id) > (gone.left_at_ms or 0, gone.connection_id)

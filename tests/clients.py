@@ -1,0 +1,56 @@
+"""A connected client without sockets: raw events in, the frames of the fake websocket_api out."""
+
+import json
+from typing import Any
+
+from chalicelib import websocket
+from chalicelib.service import Service
+from tests import raw_events
+from tests.fakes import FakeWebsocketApi
+
+
+class Client:
+    """A connected client, as its frames and the service see it."""
+
+    def __init__(self, peal: Service, api: FakeWebsocketApi, connection_id: str, **query: str) -> None:
+        self.peal, self.api, self.id = peal, api, connection_id
+        assert websocket.connect(peal, raw_events.connect(connection_id, query)) == {"statusCode": 200}
+
+    def sends(self, frame: object) -> None:
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        assert websocket.message(self.peal, raw_events.message(text, self.id)) == {"statusCode": 200}
+
+    def receives(self, *frames: dict[str, Any]) -> None:
+        assert self.api.frames(self.id) == list(frames)
+
+    def receives_nothing(self) -> None:
+        self.receives()
+
+    def is_told(self, code: str, message: str, frame_id: object = None, retryable: bool = False) -> None:
+        error = {"code": code, "message": message, "retryable": retryable}
+        self.receives({"type": "error", "id": frame_id, "error": error})
+
+    def asks(self, action: str, **fields: Any) -> dict[str, Any]:
+        """The data of the reply; what was pushed before it stays to be received."""
+        self.sends({"action": action, "id": "ask", **fields})
+        frames = self.api.frames(self.id)
+        (answer,) = [frame for frame in frames if frame.get("id") == "ask"]
+        assert answer["type"] == "reply", answer
+        self.api.inbox += [(self.id, json.dumps(frame)) for frame in frames if frame is not answer]
+        return dict(answer["data"])
+
+    def is_refused(self, action: str, **fields: Any) -> str:
+        """The code of the error frame, which is all that is received."""
+        self.sends({"action": action, "id": "ask", **fields})
+        (answer,) = self.api.frames(self.id)
+        return str(answer["error"]["code"])
+
+    def receives_in(self, channel: str) -> list[Any]:
+        """The data of the publications received in the channel, in the order they came; other frames stay."""
+        frames = self.api.frames(self.id)
+        of_channel = [frame for frame in frames if frame["type"] == "publication" and frame["channel"] == channel]
+        self.api.inbox += [(self.id, json.dumps(frame)) for frame in frames if frame not in of_channel]
+        return [frame["data"] for frame in of_channel]
+
+    def disconnects(self) -> None:
+        assert websocket.disconnect(self.peal, raw_events.disconnect(self.id)) == {"statusCode": 200}
