@@ -12,9 +12,17 @@ from tests.fakes import FakeWebsocketApi
 class Client:
     """A connected client, as its frames and the service see it."""
 
-    def __init__(self, peal: Service, api: FakeWebsocketApi, connection_id: str, **query: str) -> None:
+    def __init__(
+        self,
+        peal: Service,
+        api: FakeWebsocketApi,
+        connection_id: str,
+        connected_at_ms: int = raw_events.CONNECTED_AT_MS,
+        **query: str,
+    ) -> None:
         self.peal, self.api, self.id = peal, api, connection_id
-        assert websocket.connect(peal, raw_events.connect(connection_id, query)) == {"statusCode": 200}
+        event = raw_events.connect(connection_id, query, connectedAt=connected_at_ms)
+        assert websocket.connect(peal, event) == {"statusCode": 200}
 
     def sends(self, frame: object) -> None:
         text = frame if isinstance(frame, str) else json.dumps(frame)

@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 
 from chalicelib import wiring
 from chalicelib.service import Service
@@ -93,16 +94,18 @@ def create_table(dynamodb: Any) -> str:
 
 
 @pytest.fixture
-def dynamodb_calls(dynamodb: Any) -> Iterator[list[str]]:
-    """The names of the DynamoDB operations that this test has called so far."""
+def dynamodb_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the DynamoDB operations that any client of this process has called so far."""
     calls: list[str] = []
+    call = BaseClient._make_api_call
 
-    def note(model: Any, **_: object) -> None:
-        calls.append(model.name)
+    def note(client: BaseClient, operation: str, arguments: Any) -> Any:
+        if client.meta.service_model.service_name == "dynamodb":
+            calls.append(operation)
+        return call(client, operation, arguments)
 
-    dynamodb.meta.events.register("before-call.dynamodb", note)
-    yield calls
-    dynamodb.meta.events.unregister("before-call.dynamodb", note)
+    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    return calls
 
 
 @pytest.fixture

@@ -1,0 +1,509 @@
+"""Channels with history when things go wrong at once: DESIGN's promise 4, with threads, crashes and clocks.
+
+Whoever subscribes sees, after the offset of its reply, every publication in the order of the offsets, and none twice
+unless somebody died while delivering.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from chalicelib import advance, cursors, keys, wiring, worker
+from chalicelib.cursors import Cursors
+from chalicelib.errors import TableError
+from chalicelib.history import IDLE_SECONDS, History
+from chalicelib.namespaces import Namespace, resolve
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from chalicelib.table import Table
+from tests.clients import Client
+from tests.conftest import Clock
+from tests.fakes import FakeJobs, FakeWebsocketApi
+
+CHANNEL = "room:1"
+ROOM = {"room": Namespace(history_size=1_000, history_ttl_seconds=3_600)}
+SHARDED = {"room": Namespace(history_size=1_000, history_ttl_seconds=3_600, shards=4)}
+
+
+class Killed(BaseException):
+    """The Lambda ends here: nothing of it runs any more."""
+
+
+@pytest.fixture
+def ticking(clock: Clock) -> Callable[[], float]:
+    """A clock that starts where the fixed one stands and goes on as real time does."""
+    start, base = time.monotonic(), clock.now
+    return lambda: base + time.monotonic() - start
+
+
+Build = Callable[..., Service]
+
+
+@pytest.fixture
+def build(table_name: str, api: FakeWebsocketApi, session: Any, jobs: FakeJobs) -> Build:
+    """Builds the service as another Lambda instance would, over the same table."""
+
+    def build(clock: Callable[[], float], namespaces: Any = ROOM) -> Service:
+        settings = Settings(table_name, allow_anonymous=True)
+        return wiring.build(settings, api, session, clock, namespaces=namespaces, jobs=jobs)
+
+    return build
+
+
+@pytest.fixture
+def peal(build: Build, clock: Clock) -> Service:
+    return build(clock)
+
+
+@pytest.fixture
+def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+    alice = Client(peal, api, "alice=", userId="alice")
+    alice.asks("subscribe", channel=CHANNEL)
+    return alice
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the clock stands still, waiting for it must not take for ever."""
+    monkeypatch.setattr(advance, "GRACE_SECONDS", 0)
+
+
+def offsets(client: Client) -> list[int]:
+    """The offsets that the client was pushed, in the order they came."""
+    return [frame["offset"] for frame in client.api.frames(client.id) if frame["type"] == "publication"]
+
+
+def kill_in(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    """The next call of that method is the Lambda's last; the one after it works again."""
+    original = getattr(owner, name)
+
+    def die(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(owner, name, original)
+        raise Killed
+
+    monkeypatch.setattr(owner, name, die)
+
+
+class TestManyAtOnce:
+    def test_fifty_publishers_and_joining_members_see_one_order(
+        self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(advance, "GRACE_SECONDS", 5)
+        lambdas = [build(ticking) for _ in range(4)]
+        members = [Client(lambdas[n % 4], api, f"m{n}=", userId=f"u_{n}") for n in range(8)]
+        for member in members[:4]:
+            member.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+
+        def publish(n: int) -> None:
+            for k in range(3):
+                lambdas[n % 4].publish(CHANNEL, [n, k])
+
+        def join(member: Client, delay_seconds: float) -> None:
+            time.sleep(delay_seconds)
+            member.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+
+        with ThreadPoolExecutor(54) as threads:
+            work = [threads.submit(publish, n) for n in range(50)]
+            work += [threads.submit(join, member, 0.2 * n) for n, member in enumerate(members[4:])]
+            for done in work:
+                done.result()
+        for member in members:
+            reply, *pushes = api.frames(member.id)
+            assert reply["type"] == "reply"
+            got = [push["offset"] for push in pushes]
+            assert got == list(range(reply["data"]["offset"] + 1, 151))
+            # Each publisher's own come in the order it published them.
+            seen: dict[int, int] = {}
+            for n, k in (push["data"] for push in pushes):
+                assert k > seen.get(n, -1)
+                seen[n] = k
+
+    def test_through_workers_too(
+        self, build: Build, api: FakeWebsocketApi, jobs: FakeJobs, ticking: Callable[[], float]
+    ) -> None:
+        lambdas = [build(ticking, SHARDED) for _ in range(3)]
+        members = [Client(lambdas[0], api, f"m{n}=", userId=f"u_{n}") for n in range(12)]
+        for member in members:
+            member.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+
+        def publish(n: int) -> None:
+            for k in range(3):
+                assert lambdas[n % 3].publish(CHANNEL, [n, k]).outcome is None
+
+        def work(n: int) -> None:
+            while not published.is_set() or jobs.put_jobs:
+                for job in jobs.take():
+                    # Delivered twice, as SQS may.
+                    for _ in range(2):
+                        worker.work(lambdas[n], {"Records": [{"body": json.dumps(job)}]})
+                time.sleep(0.01)
+
+        published = threading.Event()
+        with ThreadPoolExecutor(13) as threads:
+            workers = [threads.submit(work, n) for n in range(3)]
+            for done in [threads.submit(publish, n) for n in range(10)]:
+                done.result()
+            published.set()
+            for done in workers:
+                done.result()
+        for member in members:
+            reply, *pushes = api.frames(member.id)
+            assert (reply["data"]["offset"], [push["offset"] for push in pushes]) == (0, list(range(1, 31)))
+
+    def test_after_the_reply_no_publish_is_missed(
+        self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float]
+    ) -> None:
+        """Without history too: what begins after the reply arrives, however close it comes."""
+        namespaces = ROOM | {"live": Namespace()}
+        publisher, peal = build(ticking, namespaces), build(ticking, namespaces)
+        for n in range(40):
+            channel = f"live:{n}"
+            member = Client(peal, api, f"m{n}=", userId="u")
+            told = threading.Event()
+
+            def publish_once_told(channel: str = channel, told: threading.Event = told) -> None:
+                told.wait(10)
+                publisher.publish(channel, "now")
+
+            racer = threading.Thread(target=publish_once_told)
+            racer.start()
+            connection = peal.connection(member.id)
+            peal.subscribe(connection, channel, None, lambda _, told=told: bool(told.set()) or True)
+            racer.join()
+            assert member.receives_in(channel) == ["now"]
+
+
+class TestDeath:
+    def test_between_number_and_publication_leaves_a_number_nobody_used(
+        self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        peal.publish(CHANNEL, 1)
+        kill_in(monkeypatch, History, "write")
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, "lost before it was written")
+        assert peal.publish(CHANNEL, 3).offset == 3
+        assert offsets(alice) == [1, 3]
+        back = alice.asks("subscribe", channel=CHANNEL, recover={"epoch": epoch_of(peal), "offset": 0})
+        assert (back["recovered"], [p["data"] for p in back["publications"]]) == (True, [1, 3])
+        assert [p["offset"] for p in peal.history(CHANNEL).publications] == [1, 3]
+        assert [p["offset"] for p in peal.history(CHANNEL, reverse=True).publications] == [3, 1]
+
+    def test_who_was_only_slow_takes_another_number(
+        self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow, quick = build(clock), build(clock)
+        write = History.write
+
+        def write_late(history: History, *arguments: Any) -> bool:
+            monkeypatch.setattr(History, "write", write)
+            assert quick.publish(CHANNEL, "quick").offset == 2
+            return write(history, *arguments)
+
+        monkeypatch.setattr(History, "write", write_late)
+        assert slow.publish(CHANNEL, "slow").offset == 3
+        assert alice.receives_in(CHANNEL) == ["quick", "slow"]
+
+    def test_a_slow_one_with_a_message_id_too(
+        self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow, quick = build(clock), build(clock)
+        write = History.write_once
+
+        def write_late(history: History, *arguments: Any) -> Any:
+            monkeypatch.setattr(History, "write_once", write)
+            quick.publish(CHANNEL, "quick")
+            return write(history, *arguments)
+
+        monkeypatch.setattr(History, "write_once", write_late)
+        assert slow.publish(CHANNEL, "slow", message_id="m-1").offset == 3
+        assert slow.publish(CHANNEL, "slow", message_id="m-1").offset == 3
+        assert alice.receives_in(CHANNEL) == ["quick", "slow"]
+
+    def test_of_two_with_one_message_id_that_race_one_is_published(
+        self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, other = build(clock), build(clock)
+        write = History.write_once
+
+        def write_late(history: History, *arguments: Any) -> Any:
+            monkeypatch.setattr(History, "write_once", write)
+            assert other.publish(CHANNEL, "same", message_id="m-1").offset == 2
+            return write(history, *arguments)
+
+        monkeypatch.setattr(History, "write_once", write_late)
+        assert one.publish(CHANNEL, "same", message_id="m-1").offset == 2
+        one.publish(CHANNEL, "next")
+        assert alice.receives_in(CHANNEL) == ["same", "next"]
+
+    def test_before_announcing_the_next_one_brings_it_along(
+        self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kill_in(monkeypatch, Cursors, "announce")
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, 1)
+        assert offsets(alice) == []
+        peal.publish(CHANNEL, 2)
+        assert offsets(alice) == [1, 2]
+
+    @pytest.mark.parametrize("where", ["receivers", "let_go"])
+    def test_while_delivering_the_next_one_goes_on_once_the_lease_has_run_out(
+        self, alice: Client, peal: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        kill_in(monkeypatch, Cursors if where == "let_go" else advance.Channels, where)
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, 1)
+        assert peal.publish(CHANNEL, 2).outcome is None  # Somebody else seems to be at it.
+        clock.now += cursors.LEASE_MS / 1000
+        outcome = peal.publish(CHANNEL, 3).outcome
+        assert outcome
+        assert outcome.sent == 1
+        got = offsets(alice)
+        # Who died may have sent the first one already: repeated, never lost, never out of order.
+        assert got in ([1, 2, 3], [1, 1, 2, 3])
+        assert (got == [1, 1, 2, 3]) is (where == "let_go")
+
+    def test_while_delivering_who_subscribes_goes_on_too(
+        self, alice: Client, peal: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, api: FakeWebsocketApi
+    ) -> None:
+        kill_in(monkeypatch, advance.Channels, "receivers")
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, 1)
+        clock.now += cursors.LEASE_MS / 1000
+        bob = Client(peal, api, "bob=", userId="bob")
+        assert bob.asks("subscribe", channel=CHANNEL)["offset"] == 1
+        assert offsets(alice) == [1]
+        bob.receives_nothing()
+
+    def test_an_error_while_delivering_gives_the_lease_up_at_once(
+        self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(advance.Channels, "receivers", fail)
+            with pytest.raises(TableError):
+                peal.publish(CHANNEL, 1)
+        assert peal.publish(CHANNEL, 2).outcome
+        assert offsets(alice) == [1, 2]
+
+    def test_an_error_before_the_reply_leaves_no_member_and_no_lease(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bob = Client(peal, api, "bob=", userId="bob")
+        with monkeypatch.context() as patch:
+            patch.setattr(Cursors, "renew", fail)
+            assert bob.is_refused("subscribe", channel=CHANNEL) == "internal_error"
+        assert peal.publish(CHANNEL, 1).outcome
+        bob.receives_nothing()
+
+    def test_an_error_after_the_reply_does_not_contradict_it(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bob = Client(peal, api, "bob=", userId="bob")
+        with monkeypatch.context() as patch:
+            patch.setattr(Cursors, "let_go", fail)
+            assert bob.asks("subscribe", channel=CHANNEL)["offset"] == 0
+        bob.receives_nothing()
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise TableError("Query", "InternalServerError")
+
+
+def epoch_of(peal: Service) -> str:
+    return peal.history(CHANNEL, limit=0).epoch
+
+
+class TestLeases:
+    def test_who_has_lost_its_lease_neither_moves_the_cursor_nor_sends_on(
+        self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow, quick = build(clock), build(clock)
+        receivers = advance.Channels.receivers
+
+        def pause(*arguments: Any) -> Iterator[str]:
+            monkeypatch.setattr(advance.Channels, "receivers", receivers)
+            clock.now += cursors.LEASE_MS / 1000
+            quick.publish(CHANNEL, 2)
+            yield from receivers(*arguments)
+
+        monkeypatch.setattr(advance.Channels, "receivers", pause)
+        assert slow.publish(CHANNEL, 1).outcome is None
+        assert offsets(alice) == [1, 2]
+        quick.publish(CHANNEL, 3)
+        assert offsets(alice) == [3]
+
+    def test_a_long_round_renews_its_lease(
+        self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow, quick = build(clock), build(clock)
+        receivers = advance.Channels.receivers
+
+        def dawdle(*arguments: Any) -> Iterator[str]:
+            monkeypatch.setattr(advance.Channels, "receivers", receivers)
+            for _ in range(4):
+                clock.now += cursors.LEASE_MS / 1000 - 1
+                yield from receivers(*arguments)
+                assert quick.publish(CHANNEL, "left to the slow one").outcome is None
+
+        monkeypatch.setattr(advance.Channels, "receivers", dawdle)
+        assert slow.publish(CHANNEL, 1).outcome
+
+    def test_who_subscribed_while_losing_its_lease_is_broken_off(
+        self, alice: Client, build: Build, clock: Clock, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow, quick = build(clock), build(clock)
+        bob = Client(slow, api, "bob=", userId="bob")
+        add = advance.Channels.add
+
+        def add_late(*arguments: Any) -> None:
+            clock.now += cursors.LEASE_MS / 1000
+            quick.publish(CHANNEL, "missed by who is no member yet")
+            add(*arguments)
+
+        monkeypatch.setattr(advance.Channels, "add", add_late)
+        bob.asks("subscribe", channel=CHANNEL)
+        assert api.closed == [bob.id]
+        bob.receives_nothing()
+
+    def test_who_must_wait_too_long_is_told_to_try_again(
+        self,
+        alice: Client,
+        build: Build,
+        ticking: Callable[[], float],
+        monkeypatch: pytest.MonkeyPatch,
+        api: FakeWebsocketApi,
+        peal: Service,
+        clock: Clock,
+    ) -> None:
+        kill_in(monkeypatch, advance.Channels, "receivers")
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, 1)
+        monkeypatch.setattr(cursors, "MAX_WAIT_SECONDS", 0.3)
+        bob = Client(build(ticking), api, "bob=", userId="bob")
+        bob.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+        bob.is_told("internal_error", "Something went wrong on our side.", 1, retryable=True)
+
+    def test_one_that_delivers_for_others_too_long_leaves_the_rest_to_a_job(
+        self, alice: Client, build: Build, clock: Clock, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(advance, "MAX_RUN", 1)
+        monkeypatch.setattr(advance, "MAX_SECONDS", -1)
+        peal = build(clock)
+        kill_in(monkeypatch, Cursors, "announce")
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, 1)
+        peal.publish(CHANNEL, 2)
+        assert offsets(alice) == [1]
+        assert jobs.put_jobs == [({"job": "advance", "channel": CHANNEL, "shard": 0}, 0)]
+        while work := jobs.take():
+            worker.work(peal, {"Records": [{"body": json.dumps(job)} for job in work]})
+        assert offsets(alice) == [2]
+
+
+class TestEpochs:
+    def test_a_channel_that_nobody_has_used_for_long_begins_anew(
+        self, alice: Client, build: Build, clock: Clock, api: FakeWebsocketApi
+    ) -> None:
+        peal = build(clock)
+        for n in (1, 2, 3):
+            before = peal.publish(CHANNEL, n)
+        alice.disconnects()
+        clock.now += IDLE_SECONDS
+        # Not swept by DynamoDB, and gone all the same.
+        after = peal.publish(CHANNEL, "anew")
+        assert (before.offset, after.offset) == (3, 1)
+        assert after.epoch != before.epoch
+        assert [p["data"] for p in peal.history(CHANNEL).publications] == ["anew"]
+        bob = late(peal, api, clock, "bob=")
+        back = bob.asks("subscribe", channel=CHANNEL, recover={"epoch": before.epoch, "offset": 3})
+        assert (back["epoch"], back["offset"], back["recovered"]) == (after.epoch, 1, False)
+        peal.publish(CHANNEL, "next")
+        assert bob.receives_in(CHANNEL) == ["next"]
+
+    def test_while_somebody_subscribes_now_and_then_it_goes_on(
+        self, peal: Service, clock: Clock, api: FakeWebsocketApi
+    ) -> None:
+        epoch = peal.publish(CHANNEL, 1).epoch
+        for n in range(4):
+            clock.now += IDLE_SECONDS * 0.4
+            member = late(peal, api, clock, f"m{n}=")
+            assert member.asks("subscribe", channel=CHANNEL)["epoch"] == epoch
+            member.disconnects()
+        assert (peal.publish(CHANNEL, 2).epoch, peal.publish(CHANNEL, 3).offset) == (epoch, 3)
+
+    def test_who_is_so_slow_that_its_epoch_is_over_does_not_bring_it_back(
+        self, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow, quick = build(clock), build(clock)
+        announce = Cursors.announce
+
+        def announce_late(cursors: Cursors, *arguments: Any) -> Any:
+            monkeypatch.setattr(Cursors, "announce", announce)
+            clock.now += IDLE_SECONDS
+            quick.publish(CHANNEL, "anew")
+            return announce(cursors, *arguments)
+
+        monkeypatch.setattr(Cursors, "announce", announce_late)
+        assert slow.publish(CHANNEL, "old").outcome is None
+        assert [p["data"] for p in quick.history(CHANNEL).publications] == ["anew"]
+
+    def test_what_a_dead_lambda_left_for_longer_than_it_is_kept_is_passed_over(
+        self, alice: Client, peal: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, api: FakeWebsocketApi
+    ) -> None:
+        kill_in(monkeypatch, Cursors, "announce")
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, 1)
+        clock.now += 3_601
+        bob = late(peal, api, clock, "bob=")
+        bob.asks("subscribe", channel=CHANNEL)
+        peal.publish(CHANNEL, 2)
+        assert bob.receives_in(CHANNEL) == [2]
+
+
+def late(peal: Service, api: FakeWebsocketApi, clock: Clock, connection_id: str) -> Client:
+    """A client that connects when the clock says."""
+    return Client(peal, api, connection_id, connected_at_ms=int(clock.now * 1000), userId="u")
+
+
+class TestCost:
+    """In write units, as DynamoDB bills them; a read is a fifth of one."""
+
+    WRITES = {"PutItem": 1, "UpdateItem": 1, "DeleteItem": 1}
+
+    def test_a_publication_costs_four_writes_and_one_read_of_the_members(
+        self, alice: Client, peal: Service, dynamodb_calls: list[str]
+    ) -> None:
+        del dynamodb_calls[:]
+        peal.publish(CHANNEL, 1)
+        assert dynamodb_calls == ["UpdateItem", "PutItem", "UpdateItem", "Query", "UpdateItem"]
+
+    def test_a_subscription_costs_four_writes(
+        self, peal: Service, api: FakeWebsocketApi, alice: Client, dynamodb_calls: list[str]
+    ) -> None:
+        bob = Client(peal, api, "bob=", userId="bob")
+        del dynamodb_calls[:]
+        bob.sends({"action": "subscribe", "channel": CHANNEL})
+        assert sum(self.WRITES.get(call, 0) for call in dynamodb_calls) == 4
+
+
+def test_a_shard_that_there_is_no_more_has_nothing_to_deliver(peal: Service, dynamodb_calls: list[str]) -> None:
+    del dynamodb_calls[:]
+    peal.advance(CHANNEL, 3)
+    assert dynamodb_calls == []
+
+
+def test_the_rows_are_where_the_document_says(peal: Service, alice: Client, rows: Table) -> None:
+    epoch = peal.publish(CHANNEL, 1).epoch
+    channel = resolve(CHANNEL, ROOM)
+    assert epoch
+    for key in (
+        keys.channel_key(CHANNEL),
+        keys.cursor_key(CHANNEL, 0),
+        keys.membership_key(CHANNEL, channel.shard_of(alice.id), alice.id),
+        keys.publication_key(CHANNEL, epoch, 1),
+    ):
+        assert rows.get(key)
