@@ -110,11 +110,13 @@ class Attendance:
         mine = next((member for member in members if member.connection_id == connection_id), None)
         if mine is None or mine.left_at_ms is None:
             return
-        others = [member for member in members if member is not mine]
-        # Of two connections that were cut off together, the job of the later one tells.
-        if not any(member.user_id == user_id and _outlasts(member, mine) for member in others):
-            self._tell("leave", channel, user_id, others)
-        self._channels.remove(channel, connection_id)
+        of_user = [member for member in members if member.user_id == user_id]
+        over = [member for member in of_user if not _outlasts(member, mine)]
+        # Of connections that were cut off together, the job of the last one tells, whichever comes first.
+        if len(over) == len(of_user):
+            self._tell("leave", channel, user_id, [member for member in members if member not in over])
+        for member in over:
+            self._channels.remove(channel, member.connection_id)
 
     def _tell(self, kind: str, channel: Channel, user_id: str, members: list[Member]) -> None:
         if len(members) > MAX_TOLD:

@@ -38,13 +38,15 @@ def advance(service: Service, job: Mapping[str, Any]) -> None:
     shard = job.get("shard")
     if not is_integer(shard, 0, MAX_SHARDS):
         raise Invalid("shard", "must be a whole number")
-    service.advance(job.get("channel", ""), shard)
+    service.advance(check_name(job.get("channel"), "channel"), shard)
 
 
 def leave(service: Service, job: Mapping[str, Any]) -> None:
     """`{"job": "leave", "channel", "userId", "connectionId"}`: if the user did not come back, members know."""
-    user_id = check_name(job.get("userId"), "userId")
-    service.announce_leave(job.get("channel", ""), user_id, check_name(job.get("connectionId"), "connectionId"))
+    channel, user_id, connection_id = (
+        check_name(job.get(name), name) for name in ("channel", "userId", "connectionId")
+    )
+    service.announce_leave(channel, user_id, connection_id)
 
 
 def _parse(body: object) -> Mapping[str, Any]:

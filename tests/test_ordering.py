@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from chalicelib import advance, cursors, keys, wiring, worker
-from chalicelib.cursors import Cursors
+from chalicelib.cursors import Cursors, LeaseLost
+from chalicelib.delivery import Outcome
 from chalicelib.errors import TableError
-from chalicelib.history import IDLE_SECONDS, History
+from chalicelib.history import IDLE_SECONDS, History, Stream
 from chalicelib.namespaces import Namespace, resolve
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -208,6 +209,37 @@ class TestDeath:
         assert slow.publish(CHANNEL, "slow").offset == 3
         assert alice.receives_in(CHANNEL) == ["quick", "slow"]
 
+    def test_a_little_patience_is_had_with_who_is_slow(
+        self, alice: Client, build: Build, ticking: Callable[[], float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(advance, "GRACE_SECONDS", 10)
+        slow, quick = build(ticking), build(ticking)
+        write = History.write
+
+        def write_late(history: History, *arguments: Any) -> bool:
+            monkeypatch.setattr(History, "write", write)
+            racer.start()
+            while slow.history(CHANNEL, limit=0).offset == 0 and not waits.wait(0.01):
+                pass
+            return write(history, *arguments)
+
+        waits, reads = threading.Event(), []
+        read = History.read
+
+        def notice(*arguments: Any, **named: Any) -> Any:
+            # Once it has looked in vain, it looks again.
+            reads.append(1)
+            if len(reads) > 1:
+                waits.set()
+            return read(*arguments, **named)
+
+        monkeypatch.setattr(History, "write", write_late)
+        monkeypatch.setattr(History, "read", notice)
+        racer = threading.Thread(target=quick.publish, args=(CHANNEL, "quick"))
+        assert slow.publish(CHANNEL, "slow").offset == 1
+        racer.join()
+        assert alice.receives_in(CHANNEL) == ["slow", "quick"]
+
     def test_a_slow_one_with_a_message_id_too(
         self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -369,6 +401,21 @@ class TestLeases:
         assert api.closed == [bob.id]
         bob.receives_nothing()
 
+    def test_who_could_not_be_told_and_lost_its_lease_is_left_alone(
+        self, alice: Client, build: Build, clock: Clock, api: FakeWebsocketApi
+    ) -> None:
+        slow, quick = build(clock), build(clock)
+        bob = Client(slow, api, "bob=", userId="bob")
+
+        def fail_late(_: object) -> bool:
+            clock.now += cursors.LEASE_MS / 1000
+            quick.publish(CHANNEL, 1)
+            return False
+
+        slow.subscribe(slow.connection(bob.id), CHANNEL, None, fail_late)
+        assert api.closed == []
+        assert quick.publish(CHANNEL, 2).outcome == Outcome(sent=1)
+
     def test_who_must_wait_too_long_is_told_to_try_again(
         self,
         alice: Client,
@@ -404,6 +451,145 @@ class TestLeases:
         assert offsets(alice) == [2]
 
 
+class TestTheCursor:
+    """The row's rules one by one, as the head of `cursors` has them."""
+
+    channel = resolve(CHANNEL, ROOM)
+    stream = Stream("epoch", 5)
+
+    @pytest.fixture
+    def rules(self, rows: Table, clock: Clock) -> Cursors:
+        rows.put(keys.channel_key(CHANNEL) | {"epoch": "epoch", "offset": 5})  # type: ignore[arg-type]
+        return Cursors(rows, clock, sleep=lambda _: None)
+
+    def test_who_queues_is_handed_the_lease_with_all_that_is_wanted(
+        self, rows: Table, rules: Cursors, clock: Clock
+    ) -> None:
+        holder = rules.take(self.channel, 0, self.stream)
+        assert (holder.delivered, holder.wanted) == (0, 5)
+
+        def let_go(_: float) -> None:
+            if not given:
+                given.append(rules.let_go(holder, 3))
+
+        given: list[Any] = []
+        other = Cursors(rows, clock, sleep=let_go)
+        lease = other.take(self.channel, 0, self.stream)
+        assert given == [None]
+        assert (lease.delivered, lease.wanted, lease.until_ms) == (3, 5, clock.now * 1000 + cursors.LEASE_MS)
+        with pytest.raises(LeaseLost, match=r"^The lease ran out while it was held\.$"):
+            rules.keep(holder, 4)
+        with pytest.raises(LeaseLost):
+            rules.let_go(holder, 4)
+        assert rules.delivered(self.channel, 0, "epoch") == 3
+
+    def test_one_that_queued_and_died_holds_nobody_up(self, rows: Table, rules: Cursors, clock: Clock) -> None:
+        holder = rules.take(self.channel, 0, self.stream)
+
+        def die(_: float) -> None:
+            raise Killed
+
+        with pytest.raises(Killed):
+            Cursors(rows, clock, sleep=die).take(self.channel, 0, self.stream)
+        clock.now += cursors.HANDOVER_MS / 1000
+        assert rules.let_go(holder, 5) is None
+        assert rules.announce(self.channel, 0, Stream("epoch", 6))
+
+    def test_one_that_was_handed_it_and_died_holds_up_for_a_moment(
+        self, rows: Table, rules: Cursors, clock: Clock
+    ) -> None:
+        holder = rules.take(self.channel, 0, self.stream)
+
+        def die(_: float) -> None:
+            assert rules.let_go(holder, 4) is None
+            raise Killed
+
+        with pytest.raises(Killed):
+            Cursors(rows, clock, sleep=die).take(self.channel, 0, self.stream)
+        assert rules.announce(self.channel, 0, Stream("epoch", 6)) is None
+        clock.now += cursors.HANDOVER_MS / 1000
+        lease = rules.announce(self.channel, 0, Stream("epoch", 6))
+        assert lease
+        assert (lease.delivered, lease.wanted) == (4, 6)
+
+    def test_while_more_is_wanted_it_is_not_let_go(self, rules: Cursors) -> None:
+        lease = rules.take(self.channel, 0, self.stream)
+        assert rules.announce(self.channel, 0, Stream("epoch", 7)) is None
+        kept = rules.let_go(lease, 5)
+        assert kept
+        assert (kept.delivered, kept.wanted) == (5, 7)
+        assert rules.let_go(kept, 7) is None
+        assert rules.announce(self.channel, 0, Stream("epoch", 7)) is None
+
+    def test_what_was_left_undone_is_the_next_ones_whatever_it_announces(self, rules: Cursors) -> None:
+        lease = rules.take(self.channel, 0, self.stream)
+        rules.abandon(lease, 2)
+        taken = rules.announce(self.channel, 0, Stream("epoch", 4))
+        assert taken
+        assert (taken.delivered, taken.wanted) == (2, 5)
+
+    def test_an_answer_that_was_lost_and_asked_for_again_finds_itself(
+        self, rows: Table, rules: Cursors, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As botocore does: the write is sent again and finds its condition no longer true."""
+        update = Table.update
+
+        def twice(table: Table, *arguments: Any, **named: Any) -> Any:
+            update(table, *arguments, **named)
+            return update(table, *arguments, **named)
+
+        monkeypatch.setattr(Table, "update", twice)
+        begun = rules.announce(self.channel, 0, self.stream)
+        assert begun
+        rules.abandon(begun, 5)
+        claimed = rules.announce(self.channel, 0, Stream("epoch", 6))
+        assert claimed
+        # Let go twice: the second time it is nobody's any more, and that is what was wanted.
+        with pytest.raises(LeaseLost):
+            rules.let_go(claimed, 6)
+        assert rules.delivered(self.channel, 0, "epoch") == 6
+
+    def test_of_two_that_begin_it_at_once_one_delivers(
+        self, rows: Table, rules: Cursors, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        won = before(monkeypatch, Table, "get", lambda: rules.announce(self.channel, 0, Stream("epoch", 6)))
+        assert rules.announce(self.channel, 0, self.stream) is None
+        assert won[0]
+
+    def test_who_queues_anew_while_it_is_handed_over_does_not_confuse_it(
+        self, rows: Table, rules: Cursors, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lease = rules.take(self.channel, 0, self.stream)
+        key = keys.cursor_key(CHANNEL, 0)
+        queued = {":until": lease.until_ms, ":me": "one"}
+        rows.update(key, "SET #nextOwner = :me, #nextUntil = :until", queued)  # type: ignore[arg-type]
+        update = Table.update
+
+        def renamed(table: Table, key: Any, change: str, *arguments: Any, **named: Any) -> Any:
+            if ":next" in change:
+                monkeypatch.setattr(Table, "update", update)
+                update(table, key, "SET #nextOwner = :other", {":other": "other"})
+            return update(table, key, change, *arguments, **named)
+
+        monkeypatch.setattr(Table, "update", renamed)
+        kept = rules.let_go(lease, 5)
+        assert kept
+        assert rules.let_go(kept, 5) is None
+
+
+def before(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, act: Callable[[], Any]) -> list[Any]:
+    """Something happens right before the next call of that method; returns a list that will hold what it gave."""
+    original, given = getattr(owner, name), []
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(owner, name, original)
+        given.append(act())
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, call)
+    return given
+
+
 class TestEpochs:
     def test_a_channel_that_nobody_has_used_for_long_begins_anew(
         self, alice: Client, build: Build, clock: Clock, api: FakeWebsocketApi
@@ -423,6 +609,24 @@ class TestEpochs:
         assert (back["epoch"], back["offset"], back["recovered"]) == (after.epoch, 1, False)
         peal.publish(CHANNEL, "next")
         assert bob.receives_in(CHANNEL) == ["next"]
+
+    def test_of_two_that_begin_it_at_once_both_publish_in_the_same(
+        self, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, other = build(clock), build(clock)
+        one.publish(CHANNEL, "old")
+        clock.now += IDLE_SECONDS
+        update, calls = Table.update, []
+
+        def beaten(table: Table, key: Any, change: str, *arguments: Any, **named: Any) -> Any:
+            calls.append(change)
+            if len(calls) == 2:
+                other.publish(CHANNEL, 1)
+            return update(table, key, change, *arguments, **named)
+
+        monkeypatch.setattr(Table, "update", beaten)
+        assert one.publish(CHANNEL, 2).offset == 2
+        assert [p["data"] for p in one.history(CHANNEL).publications] == [1, 2]
 
     def test_while_somebody_subscribes_now_and_then_it_goes_on(
         self, peal: Service, clock: Clock, api: FakeWebsocketApi
@@ -472,8 +676,6 @@ def late(peal: Service, api: FakeWebsocketApi, clock: Clock, connection_id: str)
 class TestCost:
     """In write units, as DynamoDB bills them; a read is a fifth of one."""
 
-    WRITES = {"PutItem": 1, "UpdateItem": 1, "DeleteItem": 1}
-
     def test_a_publication_costs_four_writes_and_one_read_of_the_members(
         self, alice: Client, peal: Service, dynamodb_calls: list[str]
     ) -> None:
@@ -487,7 +689,7 @@ class TestCost:
         bob = Client(peal, api, "bob=", userId="bob")
         del dynamodb_calls[:]
         bob.sends({"action": "subscribe", "channel": CHANNEL})
-        assert sum(self.WRITES.get(call, 0) for call in dynamodb_calls) == 4
+        assert sum(call in ("PutItem", "UpdateItem", "DeleteItem") for call in dynamodb_calls) == 4
 
 
 def test_a_shard_that_there_is_no_more_has_nothing_to_deliver(peal: Service, dynamodb_calls: list[str]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from chalicelib.errors import Conflict, TableError
+from chalicelib.errors import Conflict, LimitExceeded, TableError
 from chalicelib.protocol import timestamp
 from chalicelib.registry import Connection, Registry
 from chalicelib.table import Table
@@ -40,6 +40,28 @@ CONNECTION = Connection(
 @pytest.fixture
 def registry(rows: Table, clock: Clock) -> Registry:
     return Registry(rows, clock)
+
+
+class TestChannelsOfAConnection:
+    def test_the_row_names_them_and_each_once(self, registry: Registry) -> None:
+        registry.put(CONNECTION)
+        for channel in ("chat:1", "chat:2", "chat:1"):
+            assert registry.add_channel(CONNECTION.connection_id, channel, 2)
+        registry.remove_channel(CONNECTION.connection_id, "chat:2")
+        registry.remove_channel(CONNECTION.connection_id, "chat:3")
+        assert registry.get(CONNECTION.connection_id) == replace(CONNECTION, channels=frozenset({"chat:1"}))
+
+    def test_of_two_that_race_for_the_last_place_one_gets_it(self, registry: Registry) -> None:
+        registry.put(CONNECTION)
+        assert registry.add_channel(CONNECTION.connection_id, "chat:1", 1)
+        with pytest.raises(LimitExceeded, match=r"^At most 1 channels\.$"):
+            registry.add_channel(CONNECTION.connection_id, "chat:2", 1)
+
+    def test_who_is_not_registered_gets_no_row_by_it(self, registry: Registry) -> None:
+        assert not registry.add_channel("nobody=", "chat:1", 1)
+        registry.remove_channel("nobody=", "chat:1")
+        registry.expire("nobody=")
+        assert registry.forget("nobody=") is None
 
 
 class TestRegistering:
@@ -233,8 +255,11 @@ class RegistryAgainstModel(RuleBasedStateMachine):
             self.registry.put(connection)
         except Conflict:
             assert self.model[connection_id] != connection
+            assert self.model[connection_id].ttl > now
         else:
-            assert self.model.setdefault(connection_id, connection) == connection
+            standing = self.model.get(connection_id)
+            assert standing in (None, connection) or standing.ttl <= now
+            self.model[connection_id] = connection
 
     @rule(connection_id=ids)
     def forget(self, connection_id: str) -> None:
