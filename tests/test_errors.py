@@ -8,10 +8,10 @@ from chalicelib import errors
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (errors.Forbidden(), "You may not do that."),
-        (errors.NotSubscribed("chat:a"), "You are not subscribed to chat:a."),
-        (errors.RateLimited(), "Too many frames: send slower."),
-        (errors.LimitExceeded("channels", 100), "More than 100 channels are not allowed."),
+        (errors.Forbidden(), "This is not allowed."),
+        (errors.NotSubscribed(), "Not subscribed to this channel."),
+        (errors.RateLimited(), "Too many frames: wait a moment."),
+        (errors.LimitExceeded("channels", 100), "At most 100 channels."),
     ],
 )
 def test_a_refusal_says_what_is_wrong(error: errors.ClientError, sentence: str) -> None:
