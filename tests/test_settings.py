@@ -166,7 +166,7 @@ def test_grants_that_are_none_are_refused(text: str, detail: str) -> None:
 def test_a_ticket_lives_for_an_hour_at_most() -> None:
     assert read(TICKET_TTL_SECONDS="3600").ticket_ttl_seconds == 3_600
     with pytest.raises(
-        ConfigurationError, match="^TICKET_TTL_SECONDS must be a whole number of seconds from 1 to 3600"
+        ConfigurationError, match="^TICKET_TTL_SECONDS must be a whole number from 1 to 3600,"
     ):
         read(TICKET_TTL_SECONDS="3601")
 
