@@ -63,6 +63,11 @@ def post_broadcast() -> Response:
     return _answer(rest.post_broadcast, app.current_request.raw_body)
 
 
+@app.route("/tickets", methods=["POST"], authorizer=iam)
+def post_ticket() -> Response:
+    return _answer(rest.post_ticket, app.current_request.raw_body)
+
+
 @app.route("/connections/{connection_id}", methods=["GET"], authorizer=iam)
 def get_connection(connection_id: str) -> Response:
     return _answer(rest.get_connection, connection_id)

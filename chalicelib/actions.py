@@ -10,7 +10,7 @@ from typing import Any
 from chalicelib.errors import Forbidden, Invalid
 from chalicelib.publishing import read_message
 from chalicelib.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
-from chalicelib.router import Action, Request
+from chalicelib.router import AUTHENTICATE, Action, Request
 
 
 def ping(request: Request) -> Mapping[str, Any]:
@@ -26,9 +26,16 @@ def whoami(request: Request) -> Mapping[str, Any]:
         "userId": me.user_id,
         "deviceId": me.device_id,
         "connectedAt": me.connected_at,
+        "expiresAt": me.expires_at,
         "attributes": me.attributes,
         "channels": sorted(me.channels),
     }
+
+
+def authenticate(request: Request) -> Mapping[str, Any]:
+    """The sender is signed in, or stays so for longer, with the grants of its token."""
+    renewed = request.service.authenticate(request.sender, request.frame.string("token"))
+    return {"userId": renewed.user_id, "expiresAt": renewed.expires_at}
 
 
 def send_message(request: Request) -> Mapping[str, Any]:
@@ -96,6 +103,7 @@ def history(request: Request) -> Mapping[str, Any]:
 ACTIONS: Mapping[str, Action] = {
     "ping": ping,
     "whoami": whoami,
+    AUTHENTICATE: authenticate,
     "sendMessage": send_message,
     "broadcastAll": broadcast_all,
     "subscribe": subscribe,

@@ -7,6 +7,7 @@
     │   ├── Invalid          invalid          a field is missing, mistyped or out of bounds
     │   ├── TooLarge         too_large        more bytes than a frame may have
     │   ├── Unauthenticated  unauthenticated  nobody we know
+    │   │   └── NotRegistered                 a frame of a connection that does not count any more
     │   ├── Forbidden        forbidden        no grant for it
     │   ├── NotFound         not_found        no such connection
     │   ├── NotSubscribed    not_subscribed   the channel is not one of this connection's
@@ -14,7 +15,9 @@
     │   ├── LimitExceeded    limit_exceeded   more of something than one may have
     │   └── Conflict         conflict         the connection id is taken (REST and $connect only)
     ├── ServiceError         ours or AWS's fault: logged, never sent
-    │   └── TableError       DynamoDB refused or did not answer
+    │   ├── TableError       DynamoDB refused or did not answer
+    │   ├── SecretError      a secret that a variable refers to cannot be read
+    │   └── JwksError        the keys that verify tokens cannot be fetched
     └── ConfigurationError   a setting is missing or wrong: names the variable and gives an example
 
 Facts are attributes, the sentence is built in `__str__`.
@@ -89,12 +92,20 @@ class TooLarge(ClientError):
 
 
 class Unauthenticated(ClientError):
-    """The caller is nobody we know. Says nothing of what would have been accepted."""
+    """The caller is nobody we know. Says nothing of what would have been accepted; `reason` is for our log."""
 
     code = "unauthenticated"
 
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
     def __str__(self) -> str:
-        return "Not signed in: connect again."
+        return "Not signed in."
+
+
+class NotRegistered(Unauthenticated):
+    """The connection is not registered, or its time has run out: what follows is a `goodbye`."""
 
 
 class Forbidden(ClientError):
@@ -171,6 +182,30 @@ class TableError(ServiceError):
 
     def __str__(self) -> str:
         return f"DynamoDB {self.operation} failed: {self.reason}"
+
+
+class SecretError(ServiceError):
+    """`service`, to which the environment variable `variable` refers, refused with `reason` or did not answer."""
+
+    def __init__(self, variable: str, service: str, reason: str) -> None:
+        super().__init__(variable, service, reason)
+        self.variable = variable
+        self.service = service
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The secret that {self.variable} refers to cannot be read from {self.service}: {self.reason}"
+
+
+class JwksError(ServiceError):
+    """The keys at JWT_JWKS_URL cannot be fetched or used, for `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The keys at JWT_JWKS_URL cannot be fetched: {self.reason}"
 
 
 class ConfigurationError(PealError):

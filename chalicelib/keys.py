@@ -71,3 +71,8 @@ def offset_sort(offset: int) -> str:
 def message_key(channel: str, message_id: str) -> dict[str, str]:
     """The primary key of the row that remembers which publication a messageId became."""
     return {"PK": f"MSG#{channel}#{message_id}", "SK": "MSG"}
+
+
+def ticket_key(ticket_hash: str) -> dict[str, str]:
+    """The primary key of the row that holds a ticket's claims, by the hash of the ticket."""
+    return {"PK": f"TICKET#{ticket_hash}", "SK": "TICKET"}

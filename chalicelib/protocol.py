@@ -180,6 +180,11 @@ def is_integer(value: object, lowest: int, highest: int) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
+def goodbye(code: str, reason: str | None) -> dict[str, Any]:
+    """The last push before the server closes the socket."""
+    return {"type": "goodbye", "code": code, "reason": reason}
+
+
 def timestamp(time_seconds: float) -> str:
     """The epoch time as RFC 3339 in UTC with milliseconds; such texts sort as their times do."""
     return datetime.fromtimestamp(time_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import keys, table
-from chalicelib.errors import Conflict, LimitExceeded
+from chalicelib.errors import Conflict, Invalid, LimitExceeded
+from chalicelib.identity import Identity
+from chalicelib.permission import NOTHING, Grants, parse_grants
 from chalicelib.protocol import dump, timestamp
 
 # Until its $connect has returned, a connection answers 410 like a dead one: one that is younger is not believed dead.
@@ -30,6 +32,10 @@ class Connection:
         source_ip, user_agent: as API Gateway saw them.
         attributes: what the client said of itself when it connected.
         channels: full names of the channels it has subscribed to.
+        expires_at: epoch seconds at which its credential runs out, and never before `ttl`; None where it has none.
+        grants: what its credential grants; None for someone anonymous, who may do what the settings say.
+        is_signed_in: False until a client that connected without a credential has sent one. Such a connection is
+            not among its user's nor among everyone.
     """
 
     connection_id: str
@@ -42,6 +48,9 @@ class Connection:
     user_agent: str | None
     attributes: Mapping[str, Any]
     channels: frozenset[str] = frozenset()
+    expires_at: int | None = None
+    grants: Grants | None = None
+    is_signed_in: bool = True
 
 
 class Registry:
@@ -135,6 +144,37 @@ class Registry:
             where="attribute_exists(PK)",
         )
 
+    def renew(self, connection_id: str, identity: Identity, ttl: int) -> Connection | None:
+        """The connection has this identity's user, end and grants, as if it had connected with them.
+
+        Args:
+            connection_id: a connection of the same user, or one that has not signed in yet.
+            identity: what it has proven now.
+            ttl: epoch seconds after which its row does not count any more.
+
+        Returns:
+            The connection as it is then; None where it is another user's or not registered any more.
+
+        Raises:
+            TableError: DynamoDB failed; it may be renewed all the same.
+        """
+        changes: dict[str, table.Value | None] = {
+            **keys.owner_keys(connection_id, identity.user_id),
+            "userId": identity.user_id,
+            "deviceId": identity.device_id,
+            "expiresAt": identity.expires_at,
+            "grants": _grants_text(identity.grants or NOTHING),
+            "ttl": ttl,
+        }
+        values = {name: value for name, value in changes.items() if value is not None}
+        written = self._rows.update(
+            keys.connection_key(connection_id),
+            "SET " + ", ".join(f"#{name} = :{name}" for name in values),
+            {f":{name}": value for name, value in values.items()} | {":now": int(self._clock())},
+            where="#ttl > :now AND (attribute_not_exists(#GSI1PK) OR #userId = :userId)",
+        )
+        return _connection(connection_id, written.item) if written.applied and written.item else None
+
     def by_user(self, user_id: str) -> Iterator[str]:
         """The ids of the user's connections. One that connected within the last moments may be missing."""
         return self._rows.connections_of(user_id)
@@ -147,7 +187,8 @@ class Registry:
 def _item(connection: Connection) -> table.Item:
     return {
         **keys.connection_key(connection.connection_id),
-        **keys.owner_keys(connection.connection_id, connection.user_id),
+        # Who has not signed in is in no index, so nothing that is sent to a user or to everyone reaches it.
+        **(keys.owner_keys(connection.connection_id, connection.user_id) if connection.is_signed_in else {}),
         "connectionId": connection.connection_id,
         "userId": connection.user_id,
         "deviceId": connection.device_id,
@@ -157,6 +198,8 @@ def _item(connection: Connection) -> table.Item:
         "userAgent": connection.user_agent,
         "attributes": dump(connection.attributes),
         "channels": connection.channels or None,
+        "expiresAt": connection.expires_at,
+        "grants": None if connection.grants is None else _grants_text(connection.grants),
         "ttl": connection.ttl,
     }
 
@@ -167,7 +210,12 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         value = item.get(name)
         return value if isinstance(value, str) else None
 
-    ttl, channels = item.get("ttl"), item.get("channels")
+    ttl, expires_at, channels, grants = (
+        item.get("ttl"),
+        item.get("expiresAt"),
+        item.get("channels"),
+        text("grants"),
+    )
     try:
         attributes = json.loads(text("attributes") or "{}")
     except ValueError:
@@ -183,4 +231,18 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         user_agent=text("userAgent"),
         attributes=attributes if isinstance(attributes, dict) else {},
         channels=channels if isinstance(channels, frozenset) else frozenset(),
+        expires_at=expires_at if isinstance(expires_at, int) else None,
+        grants=None if grants is None else _grants(grants),
+        is_signed_in="GSI1PK" in item,
     )
+
+
+def _grants_text(grants: Grants) -> str:
+    return dump(grants.as_claims())
+
+
+def _grants(text: str) -> Grants:
+    try:
+        return parse_grants(json.loads(text))
+    except (ValueError, AttributeError, Invalid):
+        return NOTHING

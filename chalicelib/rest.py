@@ -51,11 +51,18 @@ def post_broadcast(service: Service, body: bytes) -> Answer:
     return 200, service.broadcast(frame.optional_string("note"), frame.fields.get("data")).as_dict()
 
 
+def post_ticket(service: Service, body: bytes) -> Answer:
+    """`POST /tickets` {userId, deviceId?, expiresAt?, grants}: 201 with the ticket and when it runs out."""
+    ticket = service.issue_ticket(protocol.parse(body).fields)
+    return 201, {"ticket": ticket.ticket, "expiresAt": ticket.expires_at}
+
+
 def get_connection(service: Service, connection_id: str) -> Answer:
     """`GET /connections/{id}`: 200 with what the registry knows, or 404."""
     connection = service.connection(_name(connection_id, "connectionId"))
     known = {_camel(name): value for name, value in asdict(connection).items()}
-    return 200, known | {"channels": sorted(connection.channels)}
+    grants = connection.grants.as_claims() if connection.grants else None
+    return 200, known | {"channels": sorted(connection.channels), "grants": grants}
 
 
 def delete_connection(service: Service, connection_id: str) -> Answer:

@@ -7,33 +7,27 @@ side is logged with the request id and never told.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from chalicelib import protocol
-from chalicelib.errors import ClientError, NotFound, Unauthenticated, UnknownAction
+from chalicelib.errors import ClientError, NotRegistered, Unauthenticated, UnknownAction
 from chalicelib.events import Message
 from chalicelib.registry import Connection
 from chalicelib.service import Service
 
 log = logging.getLogger(__name__)
 
+# All that a connection may ask for that has not signed in yet.
+AUTHENTICATE: Final = "authenticate"
+
 
 @dataclass(frozen=True)
 class Request:
-    """What an action is given: the frame, who sent it, and what Peal can do."""
+    """What an action is given: the frame, the connection that sent it, and what Peal can do."""
 
     service: Service
-    connection_id: str
+    sender: Connection
     frame: protocol.Frame
-
-    @cached_property
-    def sender(self) -> Connection:
-        """The connection that sent the frame, read once. Raises Unauthenticated where it is not registered."""
-        try:
-            return self.service.connection(self.connection_id)
-        except NotFound:
-            raise Unauthenticated from None
 
     def reply(self, data: Mapping[str, Any]) -> bool:
         """The sender has the reply, if it asked for one; False where it could not be reached.
@@ -42,7 +36,7 @@ class Request:
         """
         if self.frame.id is None:
             return True
-        return self.service.send_frame(self.connection_id, protocol.reply(self.frame.id, data)).sent == 1
+        return self.service.send_frame(self.sender.connection_id, protocol.reply(self.frame.id, data)).sent == 1
 
 
 # An action returns the reply's data, which is sent only when the frame has an id, or None: it has replied itself.
@@ -57,19 +51,30 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
     """
     connection_id = message.context.connection_id
     frame_id: protocol.FrameId = None
+    is_over = False
     try:
-        frame = protocol.parse(message.body)
-        frame_id = frame.id
-        action = actions.get(frame.string("action"))
+        try:
+            frame = protocol.parse(message.body)
+            frame_id = frame.id
+        finally:
+            # What is no frame counts as one all the same, and who is not registered hears of that first.
+            sender = service.admit(connection_id)
+        name = frame.string("action")
+        if not sender.is_signed_in and name != AUTHENTICATE:
+            raise Unauthenticated
+        action = actions.get(name)
         if action is None:
-            raise UnknownAction(frame.string("action"))
-        data = action(Request(service, connection_id, frame))
+            raise UnknownAction(name)
+        data = action(Request(service, sender, frame))
         if frame_id is None or data is None:
             return
         answer = protocol.reply(frame_id, data)
     except ClientError as cause:
+        is_over = isinstance(cause, NotRegistered)
         answer = protocol.error(frame_id, cause)
     except Exception as cause:
         log.exception("Request %s of %s failed", message.context.request_id, connection_id)
         answer = protocol.error(frame_id, cause)
-    service.send_frame(connection_id, answer)
+    is_open = service.send_frame(connection_id, answer).sent
+    if is_over and is_open:
+        service.dismiss(connection_id, "unauthenticated", "Not signed in any more: connect again.")

@@ -3,20 +3,21 @@
 Knows nothing of frames' text, HTTP or events' raw shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib import protocol
-from chalicelib.auth import identify
+from chalicelib.auth import Authentication
 from chalicelib.channels import Channels
 from chalicelib.delivery import Delivery, Outcome
 from chalicelib.departures import Departures
 from chalicelib.endpoint import Endpoint
-from chalicelib.errors import NotFound, ServiceError, TableError
+from chalicelib.errors import Forbidden, NotFound, NotRegistered, ServiceError, TableError
 from chalicelib.events import Connect
 from chalicelib.history import Stream
+from chalicelib.identity import Identity
 from chalicelib.namespaces import Namespace
 from chalicelib.presence import Attendance, Presence
 from chalicelib.publishing import Message, Published, Publishing
@@ -24,6 +25,7 @@ from chalicelib.recovery import Page, Reader
 from chalicelib.registry import Connection, Registry
 from chalicelib.settings import Settings
 from chalicelib.subscribing import Reply, Subscribing
+from chalicelib.tickets import Ticket
 
 MAX_USER_AGENT_CHARS = 256
 
@@ -43,6 +45,7 @@ class Service:
         subscribing: Subscribing,
         attendance: Attendance,
         reader: Reader,
+        authentication: Authentication,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -55,6 +58,7 @@ class Service:
         self._subscribing = subscribing
         self._attendance = attendance
         self._reader = reader
+        self._authentication = authentication
         self._clock = clock
 
     def register(self, event: Connect) -> Connection:
@@ -62,24 +66,29 @@ class Service:
 
         Raises:
             Unauthenticated: nobody we know, and anonymous use is off.
-            Invalid: a query parameter is not what it must be.
+            Forbidden: a page of that origin may not connect.
+            Invalid: a query parameter or a header is not what it must be.
             Conflict: another connection holds that id; it is untouched.
             TableError: DynamoDB failed; whatever was written is taken back as far as DynamoDB lets us.
+            ServiceError, ConfigurationError: the keys that verify tokens cannot be had.
         """
-        identity = identify(event.query, self._settings)
         attributes = protocol.parse_attributes(event.query.get("attributes") or "{}")
+        identity = self._authentication.identify(event)
         context = event.context
         connected_at = (context.connected_at_ms or int(self._clock() * 1000)) / 1000
         connection = Connection(
             connection_id=context.connection_id,
             connected_at=protocol.timestamp(connected_at),
-            ttl=int(connected_at) + self._settings.connection_ttl_seconds,
+            ttl=self._ttl(connected_at, identity),
             endpoint=self._endpoint.learn(event),
             user_id=identity.user_id,
             device_id=identity.device_id,
             source_ip=context.source_ip,
             user_agent=(context.user_agent or "")[:MAX_USER_AGENT_CHARS] or None,
             attributes=attributes,
+            expires_at=identity.expires_at,
+            grants=identity.grants,
+            is_signed_in=identity.is_signed_in,
         )
         try:
             self._registry.put(connection)
@@ -88,6 +97,56 @@ class Service:
             self._registry.take_back(connection)
             raise
         return connection
+
+    def admit(self, connection_id: str) -> Connection:
+        """The connection that sent a frame, which may be acted upon. Raises NotRegistered, TableError."""
+        connection = self._registry.get(connection_id)
+        if connection is None:
+            raise NotRegistered
+        return connection
+
+    def authenticate(self, connection: Connection, token: str) -> Connection:
+        """The connection is its user's, with the grants and until the end that the token says.
+
+        Args:
+            connection: one that has not signed in yet, or is the same user's.
+            token: see `Tokens.verify`.
+
+        Raises:
+            Unauthenticated: the token proves nothing; all stays as it was.
+            Forbidden: it is another user's.
+            NotRegistered: the connection has closed or run out meanwhile.
+            ServiceError, ConfigurationError: the table or the keys cannot be read.
+        """
+        identity = self._authentication.verify(token)
+        if connection.is_signed_in and connection.user_id != identity.user_id:
+            raise Forbidden
+        renewed = self._registry.renew(connection.connection_id, identity, self._ttl(self._clock(), identity))
+        if renewed is None:
+            raise NotRegistered
+        return renewed
+
+    def issue_ticket(self, claims: Mapping[str, Any]) -> Ticket:
+        """A ticket with which one client can connect once, soon.
+
+        Args:
+            claims: `userId`, and maybe `deviceId`, `expiresAt` and grants: docs/PROTOCOL.md, "Tickets".
+
+        Raises:
+            Invalid: the claims are not what they must be.
+            TableError: DynamoDB failed.
+        """
+        return self._authentication.issue_ticket(claims)
+
+    def issue_token(self, claims: Mapping[str, Any]) -> str:
+        """A token with these claims, signed with the newest of JWT_SECRETS: docs/PROTOCOL.md, "Tokens".
+
+        Raises:
+            Invalid: the claims are not what they must be.
+            ConfigurationError: JWT_SECRETS is not set.
+            SecretError: it cannot be read.
+        """
+        return self._authentication.issue_token(claims)
 
     def forget(self, connection_id: str) -> bool:
         """The connection is neither registered nor a member of a channel; returns whether it was. Raises TableError."""
@@ -117,7 +176,8 @@ class Service:
             ConfigurationError: nobody knows the management endpoint.
             TableError: DynamoDB failed.
         """
-        if self._registry.get(connection_id) is None:
+        connection = self._registry.get(connection_id)
+        if connection is None or not connection.is_signed_in:
             return Outcome(gone=1)
         return self._delivery.send([connection_id], self._message(sender, text, data))
 
@@ -214,8 +274,13 @@ class Service:
         """The connection was sent that frame as it is: a reply or an error. Errors as `send_to_connection`."""
         return self._delivery.send([connection_id], frame)
 
-    def close(self, connection_id: str) -> None:
-        """The connection is closed and forgotten.
+    def close(self, connection_id: str, code: str = "closed", reason: str | None = None) -> None:
+        """The connection is told `goodbye`, closed and forgotten.
+
+        Args:
+            connection_id: a registered one.
+            code: a word for programs, one of docs/PROTOCOL.md's or the app's own.
+            reason: a sentence for people.
 
         Raises:
             NotFound: it is not registered.
@@ -223,11 +288,21 @@ class Service:
             ConfigurationError: nobody knows the management endpoint.
         """
         self.connection(connection_id)
+        self.dismiss(connection_id, code, reason)
+
+    def dismiss(self, connection_id: str, code: str, reason: str | None) -> None:
+        """As `close`, for a connection that need not be registered."""
+        self.send_frame(connection_id, protocol.goodbye(code, reason))
         try:
             self._delivery.close(connection_id)
         except (ClientError, BotoCoreError) as error:
             raise ServiceError(f"Closing {connection_id} failed: {type(error).__name__}") from error
-        self._departures.forget(connection_id)
+        self.forget(connection_id)
+
+    def _ttl(self, start: float, identity: Identity) -> int:
+        # A row that has expired is not there: whoever's credential has run out sends and gets nothing more.
+        ttl = int(start) + self._settings.connection_ttl_seconds
+        return ttl if identity.expires_at is None else min(ttl, identity.expires_at)
 
     def _message(self, sender: Connection | None, text: str | None, data: Any) -> dict[str, Any]:
         origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None

@@ -1,11 +1,14 @@
 """What the environment says, read and validated once, when the Lambda starts."""
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Final, Self
 
-from chalicelib.errors import ConfigurationError
+from chalicelib.errors import ConfigurationError, Invalid
+from chalicelib.permission import EVERYTHING, NOTHING, Grants, parse_grants
+from chalicelib.secrets import is_reference
 
 # API Gateway holds no socket longer than two hours; ten minutes more cover clocks and a slow $disconnect.
 DEFAULT_TTL_SECONDS = 7_800
@@ -13,7 +16,13 @@ MAX_TTL_SECONDS = 7 * 24 * 3_600
 DEFAULT_MAX_CHANNELS = 100
 # A connection's row names them all, and every write of it costs by its size.
 MAX_MAX_CHANNELS = 1_000
+DEFAULT_TICKET_TTL_SECONDS: Final = 60
+MAX_TICKET_TTL_SECONDS: Final = 3_600
+# RFC 7518, section 3.2: a key for HS256 has at least as many bits as the hash.
+MIN_SECRET_BYTES: Final = 32
 _HTTP_URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?(/[A-Za-z0-9._~$@/-]*)?")
+_LOOPBACK_URL = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])([:/].*)?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,15 @@ class Settings:
         management_endpoint: where to POST to connections, instead of what $connect taught
             (APIGW_MANAGEMENT_ENDPOINT), without a trailing slash.
         allow_anonymous: whether someone who has not signed in may connect (ALLOW_ANONYMOUS).
+        anonymous_grants: what someone who has not signed in may do (ANONYMOUS_GRANTS).
+        allow_late_authentication: whether a client may connect first and send `authenticate` then
+            (ALLOW_LATE_AUTHENTICATION).
+        jwt_secrets: what signs HS256 tokens, oldest to newest, or where that is kept: see `split_secrets`
+            and `secrets` (JWT_SECRETS).
+        jwt_jwks_url: where the public keys for RS256 and ES256 are (JWT_JWKS_URL).
+        jwt_audience, jwt_issuer: the `aud` and `iss` that tokens must have (JWT_AUDIENCE, JWT_ISSUER).
+        ticket_ttl_seconds: how long a ticket can be used (TICKET_TTL_SECONDS).
+        allowed_origins: the origins whose pages may connect; empty is any (ALLOWED_ORIGINS).
     """
 
     connections_table: str
@@ -36,6 +54,19 @@ class Settings:
     connection_ttl_seconds: int = DEFAULT_TTL_SECONDS
     management_endpoint: str | None = None
     allow_anonymous: bool = False
+    anonymous_grants: Grants = NOTHING
+    allow_late_authentication: bool = False
+    jwt_secrets: str | None = field(default=None, repr=False)
+    jwt_jwks_url: str | None = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    ticket_ttl_seconds: int = DEFAULT_TICKET_TTL_SECONDS
+    allowed_origins: frozenset[str] = frozenset()
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether any token could be verified."""
+        return bool(self.jwt_secrets or self.jwt_jwks_url)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -59,7 +90,33 @@ class Settings:
             connection_ttl_seconds=_count(environ, "CONNECTION_TTL_SECONDS", DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS),
             management_endpoint=_endpoint(environ),
             allow_anonymous=_flag(environ, "ALLOW_ANONYMOUS"),
+            anonymous_grants=_grants(environ),
+            allow_late_authentication=_flag(environ, "ALLOW_LATE_AUTHENTICATION"),
+            jwt_secrets=_jwt_secrets(environ),
+            jwt_jwks_url=_jwks_url(environ),
+            jwt_audience=environ.get("JWT_AUDIENCE", "").strip() or None,
+            jwt_issuer=environ.get("JWT_ISSUER", "").strip() or None,
+            ticket_ttl_seconds=_count(
+                environ, "TICKET_TTL_SECONDS", DEFAULT_TICKET_TTL_SECONDS, MAX_TICKET_TTL_SECONDS
+            ),
+            allowed_origins=_origins(environ),
         )
+
+
+def split_secrets(text: str) -> tuple[str, ...]:
+    """The comma-separated secrets of JWT_SECRETS, oldest to newest.
+
+    Raises:
+        ConfigurationError: there is none, or one is so short that it could be guessed.
+    """
+    secrets = tuple(secret.strip() for secret in text.split(","))
+    if any(len(secret.encode()) < MIN_SECRET_BYTES for secret in secrets):
+        raise ConfigurationError(
+            "JWT_SECRETS",
+            f"must be secrets of at least {MIN_SECRET_BYTES} bytes, oldest to newest, or say where they are kept",
+            "ssm:/peal/dev/jwt-secrets",
+        )
+    return secrets
 
 
 def _count(environ: Mapping[str, str], variable: str, default: int, highest: int) -> int:
@@ -69,6 +126,50 @@ def _count(environ: Mapping[str, str], variable: str, default: int, highest: int
     if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= highest):
         raise ConfigurationError(variable, f"must be a whole number from 1 to {highest}", str(default))
     return int(text)
+
+
+def _jwt_secrets(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("JWT_SECRETS", "").strip()
+    if text and not is_reference(text):
+        split_secrets(text)
+    return text or None
+
+
+def _jwks_url(environ: Mapping[str, str]) -> str | None:
+    url = environ.get("JWT_JWKS_URL", "").strip()
+    if url and not (_HTTP_URL.fullmatch(url) and (url.startswith("https://") or _LOOPBACK_URL.fullmatch(url))):
+        raise ConfigurationError(
+            "JWT_JWKS_URL",
+            "must be the https URL of a JSON Web Key Set",
+            "https://login.example.com/.well-known/jwks.json",
+        )
+    return url or None
+
+
+def _grants(environ: Mapping[str, str]) -> Grants:
+    text = environ.get("ANONYMOUS_GRANTS", "").strip()
+    if text in ("", "nothing", "everything"):
+        return EVERYTHING if text == "everything" else NOTHING
+    try:
+        return parse_grants(json.loads(text))
+    except (ValueError, AttributeError, Invalid) as error:
+        detail = f" ({str(error).rstrip('.')})" if isinstance(error, Invalid) else ""
+        raise ConfigurationError(
+            "ANONYMOUS_GRANTS",
+            f"must be everything, nothing or a JSON object of grants{detail}",
+            '{"channels":{"feed:*":["subscribe"]}}',
+        ) from error
+
+
+def _origins(environ: Mapping[str, str]) -> frozenset[str]:
+    origins = frozenset(filter(None, (origin.strip() for origin in environ.get("ALLOWED_ORIGINS", "").split(","))))
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ConfigurationError(
+            "ALLOWED_ORIGINS",
+            "must be origins as browsers send them, scheme://host or scheme://host:port in lower case, with commas",
+            "https://app.example.com,http://localhost:3000",
+        )
+    return origins
 
 
 def _endpoint(environ: Mapping[str, str]) -> str | None:

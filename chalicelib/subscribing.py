@@ -18,7 +18,7 @@ from chalicelib.advance import Advance
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, LeaseLost
 from chalicelib.delivery import Delivery
-from chalicelib.errors import LimitExceeded, NotSubscribed, ServiceError, Unauthenticated
+from chalicelib.errors import LimitExceeded, NotRegistered, NotSubscribed, ServiceError
 from chalicelib.history import History, Stream
 from chalicelib.namespaces import Channel
 from chalicelib.recovery import Missed
@@ -92,13 +92,13 @@ class Subscribing:
 
         Raises:
             LimitExceeded: it has as many channels as it may.
-            Unauthenticated: it is not registered (any more).
+            NotRegistered: it is not registered (any more).
             ConfigurationError, ServiceError: it is no member, and was not told so.
         """
         if channel.name not in connection.channels and len(connection.channels) >= self._max_channels:
             raise LimitExceeded("channels", self._max_channels)
         if not self._registry.add_channel(connection.connection_id, channel.name, self._max_channels):
-            raise Unauthenticated
+            raise NotRegistered
         if channel.options.history_size:
             told = self._join_in_order(channel, connection, recover, reply)
         else:

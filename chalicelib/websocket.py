@@ -10,32 +10,38 @@ from typing import Any
 
 from chalicelib import router
 from chalicelib.actions import ACTIONS
-from chalicelib.errors import ClientError, Conflict, PealError, Unauthenticated
+from chalicelib.credentials import choose_subprotocol
+from chalicelib.errors import ClientError, Conflict, Forbidden, PealError, Unauthenticated
 from chalicelib.events import parse_connect, parse_disconnect, parse_message
 from chalicelib.service import Service
 
 log = logging.getLogger(__name__)
 
-_REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, Conflict: 409}
+_REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, Forbidden: 403, Conflict: 409}
 
 Answer = Mapping[str, Any]
 
 
 def connect(service: Service, event: Mapping[str, Any]) -> Answer:
-    """The handshake is answered: 200 once the connection is registered, else 400, 401, 409 or 500.
+    """The handshake is answered: 200 once the connection is registered, else 400, 401, 403, 409 or 500.
 
-    API Gateway refuses the socket with that status, and nothing of it is registered.
+    API Gateway refuses the socket with that status, and nothing of it is registered. Of the answer's headers it
+    hands on the chosen sub-protocol alone.
     """
     try:
-        service.register(parse_connect(event))
+        handshake = parse_connect(event)
+        service.register(handshake)
     except ClientError as refusal:
         status = _REFUSALS.get(type(refusal), 400)
-        log.info("$connect %s refused with %d: %s", _request_id(event), status, refusal)
+        detail = refusal.reason if isinstance(refusal, Unauthenticated) else refusal
+        log.info("$connect %s refused with %d: %s", _request_id(event), status, detail)
         return {"statusCode": status}
     except PealError:
         log.exception("$connect %s failed", _request_id(event))
         return {"statusCode": 500}
-    return {"statusCode": 200}
+    subprotocol = choose_subprotocol(handshake.headers)
+    headers = {"headers": {"Sec-WebSocket-Protocol": subprotocol}} if subprotocol else {}
+    return {"statusCode": 200} | headers
 
 
 def message(service: Service, event: Mapping[str, Any]) -> Answer:

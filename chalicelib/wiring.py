@@ -15,6 +15,7 @@ import boto3
 from botocore.config import Config
 
 from chalicelib.advance import Advance
+from chalicelib.auth import Authentication
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors
 from chalicelib.delivery import Delivery
@@ -28,10 +29,13 @@ from chalicelib.presence import Attendance
 from chalicelib.publishing import Publishing
 from chalicelib.recovery import Reader
 from chalicelib.registry import Registry
+from chalicelib.secrets import Secrets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.subscribing import Subscribing
 from chalicelib.table import Table
+from chalicelib.tickets import Tickets
+from chalicelib.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +66,11 @@ def build(
         namespaces: what channels there can be.
         jobs: takes jobs; default: the SQS queue that the settings name.
     """
-    if not settings.allow_anonymous:
-        log.warning("Nobody can connect: there is no way to sign in yet, and ALLOW_ANONYMOUS is not true")
+    if not settings.has_keys and not settings.allow_anonymous:
+        log.warning(
+            "Nobody can connect without a ticket from POST /tickets: "
+            "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
+        )
     session = session or boto3.session.Session()
     rows = Table(session.client("dynamodb", config=_AWS_CONFIG), settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
@@ -75,6 +82,8 @@ def build(
     delivery = Delivery(websocket_api, endpoint.resolve, departures.prune)
     history, cursors = History(rows, clock), Cursors(rows, clock)
     advance = Advance(registry, history, cursors, channels, delivery, queue, clock)
+    tokens = Tokens(settings, Secrets(session, clock), clock)
+    tickets = Tickets(rows, settings.ticket_ttl_seconds, clock)
     return Service(
         settings,
         registry,
@@ -86,5 +95,6 @@ def build(
         Subscribing(registry, channels, history, cursors, advance, delivery, settings.max_channels),
         Attendance(channels, delivery),
         Reader(history, cursors),
+        Authentication(settings, tokens, tickets, clock),
         clock,
     )

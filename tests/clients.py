@@ -8,6 +8,8 @@ from chalicelib.service import Service
 from tests import raw_events
 from tests.fakes import FakeWebsocketApi
 
+GOODBYE = {"type": "goodbye", "code": "unauthenticated", "reason": "Not signed in any more: connect again."}
+
 
 class Client:
     """A connected client, as its frames and the service see it."""
@@ -34,9 +36,12 @@ class Client:
     def receives_nothing(self) -> None:
         self.receives()
 
-    def is_told(self, code: str, message: str, frame_id: object = None, retryable: bool = False) -> None:
+    def is_told(
+        self, code: str, message: str, frame_id: object = None, retryable: bool = False, then_closed: bool = False
+    ) -> None:
         error = {"code": code, "message": message, "retryable": retryable}
-        self.receives({"type": "error", "id": frame_id, "error": error})
+        self.receives({"type": "error", "id": frame_id, "error": error}, *([GOODBYE] if then_closed else []))
+        assert (self.id in self.api.closed) is then_closed
 
     def asks(self, action: str, **fields: Any) -> dict[str, Any]:
         """The data of the reply; what was pushed before it stays to be received."""

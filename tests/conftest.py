@@ -22,6 +22,7 @@ from localgateway.aws import DUMMY_CREDENTIALS, Engine
 from localgateway.resources import fit
 from localgateway.template import read_resources
 from tests.fakes import FakeJobs, FakeWebsocketApi
+from tests.signing import NEW
 
 pytest_plugins = ["localgateway.testing"]
 PROJECT = Path(__file__).parent.parent
@@ -135,4 +136,5 @@ def peal(
     table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
 ) -> Service:
     """The whole service over a fresh table, where everyone may connect."""
-    return wiring.build(Settings(table_name, allow_anonymous=True), api, session, clock, jobs=jobs)
+    settings = Settings(table_name, allow_anonymous=True, jwt_secrets=NEW)
+    return wiring.build(settings, api, session, clock, jobs=jobs)

@@ -3,15 +3,23 @@
 import logging
 from typing import Any
 
+import boto3
 import pytest
 
-from chalicelib import actions, websocket
+from chalicelib import actions, websocket, wiring
+from chalicelib.delivery import Outcome
+from chalicelib.errors import NotRegistered
+from chalicelib.permission import Grants, Rights
 from chalicelib.protocol import MAX_FRAME_BYTES
 from chalicelib.router import Request
 from chalicelib.service import Service
+from chalicelib.settings import Settings
 from tests.clients import Client
 from tests.conftest import Clock
 from tests.fakes import FakeWebsocketApi, gone, refused
+from tests.signing import NEW, token
+from tests.signing import NOW as SOON
+from tests.signing import OLD as OTHER
 
 NOW = "2026-11-23T09:30:10.000Z"
 
@@ -60,6 +68,7 @@ class TestWhoami:
                 userId="u_123",
                 deviceId="phone",
                 connectedAt="2026-11-23T09:30:00.125Z",
+                expiresAt=None,
                 attributes={"room": "a"},
                 channels=[],
             )
@@ -70,6 +79,112 @@ class TestWhoami:
         (frame,) = stranger.api.frames("stranger=")
         assert frame["data"]["userId"] is None
         assert frame["data"]["connectionId"] == "stranger="
+
+
+class TestAuthenticate:
+    @pytest.fixture
+    def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
+        """A service that lets in whoever signs in, also after connecting."""
+        settings = Settings(table_name, jwt_secrets=NEW, allow_late_authentication=True)
+        return wiring.build(settings, api, session, clock)
+
+    def test_a_connection_without_a_credential_is_signed_in_by_it(
+        self, stranger: Client, peal: Service, clock: Clock
+    ) -> None:
+        clock.now += 9
+        stranger.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456", deviceId="phone")})
+        stranger.receives(reply(1, userId="u_456", expiresAt=SOON + 3_600))
+        stranger.sends({"action": "ping", "id": 2})
+        stranger.receives(reply(2))
+        connection = peal.connection(stranger.id)
+        assert (connection.user_id, connection.device_id, connection.ttl) == ("u_456", "phone", SOON + 3_600)
+        assert peal.send_to_user("u_456", "hi").sent == 1
+
+    @pytest.mark.parametrize("frame", [{"action": "ping"}, {"action": "whoami"}, {"action": "dance"}])
+    def test_until_then_every_other_frame_is_refused(self, stranger: Client, frame: dict[str, Any]) -> None:
+        stranger.sends(frame | {"id": 1})
+        stranger.is_told("unauthenticated", "Not signed in.", 1)
+
+    def test_until_then_nothing_is_sent_to_it(self, stranger: Client, peal: Service) -> None:
+        assert peal.broadcast("hi").sent == 0
+        assert peal.send_to_connection(stranger.id, "hi") == Outcome(gone=1)
+        stranger.receives_nothing()
+
+    def test_a_bad_token_changes_nothing_and_a_good_one_may_follow(self, stranger: Client) -> None:
+        stranger.sends({"action": "authenticate", "id": 1, "token": token(OTHER)})
+        stranger.is_told("unauthenticated", "Not signed in.", 1)
+        stranger.sends({"action": "authenticate", "id": 2})
+        stranger.is_told("invalid", "token must be a string that is not empty.", 2)
+        stranger.sends({"action": "authenticate", "id": 3, "token": token()})
+        stranger.receives(reply(3, userId="u_123", expiresAt=SOON + 3_600))
+
+    @pytest.mark.parametrize("frame", ['{"action":"authenticate","id":1,"token":"x"}', "nonsense"])
+    def test_after_ten_seconds_it_is_too_late(self, stranger: Client, clock: Clock, frame: str) -> None:
+        clock.now += 10
+        stranger.sends(frame)
+        stranger.is_told("unauthenticated", "Not signed in.", 1 if "id" in frame else None, then_closed=True)
+
+    def test_it_keeps_a_living_connection_for_longer(self, peal: Service, api: FakeWebsocketApi, clock: Clock) -> None:
+        alice = Client(peal, api, "alice=", token=token(exp=SOON + 60, users=["u_1"]))
+        clock.now += 59
+        alice.sends({"action": "authenticate", "id": 1, "token": token(exp=SOON + 120, users=["u_2"])})
+        alice.receives(reply(1, userId="u_123", expiresAt=SOON + 120))
+        clock.now += 60
+        alice.sends({"action": "whoami", "id": 2})
+        assert api.frames("alice=")[0]["data"]["expiresAt"] == SOON + 120
+        assert peal.connection("alice=").grants == Grants(Rights(users=frozenset({"u_2"})))
+
+    def test_it_never_makes_it_another_users(self, peal: Service, api: FakeWebsocketApi) -> None:
+        alice = Client(peal, api, "alice=", token=token())
+        alice.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456")})
+        alice.is_told("forbidden", "This is not allowed.", 1)
+        assert peal.connection("alice=").user_id == "u_123"
+
+    def test_a_connection_that_closes_meanwhile_does_not_come_back(self, peal: Service, api: FakeWebsocketApi) -> None:
+        Client(peal, api, "alice=", token=token())
+        connection = peal.admit("alice=")
+        peal.forget("alice=")
+        with pytest.raises(NotRegistered):
+            peal.authenticate(connection, token())
+        assert peal.broadcast().sent == 0
+
+
+class TestWhenTimeRunsOut:
+    @pytest.fixture
+    def ann(self, peal: Service, api: FakeWebsocketApi) -> Client:
+        return Client(peal, api, "ann=", token=token(exp=SOON + 60, users=["*"], broadcast=True))
+
+    def test_nothing_more_is_sent(self, ann: Client, peal: Service, clock: Clock) -> None:
+        clock.now += 59
+        assert peal.send_to_user("u_123", "hi").sent == 1
+        clock.now += 1
+        assert peal.send_to_user("u_123", "hi") == Outcome()
+        assert peal.send_to_connection("ann=", "hi") == Outcome(gone=1)
+        assert peal.broadcast().sent == 0
+
+    @pytest.mark.parametrize("action", ["ping", "broadcastAll", "authenticate", "dance"])
+    def test_a_frame_is_refused_and_the_connection_closed_and_forgotten(
+        self, ann: Client, bob: Client, clock: Clock, dynamodb: Any, table_name: str, action: str
+    ) -> None:
+        clock.now += 60
+        ann.sends({"action": action, "id": 1, "token": token()})
+        ann.is_told("unauthenticated", "Not signed in.", 1, then_closed=True)
+        bob.receives_nothing()
+        assert "CONN#ann=" not in str(dynamodb.scan(TableName=table_name)["Items"])
+
+    def test_a_connection_that_is_closed_already_is_not_closed_again(
+        self, ann: Client, clock: Clock, api: FakeWebsocketApi
+    ) -> None:
+        clock.now += 60
+        api.fails = {"ann=": [gone(), gone()]}
+        ann.sends({"action": "ping"})
+        ann.receives_nothing()
+        assert api.closed == []
+
+    def test_the_row_lives_no_longer_than_api_gateway_lets_a_socket(self, peal: Service, api: FakeWebsocketApi) -> None:
+        Client(peal, api, "late=", token=token(exp=SOON + 100_000))
+        connection = peal.connection("late=")
+        assert (connection.expires_at, connection.ttl) == (SOON + 100_000, 1_795_426_200 + 7_800)
 
 
 class TestSendMessage:
@@ -123,7 +238,7 @@ class TestSendMessage:
     def test_the_sender_must_be_registered(self, alice: Client, bob: Client, peal: Service) -> None:
         peal.forget("alice=")
         alice.sends({"action": "sendMessage", "id": 8, "targetUserId": "u_456", "text": "hi"})
-        alice.is_told("unauthenticated", "Not signed in: connect again.", 8)
+        alice.is_told("unauthenticated", "Not signed in.", 8, then_closed=True)
         bob.receives_nothing()
 
     @pytest.mark.parametrize(

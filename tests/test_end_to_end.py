@@ -109,6 +109,7 @@ class TestPushFromAnywhere:
         assert gateway.call("GET", connection).body["userId"] == "u_456"
 
         assert gateway.call("DELETE", connection) == (204, None)
+        bob.receives({"type": "goodbye", "code": "closed"})
         bob.is_closed_with(1000)
         assert table() == {}
         status, body = gateway.call("GET", connection)

@@ -88,6 +88,13 @@ class TestRestHandlers:
         assert client.http.delete(path).status_code == 204
         assert client.http.get(path).status_code == 404
 
+    def test_a_ticket_lets_a_client_in(self, client: Client, app: ModuleType) -> None:
+        status, body = self.post(client, "/tickets", {"userId": "u_456"})
+        assert status == 201
+        event = connect_event(ID, {"ticket": body["ticket"]})
+        assert client.lambda_.invoke("websocket_connect", event).payload == {"statusCode": 200}
+        assert app.peal.connection(ID).user_id == "u_456"
+
     def test_a_broadcast_needs_no_body(self, client: Client) -> None:
         assert client.http.post("/broadcast").json_body == {"sent": 0, "gone": 0, "failed": 0}
 
@@ -97,7 +104,7 @@ class TestRestHandlers:
 
     def test_every_route_is_protected_by_iam_on_aws(self, app: ModuleType) -> None:
         entries = [entry for methods in app.app.routes.values() for entry in methods.values()]
-        assert len(entries) == 5
+        assert len(entries) == 6
         assert {type(entry.authorizer).__name__ for entry in entries} == {"IAMAuthorizer"}
 
     def post(self, client: Client, path: str, body: Any) -> tuple[int, Any]:

@@ -24,14 +24,17 @@ here = Path.cwd()
 class OnlyWhatLambdaHas:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top in ON_LAMBDA or (here / top).exists() or (here / f"{top}.py").exists():
+        if top in sys.stdlib_module_names or top in ON_LAMBDA or (here / top).exists() or any(here.glob(f"{top}.*")):
             return None
         raise ModuleNotFoundError(f"{name} is neither in the package nor on Lambda", name=name)
 
 sys.path.insert(0, str(here))
 sys.meta_path.insert(0, OnlyWhatLambdaHas())
 import app, chalice
-print(json.dumps({"app": app.__file__, "chalice": chalice.__file__, "handlers": sorted(app.app.handler_map)}))
+early = sorted({"jwt", "cryptography"} & sys.modules.keys())
+import jwt.algorithms
+print(json.dumps({"app": app.__file__, "chalice": chalice.__file__, "handlers": sorted(app.app.handler_map),
+    "jwt": jwt.__file__, "early": early, "verifies_rs256": jwt.algorithms.has_crypto}))
 """
 
 
@@ -54,10 +57,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_it_holds_the_app_chalices_run_time_and_nothing_else(package: Path) -> None:
+def test_it_holds_the_app_chalices_run_time_what_verifies_tokens_and_nothing_else(package: Path) -> None:
     with zipfile.ZipFile(package / "deployment.zip") as archive:
         names = archive.namelist()
-    assert {name.partition("/")[0] for name in names} == {"app.py", "chalicelib", "chalice"}
+    roots = {name.partition("/")[0] for name in names}
+    libraries = {"jwt", "cryptography", "cffi", "pycparser"}
+    assert {root for root in roots if "." not in root} == {"chalicelib", "chalice", *libraries}
+    assert [name for name in names if name.endswith(".py") and "/" not in name] == ["app.py"]
     modules = {path.name for path in (PROJECT / "chalicelib").glob("*.py")}
     assert {name for name in names if name.startswith("chalicelib/")} == {f"chalicelib/{name}" for name in modules}
 
@@ -82,6 +88,9 @@ def test_it_imports_with_nothing_but_what_lambda_has(package: Path, tmp_path: Pa
     imported = json.loads(done.stdout)
     assert imported["app"] == str(tmp_path / "app.py")
     assert imported["chalice"] == str(tmp_path / "chalice" / "__init__.py")
+    assert imported["jwt"] == str(tmp_path / "jwt" / "__init__.py")
+    assert imported["verifies_rs256"] is True
+    assert imported["early"] == [], "what verifies tokens costs every cold start, see docs/decisions/tokens.md"
     assert {"websocket_connect", "websocket_message", "websocket_disconnect"} <= set(imported["handlers"])
 
 

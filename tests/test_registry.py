@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from chalicelib.errors import Conflict, LimitExceeded, TableError
+from chalicelib.identity import Identity
+from chalicelib.permission import NOTHING, Grants, Rights
 from chalicelib.protocol import timestamp
 from chalicelib.registry import Connection, Registry
 from chalicelib.table import Table
@@ -117,7 +119,66 @@ class TestRegistering:
         key = {"PK": {"S": "CONN#old="}, "SK": {"S": "CONN"}}
         strange = {"userId": {"L": []}, "attributes": {"S": "{"}, "friends": {"NS": ["1"]}}
         dynamodb.put_item(TableName=table_name, Item=key | strange | {"ttl": {"N": "1999999999.5"}})
-        assert registry.get("old=") == Connection("old=", "", 1_999_999_999, None, None, None, None, None, {})
+        # Its index keys are missing too, so nothing that is sent to everyone reaches it: it has not signed in.
+        assert registry.get("old=") == Connection(
+            "old=", "", 1_999_999_999, None, None, None, None, None, {}, is_signed_in=False
+        )
+
+    @pytest.mark.parametrize("grants", ["{", "[]", "7", '{"users":7}', '{"channels":{"#":[]}}'])
+    def test_grants_of_another_version_that_cannot_be_read_grant_nothing(
+        self, registry: Registry, dynamodb: Any, table_name: str, grants: str
+    ) -> None:
+        registry.put(CONNECTION)
+        dynamodb.update_item(
+            TableName=table_name,
+            Key={"PK": {"S": f"CONN#{CONNECTION.connection_id}"}, "SK": {"S": "CONN"}},
+            UpdateExpression="SET grants = :grants",
+            ExpressionAttributeValues={":grants": {"S": grants}},
+        )
+        assert registry.get(CONNECTION.connection_id) == replace(CONNECTION, grants=NOTHING)
+
+
+class TestSigningIn:
+    LATE = replace(CONNECTION, user_id=None, expires_at=1_795_426_220, ttl=1_795_426_220, is_signed_in=False)
+    ANN = Identity("u_1", "tablet", 1_795_427_000, Grants(Rights(users=frozenset({"*"}))))
+    SIGNED_IN = replace(CONNECTION, device_id="tablet", expires_at=1_795_427_000, ttl=1_795_427_000, grants=ANN.grants)
+
+    def test_an_end_and_grants_are_kept(self, registry: Registry) -> None:
+        registry.put(self.SIGNED_IN)
+        assert registry.get(CONNECTION.connection_id) == self.SIGNED_IN
+
+    def test_whoever_has_not_is_registered_and_reached_by_nothing(self, registry: Registry) -> None:
+        registry.put(self.LATE)
+        assert registry.get(CONNECTION.connection_id) == self.LATE
+        assert list(registry.everyone()) == []
+
+    def test_whoever_has_is_the_users_from_then_on(self, registry: Registry, dynamodb_calls: list[str]) -> None:
+        registry.put(self.LATE)
+        assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000) == self.SIGNED_IN
+        assert dynamodb_calls == ["PutItem", "UpdateItem"]
+        assert registry.get(CONNECTION.connection_id) == self.SIGNED_IN
+        assert list(registry.by_user("u_1")) == list(registry.everyone()) == [CONNECTION.connection_id]
+
+    def test_renewing_keeps_what_the_new_credential_does_not_say(self, registry: Registry) -> None:
+        registry.put(CONNECTION)
+        renewed = registry.renew(CONNECTION.connection_id, replace(self.ANN, device_id=None), 1_795_427_000)
+        assert renewed == replace(self.SIGNED_IN, device_id="phone")
+
+    @pytest.mark.parametrize("user_id", ["u_2", None])
+    def test_the_connection_of_another_stays_as_it_was(self, registry: Registry, user_id: str | None) -> None:
+        theirs = replace(CONNECTION, user_id=user_id)
+        registry.put(theirs)
+        assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000) is None
+        assert registry.get(CONNECTION.connection_id) == theirs
+
+    def test_what_is_gone_or_has_run_out_does_not_come_back(
+        self, registry: Registry, clock: Clock, dynamodb: Any, table_name: str
+    ) -> None:
+        assert registry.renew("nobody=", self.ANN, 1_795_427_000) is None
+        registry.put(self.LATE)
+        clock.now = 1_795_426_220
+        assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000) is None
+        assert [row["PK"]["S"] for row in dynamodb.scan(TableName=table_name)["Items"]] == ["CONN#L0SM9cOFvHcCIhw="]
 
 
 class TestForgetting:

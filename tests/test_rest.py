@@ -80,6 +80,9 @@ class TestOneConnection:
                 "userAgent": "tests/1",
                 "attributes": {"room": "a"},
                 "channels": [],
+                "expiresAt": None,
+                "grants": None,
+                "isSignedIn": True,
             },
         )
 
@@ -89,6 +92,7 @@ class TestOneConnection:
 
     def test_deleting_closes_and_forgets(self, connected: Service, api: FakeWebsocketApi) -> None:
         assert rest.answer(rest.delete_connection, connected, PATH_ID) == (204, None)
+        assert api.frames(ID) == [{"type": "goodbye", "code": "closed", "reason": None}]
         assert api.closed == [ID]
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
 
@@ -98,9 +102,26 @@ class TestOneConnection:
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
 
     def test_one_that_cannot_be_closed_stays_registered(self, connected: Service, api: FakeWebsocketApi) -> None:
-        api.fails = {ID: [refused("LimitExceededException")]}
+        api.fails = {ID: [refused("LimitExceededException"), refused("LimitExceededException")]}
         assert rest.answer(rest.delete_connection, connected, ID) == (500, {"error": OUR_FAULT})
         assert rest.answer(rest.get_connection, connected, ID)[0] == 200
+
+
+class TestTickets:
+    def test_a_client_connects_with_one_once(self, peal: Service) -> None:
+        body = b'{"userId":"u_456","deviceId":"phone","expiresAt":1795430000,"channels":{"chat:*":["subscribe"]}}'
+        status, answer = rest.answer(rest.post_ticket, peal, body)
+        assert status == 201
+        assert answer
+        assert answer.keys() == {"ticket", "expiresAt"}
+        assert answer["expiresAt"] == 1_795_426_210 + 60
+        handshake = raw_events.connect(ID, {"ticket": answer["ticket"]})
+        assert websocket.connect(peal, handshake) == {"statusCode": 200}
+        _, view = rest.answer(rest.get_connection, peal, ID)
+        assert view
+        assert (view["userId"], view["deviceId"], view["expiresAt"]) == ("u_456", "phone", 1_795_430_000)
+        assert view["grants"] == {"channels": {"chat:*": ["subscribe"]}}
+        assert websocket.connect(peal, raw_events.connect("b=", {"ticket": answer["ticket"]})) == {"statusCode": 401}
 
 
 class TestErrors:
@@ -118,6 +139,9 @@ class TestErrors:
                 ("a%23b", b'{"text":"hi"}'),
                 "userId must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ : | = + -.",
             ),
+            (rest.post_ticket, (b"",), "A frame is a JSON object: this is not JSON."),
+            (rest.post_ticket, (b"{}",), "userId must be a string."),
+            (rest.post_ticket, (b'{"userId":"u_1","users":7}',), "users must be an array of patterns."),
             (
                 rest.get_connection,
                 ("a%2Fb",),

@@ -3,7 +3,8 @@
 import pytest
 
 from chalicelib.errors import ConfigurationError
-from chalicelib.settings import Settings
+from chalicelib.permission import EVERYTHING, NOTHING, Grants, Rights
+from chalicelib.settings import Settings, split_secrets
 
 REQUIRED = {"CONNECTIONS_TABLE": "peal-dev-connections", "JOBS_QUEUE": "peal-dev-jobs"}
 
@@ -70,6 +71,102 @@ def test_an_endpoint_that_is_no_http_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(("text", "allowed"), [("true", True), ("True", True), ("false", False), ("", False)])
 def test_anonymous_use_is_off_unless_said(text: str, allowed: bool) -> None:
     assert read(ALLOW_ANONYMOUS=text).allow_anonymous is allowed
+
+
+def test_sign_in_is_off_unless_said() -> None:
+    settings = read()
+    assert not settings.has_keys
+    assert (settings.jwt_audience, settings.jwt_issuer, settings.allowed_origins) == (None, None, frozenset())
+    assert (settings.allow_late_authentication, settings.ticket_ttl_seconds) == (False, 60)
+
+
+@pytest.mark.parametrize("text", ["x" * 32, f"{'x' * 32}, {'y' * 40}", "ssm:/peal/dev/jwt", "secretsmanager:peal/jwt"])
+def test_secrets_are_long_or_kept_elsewhere_and_never_shown(text: str) -> None:
+    settings = read(JWT_SECRETS=text)
+    assert settings.has_keys
+    assert settings.jwt_secrets == text
+    assert text not in repr(settings)
+
+
+def test_secrets_are_oldest_to_newest() -> None:
+    assert split_secrets(f" {'x' * 32} ,{'y' * 32}") == ("x" * 32, "y" * 32)
+
+
+@pytest.mark.parametrize("text", ["s3cret", f"{'x' * 32},s3cret", f"{'x' * 32},", "é" * 15])
+def test_a_secret_that_could_be_guessed_is_refused_and_not_told(text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(JWT_SECRETS=text)
+    assert str(refused.value) == (
+        "JWT_SECRETS must be secrets of at least 32 bytes, oldest to newest, or say where they are kept, "
+        "for example JWT_SECRETS=ssm:/peal/dev/jwt-secrets"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["https://login.example.com/.well-known/jwks.json", "http://127.0.0.1:9/jwks", "http://localhost/jwks"]
+)
+def test_keys_come_over_https_or_from_this_machine(url: str) -> None:
+    assert read(JWT_JWKS_URL=url).jwt_jwks_url == url
+    assert read(JWT_JWKS_URL=url).has_keys
+
+
+@pytest.mark.parametrize("url", ["http://login.example.com/jwks", "http://127.0.0.1.evil.example/", "file:///etc", "x"])
+def test_keys_from_anywhere_else_are_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(JWT_JWKS_URL=url)
+    assert str(refused.value) == (
+        "JWT_JWKS_URL must be the https URL of a JSON Web Key Set, "
+        "for example JWT_JWKS_URL=https://login.example.com/.well-known/jwks.json"
+    )
+
+
+def test_origins_are_listed_as_browsers_send_them() -> None:
+    assert read(ALLOWED_ORIGINS="https://a.example, http://localhost:3000,").allowed_origins == {
+        "https://a.example",
+        "http://localhost:3000",
+    }
+
+
+@pytest.mark.parametrize("text", ["a.example", "https://a.example/", "https://A.example", "*", "https://*.a.example"])
+def test_what_no_browser_would_send_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(ALLOWED_ORIGINS=text)
+    assert str(refused.value) == (
+        "ALLOWED_ORIGINS must be origins as browsers send them, scheme://host or scheme://host:port in lower case, "
+        "with commas, for example ALLOWED_ORIGINS=https://app.example.com,http://localhost:3000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "grants"),
+    [
+        ("", NOTHING),
+        ("nothing", NOTHING),
+        ("everything", EVERYTHING),
+        ('{"users":["*"]}', Grants(Rights(users=frozenset({"*"})))),
+    ],
+)
+def test_what_the_anonymous_may_do_is_said_by_a_word_or_by_grants(text: str, grants: Grants) -> None:
+    assert read(ANONYMOUS_GRANTS=text).anonymous_grants == grants
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [("all", ""), ("[]", ""), ("{", ""), ('{"users":"*"}', " (users must be an array of patterns)")],
+)
+def test_grants_that_are_none_are_refused(text: str, detail: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(ANONYMOUS_GRANTS=text)
+    assert str(refused.value) == (
+        f"ANONYMOUS_GRANTS must be everything, nothing or a JSON object of grants{detail}, "
+        'for example ANONYMOUS_GRANTS={"channels":{"feed:*":["subscribe"]}}'
+    )
+
+
+def test_a_ticket_lives_for_an_hour_at_most() -> None:
+    assert read(TICKET_TTL_SECONDS="3600").ticket_ttl_seconds == 3_600
+    with pytest.raises(ConfigurationError, match="^TICKET_TTL_SECONDS must be a whole number from 1 to 3600,"):
+        read(TICKET_TTL_SECONDS="3601")
 
 
 def test_a_flag_that_is_neither_true_nor_false_is_refused() -> None:

@@ -14,7 +14,8 @@ from chalicelib.service import Service
 from chalicelib.settings import Settings
 from tests import raw_events
 from tests.conftest import Clock
-from tests.fakes import FakeWebsocketApi
+from tests.fakes import FakeWebsocketApi, gone
+from tests.signing import NEW, NOW, OLD, RSA, token
 
 ID = "L0SM9cOFvHcCIhw="
 
@@ -89,6 +90,78 @@ class TestConnect:
         assert peal.connection(ID).user_agent == "x" * 256
 
 
+class TestSigningIn:
+    @pytest.fixture
+    def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
+        """A service that lets in whoever shows a credential, from one page."""
+        settings = Settings(table_name, jwt_secrets=NEW, allowed_origins=frozenset({"https://app.example.com"}))
+        return wiring.build(settings, api, session, clock)
+
+    def test_a_token_is_kept_as_what_it_says(self, peal: Service, rows_of_the_table: Any) -> None:
+        text = token(deviceId="phone", exp=NOW + 60, channels={"chat:*": ["publish", "subscribe"]})
+        event = raw_events.connect(ID)
+        event["headers"]["Authorization"] = f"Bearer {text}"
+        assert websocket.connect(peal, event) == {"statusCode": 200}
+        (row,) = [row for row in rows_of_the_table() if row["SK"] == "CONN"]
+        assert (row["userId"], row["deviceId"], row["GSI1PK"]) == ("u_123", "phone", "USER#u_123")
+        assert (row["expiresAt"], row["ttl"]) == (str(NOW + 60), str(NOW + 60))
+        assert row["grants"] == '{"channels":{"chat:*":["subscribe","publish"]}}'
+
+    def test_the_chosen_sub_protocol_is_told_and_the_token_is_not(self, peal: Service) -> None:
+        event = raw_events.connect(ID)
+        event["headers"]["Sec-WebSocket-Protocol"] = f"peal, bearer.{token()}"
+        assert websocket.connect(peal, event) == {
+            "statusCode": 200,
+            "headers": {"Sec-WebSocket-Protocol": "peal"},
+        }
+
+    @pytest.mark.parametrize(
+        ("query", "headers", "status", "reason"),
+        [
+            ({"token": token(OLD)}, {}, 401, "no key fits"),
+            ({"token": token(exp=NOW)}, {}, 401, "expired"),
+            ({"token": "s3cret"}, {}, 401, "DecodeError"),
+            ({"ticket": "s3cret"}, {}, 401, "unknown, used or late ticket"),
+            ({"userId": "u_123"}, {}, 401, "no credential"),
+            ({"token": token()}, {"Origin": "https://evil.example"}, 403, "This is not allowed."),
+            (
+                {"token": token(), "ticket": "s3cret"},
+                {},
+                400,
+                "token must be given once, by header, sub-protocol or query, and without a ticket.",
+            ),
+        ],
+    )
+    def test_a_refusal_says_nothing_more_and_its_log_line_one_word(
+        self,
+        peal: Service,
+        rows_of_the_table: Any,
+        caplog: pytest.LogCaptureFixture,
+        query: dict[str, str],
+        headers: dict[str, str],
+        status: int,
+        reason: str,
+    ) -> None:
+        caplog.set_level(logging.DEBUG, logger="chalicelib")
+        event = raw_events.connect(ID, query)
+        event["headers"] |= headers
+        assert websocket.connect(peal, event) == {"statusCode": status}
+        assert caplog.messages == [f"$connect R1knPH17NjMFftw= refused with {status}: {reason}"]
+        assert rows_of_the_table() == []
+
+    @pytest.mark.parametrize(
+        "variables", [{"jwt_jwks_url": "http://127.0.0.1:1/jwks.json"}, {"jwt_secrets": "ssm:/nowhere"}]
+    )
+    def test_keys_that_cannot_be_had_are_our_fault(
+        self, table_name: str, api: FakeWebsocketApi, clock: Clock, monkeypatch: Any, caplog: Any, variables: Any
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1")
+        peal = wiring.build(Settings(table_name, **variables), api, boto3.session.Session(), clock)
+        text = token() if "jwt_secrets" in variables else token(RSA, "RS256", {"kid": "k"})
+        assert websocket.connect(peal, raw_events.connect(ID, {"token": text})) == {"statusCode": 500}
+        assert text not in caplog.text
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("event", "status"),
@@ -117,7 +190,8 @@ class TestRefusals:
     ) -> None:
         closed = wiring.build(Settings(table_name), api, session)
         assert caplog.messages == [
-            "Nobody can connect: there is no way to sign in yet, and ALLOW_ANONYMOUS is not true"
+            "Nobody can connect without a ticket from POST /tickets: "
+            "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
         ]
         assert websocket.connect(closed, raw_events.connect(ID, {"userId": "u_1"})) == {"statusCode": 401}
         assert rows_of_the_table() == []
@@ -185,11 +259,14 @@ class TestDisconnect:
         assert caplog.messages == ["$disconnect R1knPH17NjMFftw= failed"]
 
 
-def test_a_disconnect_that_overtakes_its_message_is_no_error(peal: Service, api: FakeWebsocketApi) -> None:
+def test_a_disconnect_that_overtakes_its_message_is_no_error(
+    peal: Service, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
+) -> None:
     websocket.connect(peal, raw_events.connect(ID))
     websocket.disconnect(peal, raw_events.disconnect(ID))
+    api.fails = {ID: [gone(), gone()]}
     websocket.message(peal, raw_events.message('{"action":"ping","id":1}', ID))
-    assert api.frames(ID) == [{"type": "reply", "id": 1, "data": {}}]
+    assert (api.frames(ID), api.closed, caplog.messages) == ([], [], [])
 
 
 class LossyWay:
