@@ -78,6 +78,31 @@ def delete_connection(connection_id: str) -> Response:
     return _answer(rest.delete_connection, connection_id)
 
 
+@app.route("/channels/{channel}/messages", methods=["POST"], authorizer=iam)
+def post_to_channel(channel: str) -> Response:
+    return _answer(rest.post_to_channel, channel, app.current_request.raw_body)
+
+
+@app.route("/channels/{channel}", methods=["GET"], authorizer=iam)
+def get_channel(channel: str) -> Response:
+    return _answer(rest.get_channel, channel)
+
+
+@app.route("/channels/{channel}/members", methods=["GET"], authorizer=iam)
+def get_members(channel: str) -> Response:
+    return _answer(rest.get_members, channel)
+
+
+@app.route("/channels/{channel}/members/{user_id}", methods=["DELETE"], authorizer=iam)
+def delete_member(channel: str, user_id: str) -> Response:
+    return _answer(rest.delete_member, channel, user_id)
+
+
+@app.route("/channels/{channel}/history", methods=["GET"], authorizer=iam)
+def get_history(channel: str) -> Response:
+    return _answer(rest.get_history, channel, app.current_request.query_params or {})
+
+
 def _answer(door: Callable[..., rest.Answer], *arguments: Any) -> Response:
     status, body = rest.answer(door, peal, *arguments)
     return Response(body, status_code=status)

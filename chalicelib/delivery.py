@@ -126,7 +126,9 @@ class Delivery:
         """
         receivers = iter(audience)
         outcomes = [Outcome()] * len(pushes)
-        while pushes and (batch := list(islice(receivers, BATCH))):
+        # A batch is so many sends, not receivers, so that the audience's iterator is asked again within seconds.
+        size = max(MAX_CONNECTIONS, BATCH // max(1, len(pushes)))
+        while pushes and (batch := list(islice(receivers, size))):
             prepare(self._api, self._resolve())
             progress = self._send_batch(batch, pushes, on_gone)
             for receiver, (_, result) in progress.items():

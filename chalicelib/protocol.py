@@ -93,15 +93,15 @@ class Frame:
         return text, data
 
 
-def parse(text: str | bytes | None) -> Frame:
-    """`text` is one frame: a JSON object of at most MAX_FRAME_BYTES.
+def parse(text: str | bytes | None, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
+    """`text` is one frame: a JSON object of at most so many bytes.
 
     Raises:
         TooLarge: it has more bytes than that.
         BadFrame: it is not a JSON object, or holds what JSON or UTF-8 cannot say again (NaN, lone surrogates).
         Invalid: its `id` is neither a string of at most MAX_ID_CHARS nor a safe integer.
     """
-    return _frame(_loads(text or "", MAX_FRAME_BYTES))
+    return _frame(_loads(text or "", limit_bytes))
 
 
 def parse_attributes(text: str) -> dict[str, Any]:
@@ -168,6 +168,11 @@ def published(
 def recovery(channel: str, epoch: str, publications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A push that is part of what its receiver has missed; the reply to its subscribe completes it."""
     return {"type": "recovery", "channel": channel, "epoch": epoch, "publications": publications}
+
+
+def unsubscribed(channel: str) -> dict[str, Any]:
+    """A push to a connection that a server has unsubscribed from a channel."""
+    return {"type": "unsubscribed", "channel": channel}
 
 
 def presence_change(kind: str, channel: str, user_id: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from chalicelib.advance import Advance, advance_job
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, LeaseLost
 from chalicelib.delivery import Delivery, Outcome, Push
-from chalicelib.errors import Invalid
+from chalicelib.errors import Invalid, TooLarge
 from chalicelib.history import History, Publication, Stream
 from chalicelib.jobs import Jobs
 from chalicelib.namespaces import Channel
@@ -51,9 +51,17 @@ class Published:
 
 
 def read_message(frame: protocol.Frame) -> Message:
-    """The frame's `data`, which must be there and may be null, and its `messageId`, a name. Raises Invalid."""
+    """The frame's `data`, which must be there and may be null, and its `messageId`, a name.
+
+    Raises:
+        Invalid: data is missing or messageId is no name.
+        TooLarge: data alone is larger than a frame.
+    """
     if "data" not in frame.fields:
         raise Invalid("data", "must be given")
+    size_bytes = len(protocol.dump(frame.fields["data"]).encode())
+    if size_bytes > protocol.MAX_FRAME_BYTES:
+        raise TooLarge(size_bytes, protocol.MAX_FRAME_BYTES)
     return Message(frame.fields["data"], frame.name("messageId") if frame.has("messageId") else None)
 
 

@@ -4,15 +4,22 @@ Invariant: the caller's fault is 400 or 404 with a message, ours is 500 without 
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import unquote
 
 from chalicelib import protocol
-from chalicelib.errors import ClientError, NotFound
+from chalicelib.errors import ClientError, Invalid, NotFound
 from chalicelib.names import check_name
+from chalicelib.publishing import read_message
+from chalicelib.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
 from chalicelib.service import Service
+
+# A batch fits SQS and EventBridge, which is where backends tend to have it from.
+MAX_BATCH_BYTES = 256_000
+MAX_BATCH = 100
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +76,56 @@ def delete_connection(service: Service, connection_id: str) -> Answer:
     """`DELETE /connections/{id}`: 204 once it is closed and forgotten, or 404."""
     service.close(_name(connection_id, "connectionId"))
     return 204, None
+
+
+def post_to_channel(service: Service, channel: str, body: bytes) -> Answer:
+    """`POST /channels/{channel}/messages` {data, messageId?} or {messages: [of those]}: 200 with where each stands.
+
+    The messages of a batch are published in their order; where one fails, those before it have been published.
+    """
+    name = _name(channel, "channel")
+    frame = protocol.parse(body, MAX_BATCH_BYTES)
+    if not frame.has("messages"):
+        published = service.publish_all(name, [read_message(frame)])[0]
+        return 200, {"channel": name, **published.as_dict()}
+    entries = frame.fields["messages"]
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_BATCH:
+        raise Invalid("messages", f"must be a list of 1 to {MAX_BATCH} messages")
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise Invalid("messages", "must be objects with data and maybe a messageId")
+    messages = [read_message(protocol.Frame(None, entry)) for entry in entries]
+    return 200, {"channel": name, "messages": [each.as_dict() for each in service.publish_all(name, messages)]}
+
+
+def get_channel(service: Service, channel: str) -> Answer:
+    """`GET /channels/{channel}`: 200 with what it can do, where it stands and how many are here."""
+    return 200, service.describe(_name(channel, "channel"))
+
+
+def get_members(service: Service, channel: str) -> Answer:
+    """`GET /channels/{channel}/members`: 200 with who is here."""
+    name = _name(channel, "channel")
+    return 200, {"channel": name, **service.presence(name).as_dict()}
+
+
+def delete_member(service: Service, channel: str, user_id: str) -> Answer:
+    """`DELETE /channels/{channel}/members/{userId}`: 200 with how many of its connections were unsubscribed."""
+    name, user = _name(channel, "channel"), _name(user_id, "userId")
+    return 200, {"channel": name, "userId": user, "connections": service.unsubscribe_user(name, user)}
+
+
+def get_history(service: Service, channel: str, query: Mapping[str, str]) -> Answer:
+    """`GET /channels/{channel}/history?epoch=&offset=&limit=&reverse=`: 200 with a page, as the action gives it."""
+    fields: dict[str, Any] = {"reverse": {"true": True, "false": False}.get(query.get("reverse", "false"), "")}
+    for name in ("limit", "offset"):
+        if name in query:
+            fields[name] = int(query[name]) if re.fullmatch(r"[0-9]{1,15}", query[name]) else query[name]
+    if "offset" in fields or "epoch" in query:
+        fields["since"] = {"epoch": query.get("epoch"), "offset": fields.get("offset")}
+    frame = protocol.Frame(None, fields)
+    limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
+    since, reverse = read_position(frame, "since"), frame.boolean("reverse")
+    return 200, service.history(_name(channel, "channel"), since, limit, reverse).as_dict()
 
 
 def _name(segment: str, field: str) -> str:

@@ -248,6 +248,45 @@ class Service:
         self._subscribing.unsubscribe(resolved, connection)
         self._attendance.quit(resolved, connection)
 
+    def unsubscribe_user(self, channel: str, user_id: str) -> int:
+        """None of the user's connections is a member of the channel; each that was is told so.
+
+        Returns how many there were. Errors as `publish`.
+        """
+        resolved, count = self._channels.resolve(channel), 0
+        for connection_id in self._registry.by_user(user_id):
+            connection = self._registry.get(connection_id)
+            if connection and channel in connection.channels:
+                self._subscribing.unsubscribe(resolved, connection)
+                self.send_frame(connection_id, protocol.unsubscribed(channel))
+                self._attendance.quit(resolved, connection)
+                count += 1
+        return count
+
+    def describe(self, channel: str) -> dict[str, Any]:
+        """What the channel can do, where it stands (epoch and offset, null without history) and how many are here.
+
+        Raises Invalid, TableError.
+        """
+        options = self.options(channel)
+        page = self.history(channel, limit=0) if options.history_size else None
+        here = self.presence(channel) if options.presence else None
+        return {
+            "channel": channel,
+            "epoch": page.epoch if page else None,
+            "offset": page.offset if page else None,
+            "count": here.count if here else None,
+            "connections": here.connections if here else None,
+            "options": {
+                "historySize": options.history_size,
+                "historyTtlSeconds": options.history_ttl_seconds,
+                "presence": options.presence,
+                "joinLeave": options.join_leave,
+                "clientsPublish": options.clients_publish,
+                "echo": options.echo,
+            },
+        }
+
     def options(self, channel: str) -> Namespace:
         """What the channel can do. Raises Invalid where there can be no such channel."""
         return self._channels.resolve(channel).options

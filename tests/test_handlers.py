@@ -76,6 +76,13 @@ class TestWebsocketHandlers:
         }
 
 
+class TestJobs:
+    def test_a_job_is_done(self, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+        job = json.dumps({"job": "advance", "channel": "chat:lobby", "shard": 0})
+        client.lambda_.invoke("jobs", client.events.generate_sqs_event([job, "{"], queue_name="peal-test-jobs"))
+        assert "Dropped a job that cannot be done" in caplog.text
+
+
 class TestRestHandlers:
     def test_every_verb_answers(self, client: Client, app: ModuleType, api: FakeWebsocketApi) -> None:
         client.lambda_.invoke("websocket_connect", connect_event(ID, {"userId": "u_456"}))
@@ -87,6 +94,15 @@ class TestRestHandlers:
         assert client.http.get(path).json_body["userId"] == "u_456"
         assert client.http.delete(path).status_code == 204
         assert client.http.get(path).status_code == 404
+
+    def test_every_verb_of_a_channel_answers(self, client: Client) -> None:
+        room = "/channels/chat%3Alobby"
+        assert self.post(client, f"{room}/messages", {"data": 1})[1]["offset"] == 1
+        assert client.http.get(room).json_body["offset"] == 1
+        assert client.http.get(f"{room}/members").json_body["count"] == 0
+        assert client.http.get(f"{room}/history?limit=1&reverse=true").json_body["publications"][0]["data"] == 1
+        assert client.http.get(f"{room}/history").status_code == 200
+        assert client.http.delete(f"{room}/members/u_456").json_body["connections"] == 0
 
     def test_a_ticket_lets_a_client_in(self, client: Client, app: ModuleType) -> None:
         status, body = self.post(client, "/tickets", {"userId": "u_456"})
