@@ -55,6 +55,7 @@ def build(
     clock: Callable[[], float] = time.time,
     namespaces: Mapping[str, Namespace] = NAMESPACES,
     jobs: Jobs | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Service:
     """A service over the table that the settings name, sending through `websocket_api`.
 
@@ -65,6 +66,7 @@ def build(
         clock: epoch seconds.
         namespaces: what channels there can be.
         jobs: takes jobs; default: the SQS queue that the settings name.
+        sleep: waits so many seconds.
     """
     if not settings.has_keys and not settings.allow_anonymous:
         log.warning(
@@ -79,9 +81,9 @@ def build(
     queue = jobs or SqsJobs(lambda: session.client("sqs", config=_AWS_CONFIG), settings.jobs_queue)
     channels = Channels(rows, namespaces, clock)
     departures = Departures(registry, channels, queue)
-    delivery = Delivery(websocket_api, endpoint.resolve, departures.prune)
-    history, cursors = History(rows, clock), Cursors(rows, clock)
-    advance = Advance(registry, history, cursors, channels, delivery, queue, clock)
+    delivery = Delivery(websocket_api, endpoint.resolve, departures.prune, sleep)
+    history, cursors = History(rows, clock), Cursors(rows, clock, sleep)
+    advance = Advance(registry, history, cursors, channels, delivery, queue, clock, sleep)
     tokens = Tokens(settings, Secrets(session, clock), clock)
     tickets = Tickets(rows, settings.ticket_ttl_seconds, clock)
     return Service(
