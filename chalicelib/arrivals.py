@@ -1,4 +1,4 @@
-"""A connection begins, and signs in: its row, and until when that counts.
+"""A connection begins, signs in and sends: its row, until when that counts, and how fast it may send.
 
 Invariant: a row that has expired is not there, so whoever's credential has run out sends and gets nothing more.
 """
@@ -12,12 +12,13 @@ from chalicelib.events import Connect
 from chalicelib.identity import Identity
 from chalicelib.protocol import parse_attributes, timestamp
 from chalicelib.registry import Connection, Registry
+from chalicelib.settings import RateLimit
 
 MAX_USER_AGENT_CHARS = 256
 
 
 class Arrivals:
-    """Registers connections, each for `ttl_seconds` at most."""
+    """Registers connections, each for `ttl_seconds` at most, and admits their frames."""
 
     def __init__(
         self,
@@ -25,12 +26,14 @@ class Arrivals:
         endpoint: Endpoint,
         authentication: Authentication,
         ttl_seconds: int,
+        rate_limit: RateLimit | None,
         clock: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._endpoint = endpoint
         self._authentication = authentication
         self._ttl_seconds = ttl_seconds
+        self._rate_limit = rate_limit
         self._clock = clock
 
     def register(self, event: Connect) -> Connection:
@@ -90,6 +93,22 @@ class Arrivals:
         if renewed is None:
             raise NotRegistered
         return renewed
+
+    def admit(self, connection_id: str) -> Connection:
+        """The connection that sent a frame, which may be acted upon.
+
+        Raises:
+            NotRegistered: it is not registered (any more), or its time has run out.
+            RateLimited: it sends faster than it may.
+            TableError: DynamoDB failed.
+        """
+        if self._rate_limit is None:
+            connection = self._registry.get(connection_id)
+        else:
+            connection = self._registry.spend(connection_id, self._rate_limit)
+        if connection is None:
+            raise NotRegistered
+        return connection
 
     def _ttl(self, start: float, identity: Identity) -> int:
         ttl = int(start) + self._ttl_seconds

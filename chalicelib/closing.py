@@ -6,6 +6,7 @@ API Gateway can choose neither close code nor reason, so a `goodbye` frame says 
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -13,6 +14,10 @@ from chalicelib import protocol
 from chalicelib.delivery import Delivery
 from chalicelib.departures import Departures
 from chalicelib.errors import ServiceError
+
+# The codes of docs/PROTOCOL.md, "What closes a connection"; RUN_OUT has its reason with it.
+CLOSED: Final = "closed"
+RUN_OUT: Final = ("unauthenticated", "Not signed in any more: connect again.")
 
 log = logging.getLogger(__name__)
 

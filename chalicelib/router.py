@@ -82,4 +82,4 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         answer = protocol.error(frame_id, cause)
     is_open = service.send_frame(connection_id, answer).sent
     if is_over and is_open:
-        service.dismiss(connection_id, "unauthenticated", "Not signed in any more: connect again.")
+        service.dismiss(connection_id)

@@ -12,10 +12,10 @@ from chalicelib.arrivals import Arrivals
 from chalicelib.auth import Authentication
 from chalicelib.authorization import Authorization
 from chalicelib.channels import Channels
-from chalicelib.closing import Closing
+from chalicelib.closing import CLOSED, RUN_OUT, Closed, Closing
 from chalicelib.delivery import Delivery, Outcome
 from chalicelib.departures import Departures
-from chalicelib.errors import NotFound, NotRegistered, NotSubscribed
+from chalicelib.errors import NotFound, NotSubscribed
 from chalicelib.events import Connect
 from chalicelib.history import Stream
 from chalicelib.namespaces import Namespace
@@ -66,11 +66,8 @@ class Service:
         return self._arrivals.register(event)
 
     def admit(self, connection_id: str) -> Connection:
-        """The connection that sent a frame, which may be acted upon. Raises NotRegistered, TableError."""
-        connection = self._registry.get(connection_id)
-        if connection is None:
-            raise NotRegistered
-        return connection
+        """The connection that sent a frame, which may be acted upon; errors as `Arrivals.admit`."""
+        return self._arrivals.admit(connection_id)
 
     def authenticate(self, connection: Connection, token: str) -> Connection:
         """The connection is its user's, with the token's grants and end, also in its channels.
@@ -283,7 +280,7 @@ class Service:
         """The connection was sent that frame as it is: a reply or an error. Errors as `send_to_connection`."""
         return self._delivery.send([connection_id], frame)
 
-    def close(self, connection_id: str, code: str = "closed", reason: str | None = None) -> None:
+    def close(self, connection_id: str, code: str = CLOSED, reason: str | None = None) -> None:
         """The connection is told `goodbye`, closed and forgotten.
 
         Args:
@@ -299,9 +296,33 @@ class Service:
         self.connection(connection_id)
         self._closing.close(connection_id, code, reason)
 
-    def dismiss(self, connection_id: str, code: str, reason: str | None) -> None:
-        """As `close`, for a connection that need not be registered."""
-        self._closing.close(connection_id, code, reason)
+    def connections_of(self, user_id: str, device_id: str | None = None) -> list[Connection]:
+        """The user's connections, or those of one device. One of the last moments may be missing. Raises TableError."""
+        found = (self._registry.get(connection_id) for connection_id in self._registry.by_user(user_id))
+        return [connection for connection in found if connection and device_id in (None, connection.device_id)]
+
+    def close_user(
+        self, user_id: str, device_id: str | None = None, code: str = CLOSED, reason: str | None = None
+    ) -> Closed:
+        """The user's connections, or those of one device, are told `goodbye`, closed and forgotten.
+
+        One that connected within the last moments may stay, and who has a valid token can connect again: take that
+        away before. Arguments as `close`; raises TableError, ConfigurationError.
+        """
+        connections = self.connections_of(user_id, device_id)
+        return self._closing.close_all((connection.connection_id for connection in connections), code, reason)
+
+    def close_expired(self) -> Closed:
+        """Connections that are silent and whose time has run out are told `goodbye`, closed and forgotten.
+
+        Without it they stay open until they send, or for API Gateway's ten minutes of silence; they are sent nothing.
+        Costs a read of the whole index. Raises TableError, ConfigurationError.
+        """
+        return self._closing.close_all(self._registry.expired(), *RUN_OUT)
+
+    def dismiss(self, connection_id: str) -> None:
+        """A connection that is not registered, or whose time has run out, is closed; errors as `close`."""
+        self._closing.close(connection_id, *RUN_OUT)
 
     def _message(self, sender: Connection | None, text: str | None, data: Any) -> dict[str, Any]:
         origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None

@@ -92,7 +92,7 @@ def build(
     authentication = Authentication(settings, tokens, tickets, clock)
     return Service(
         registry,
-        Arrivals(registry, endpoint, authentication, settings.connection_ttl_seconds, clock),
+        Arrivals(registry, endpoint, authentication, settings.connection_ttl_seconds, settings.rate_limit, clock),
         delivery,
         departures,
         Closing(delivery, departures),
