@@ -285,6 +285,7 @@ class TestSigningIn:
         alice.receives({"type": "error", "id": 1, "error": {"code": "unauthenticated"}})
         alice.receives({"type": "goodbye", "code": "unauthenticated"})
         alice.is_closed_with(1000)
+        strict.settle()
         assert alice.connection_id not in table()
 
 
