@@ -11,6 +11,7 @@ from chalicelib.permission import EVERYTHING, Grants, Rights, Verb
 from chalicelib.registry import Connection
 from chalicelib.service import Service
 from chalicelib.settings import Settings
+from chalicelib.subscribing import Subscription
 from tests.clients import Client
 from tests.conftest import Clock
 from tests.fakes import FakeJobs, FakeWebsocketApi
@@ -219,6 +220,23 @@ class TestNewGrantsOnALivingConnection:
         alice.asks("authenticate", token=token(channels={"live:map": ["subscribe"]}))
         assert alice.asks("whoami")["channels"] == ["live:map"]
         bob.receives({"type": "leave", "channel": ROOM, "user": "u_123"})
+
+    @pytest.mark.parametrize(("verbs", "is_member"), [(["subscribe"], True), ([], False)])
+    def test_they_reach_a_channel_that_is_just_being_subscribed_to(
+        self, connect: Connect, peal: Service, clock: Clock, verbs: list[str], is_member: bool
+    ) -> None:
+        alice = connect(exp=NOW + 60, channels={ROOM: ["subscribe"]})
+        sender = peal.admit(alice.id)
+
+        def authenticate_before_the_membership_stands(_: Subscription) -> bool:
+            peal.authenticate(sender, token(exp=NOW + 120, channels={ROOM: verbs}))
+            return True
+
+        peal.subscribe(sender, ROOM, None, authenticate_before_the_membership_stands)
+        for seconds in (0, 60):
+            clock.now += seconds
+            peal.publish(ROOM, seconds)
+            assert alice.receives_in(ROOM) == ([seconds] if is_member else [])
 
     def test_a_membership_that_ended_meanwhile_does_not_come_back(
         self, connect: Connect, peal: Service, dynamodb: Any, table_name: str
