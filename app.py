@@ -75,7 +75,17 @@ def get_connection(connection_id: str) -> Response:
 
 @app.route("/connections/{connection_id}", methods=["DELETE"], authorizer=iam)
 def delete_connection(connection_id: str) -> Response:
-    return _answer(rest.delete_connection, connection_id)
+    return _answer(rest.delete_connection, connection_id, app.current_request.query_params or {})
+
+
+@app.route("/users/{user_id}/connections", methods=["GET"], authorizer=iam)
+def get_connections(user_id: str) -> Response:
+    return _answer(rest.get_connections, user_id)
+
+
+@app.route("/users/{user_id}/connections", methods=["DELETE"], authorizer=iam)
+def delete_connections(user_id: str) -> Response:
+    return _answer(rest.delete_connections, user_id, app.current_request.query_params or {})
 
 
 @app.route("/channels/{channel}/messages", methods=["POST"], authorizer=iam)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.errors import Forbidden, Invalid
+from chalicelib.permission import Verb
 from chalicelib.publishing import read_message
 from chalicelib.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
 from chalicelib.router import AUTHENTICATE, Action, Request
@@ -46,13 +47,16 @@ def send_message(request: Request) -> Mapping[str, Any]:
     text, data = frame.content()
     if frame.has("targetUserId"):
         user_id = frame.name("targetUserId")
+        request.allow(Verb.SEND, user_id)
         return request.service.send_to_user(user_id, text, data, request.sender).as_dict()
     connection_id = frame.name("targetConnectionId")
+    request.allow(Verb.SEND, request.service.owner(connection_id))
     return request.service.send_to_connection(connection_id, text, data, request.sender).as_dict()
 
 
 def broadcast_all(request: Request) -> Mapping[str, Any]:
     """Everyone, the sender among them, is sent note and data."""
+    request.allow(Verb.BROADCAST)
     note, data = request.frame.optional_string("note"), request.frame.fields.get("data")
     return request.service.broadcast(note, data).as_dict()
 
@@ -60,10 +64,11 @@ def broadcast_all(request: Request) -> Mapping[str, Any]:
 def subscribe(request: Request) -> None:
     """The sender is a member of channel, and has what it missed since recover."""
     frame = request.frame
-    recover = read_position(frame, "recover")
-    request.service.subscribe(
-        request.sender, frame.string("channel"), recover, lambda told: request.reply(told.as_dict())
-    )
+    channel, recover = frame.string("channel"), read_position(frame, "recover")
+    request.allow(Verb.SUBSCRIBE, channel)
+    if recover is not None:
+        request.allow(Verb.HISTORY, channel)
+    request.service.subscribe(request.sender, channel, recover, lambda told: request.reply(told.as_dict()))
 
 
 def unsubscribe(request: Request) -> Mapping[str, Any]:
@@ -77,6 +82,7 @@ def publish(request: Request) -> Mapping[str, Any]:
     """The members of channel are sent data."""
     frame = request.frame
     channel = frame.string("channel")
+    request.allow(Verb.PUBLISH, channel)
     if not request.service.options(channel).clients_publish:
         raise Forbidden
     message = read_message(frame)
@@ -89,15 +95,18 @@ def publish(request: Request) -> Mapping[str, Any]:
 def presence(request: Request) -> Mapping[str, Any]:
     """Who is in channel."""
     channel = request.frame.string("channel")
+    request.allow(Verb.PRESENCE, channel)
     return {"channel": channel, **request.service.presence(channel).as_dict()}
 
 
 def history(request: Request) -> Mapping[str, Any]:
     """What was published in channel."""
     frame = request.frame
+    channel = frame.string("channel")
+    request.allow(Verb.HISTORY, channel)
     limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
     since = read_position(frame, "since")
-    return request.service.history(frame.string("channel"), since, limit, frame.boolean("reverse")).as_dict()
+    return request.service.history(channel, since, limit, frame.boolean("reverse")).as_dict()
 
 
 ACTIONS: Mapping[str, Action] = {

@@ -53,6 +53,16 @@ class Channels:
         """The connection is a member. Raises TableError."""
         self._rows.put(self._item(channel, connection))
 
+    def extend(self, name: str, connection: Connection) -> None:
+        """The connection's membership, if there is one, counts as long as its row. Raises TableError."""
+        channel = self._known(name)
+        self._rows.update(
+            keys.membership_key(name, channel.shard_of(connection.connection_id), connection.connection_id),
+            "SET #ttl = :ttl",
+            {":ttl": connection.ttl},
+            where="attribute_exists(PK) AND attribute_not_exists(#leftAt)",
+        )
+
     def remove(self, channel: Channel, connection_id: str) -> None:
         """The connection is no member. Raises TableError."""
         self._rows.delete(keys.membership_key(channel.name, channel.shard_of(connection_id), connection_id))

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import keys, table
-from chalicelib.errors import Conflict, Invalid, LimitExceeded
+from chalicelib.errors import Conflict, Invalid, LimitExceeded, RateLimited
 from chalicelib.identity import Identity
 from chalicelib.permission import NOTHING, Grants, parse_grants
 from chalicelib.protocol import dump, timestamp
+from chalicelib.settings import RateLimit
 
 # Until its $connect has returned, a connection answers 410 like a dead one: one that is younger is not believed dead.
 HANDSHAKE_SECONDS = 5
@@ -114,6 +115,44 @@ class Registry:
             where="attribute_exists(PK)",
         )
 
+    def spend(self, connection_id: str, limit: RateLimit) -> Connection | None:
+        """A frame of the connection is counted.
+
+        The row keeps the time at which the next frame is due, as if they came evenly; a frame may be early by what a
+        burst takes. That is a token bucket in one number, and one write; two within a burst.
+
+        Returns:
+            The connection; None where it is not registered, or its time has run out.
+
+        Raises:
+            RateLimited: the frame is too early. Nothing is written.
+            TableError: DynamoDB failed; the frame may be counted all the same.
+        """
+        key, now_us = keys.connection_key(connection_id), int(self._clock() * 1_000_000)
+        now = now_us // 1_000_000
+        counted = self._rows.update(
+            key,
+            "SET #frameDueAt = :next",
+            {":next": now_us + limit.interval_us, ":now": now, ":nowUs": now_us},
+            where="#ttl > :now AND (attribute_not_exists(#frameDueAt) OR #frameDueAt <= :nowUs)",
+        )
+        if not counted.applied:
+            counted = self._rows.update(
+                key,
+                "SET #frameDueAt = #frameDueAt + :interval",
+                {
+                    ":interval": limit.interval_us,
+                    ":now": now,
+                    ":latest": now_us + (limit.burst - 1) * limit.interval_us,
+                },
+                where="#ttl > :now AND #frameDueAt <= :latest",
+            )
+        if counted.item is None or int(str(counted.item.get("ttl", 0))) <= now:
+            return None
+        if not counted.applied:
+            raise RateLimited
+        return _connection(connection_id, counted.item)
+
     def add_channel(self, connection_id: str, channel: str, max_channels: int) -> bool:
         """The connection's row names the channel. Adding it twice is no error.
 
@@ -178,6 +217,10 @@ class Registry:
     def by_user(self, user_id: str) -> Iterator[str]:
         """The ids of the user's connections. One that connected within the last moments may be missing."""
         return self._rows.connections_of(user_id)
+
+    def expired(self) -> Iterator[str]:
+        """The ids of connections whose time has run out and whose rows still stand. As late as `everyone`."""
+        return self._rows.expired_connections()
 
     def everyone(self) -> Iterator[str]:
         """The ids of all connections. One that connected within the last moments may be missing."""

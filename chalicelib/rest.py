@@ -11,15 +11,18 @@ from typing import Any
 from urllib.parse import unquote
 
 from chalicelib import protocol
+from chalicelib.closing import CLOSED
 from chalicelib.errors import ClientError, Invalid, NotFound
 from chalicelib.names import check_name
 from chalicelib.publishing import read_message
 from chalicelib.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
+from chalicelib.registry import Connection
 from chalicelib.service import Service
 
 # A batch fits SQS and EventBridge, which is where backends tend to have it from.
 MAX_BATCH_BYTES = 256_000
 MAX_BATCH = 100
+MAX_REASON_CHARS = 512
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +69,24 @@ def post_ticket(service: Service, body: bytes) -> Answer:
 
 def get_connection(service: Service, connection_id: str) -> Answer:
     """`GET /connections/{id}`: 200 with what the registry knows, or 404."""
-    connection = service.connection(_name(connection_id, "connectionId"))
-    known = {_camel(name): value for name, value in asdict(connection).items()}
-    grants = connection.grants.as_claims() if connection.grants else None
-    return 200, known | {"channels": sorted(connection.channels), "grants": grants}
+    return 200, _view(service.connection(_name(connection_id, "connectionId")))
 
 
-def delete_connection(service: Service, connection_id: str) -> Answer:
-    """`DELETE /connections/{id}`: 204 once it is closed and forgotten, or 404."""
-    service.close(_name(connection_id, "connectionId"))
+def delete_connection(service: Service, connection_id: str, query: Mapping[str, str]) -> Answer:
+    """`DELETE /connections/{id}?code=&reason=`: 204 once it is closed and forgotten, or 404."""
+    service.close(_name(connection_id, "connectionId"), *_goodbye(query))
     return 204, None
+
+
+def get_connections(service: Service, user_id: str) -> Answer:
+    """`GET /users/{id}/connections`: 200 with what the registry knows of each; none if the user is not here."""
+    return 200, {"connections": [_view(one) for one in service.connections_of(_name(user_id, "userId"))]}
+
+
+def delete_connections(service: Service, user_id: str, query: Mapping[str, str]) -> Answer:
+    """`DELETE /users/{id}/connections?deviceId=&code=&reason=`: 200 with how many were closed, or could not be."""
+    device_id = check_name(query["deviceId"], "deviceId") if "deviceId" in query else None
+    return 200, service.close_user(_name(user_id, "userId"), device_id, *_goodbye(query)).as_dict()
 
 
 def post_to_channel(service: Service, channel: str, body: bytes) -> Answer:
@@ -126,6 +137,19 @@ def get_history(service: Service, channel: str, query: Mapping[str, str]) -> Ans
     limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
     since, reverse = read_position(frame, "since"), frame.boolean("reverse")
     return 200, service.history(_name(channel, "channel"), since, limit, reverse).as_dict()
+
+
+def _goodbye(query: Mapping[str, str]) -> tuple[str, str | None]:
+    reason = query.get("reason")
+    if reason is not None and len(reason) > MAX_REASON_CHARS:
+        raise Invalid("reason", f"must have at most {MAX_REASON_CHARS} characters")
+    return check_name(query.get("code", CLOSED), "code"), reason
+
+
+def _view(connection: Connection) -> dict[str, Any]:
+    known = {_camel(name): value for name, value in asdict(connection).items()}
+    grants = connection.grants.as_claims() if connection.grants else None
+    return known | {"channels": sorted(connection.channels), "grants": grants}
 
 
 def _name(segment: str, field: str) -> str:

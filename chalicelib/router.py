@@ -12,6 +12,7 @@ from typing import Any, Final
 from chalicelib import protocol
 from chalicelib.errors import ClientError, NotRegistered, Unauthenticated, UnknownAction
 from chalicelib.events import Message
+from chalicelib.permission import Verb
 from chalicelib.registry import Connection
 from chalicelib.service import Service
 
@@ -28,6 +29,10 @@ class Request:
     service: Service
     sender: Connection
     frame: protocol.Frame
+
+    def allow(self, verb: Verb, target: str | None = None) -> None:
+        """Raises Forbidden where the sender may not do that to the channel or user `target`: see `permission`."""
+        self.service.allow(self.sender, verb, target)
 
     def reply(self, data: Mapping[str, Any]) -> bool:
         """The sender has the reply, if it asked for one; False where it could not be reached.
@@ -77,4 +82,4 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         answer = protocol.error(frame_id, cause)
     is_open = service.send_frame(connection_id, answer).sent
     if is_over and is_open:
-        service.dismiss(connection_id, "unauthenticated", "Not signed in any more: connect again.")
+        service.dismiss(connection_id)

@@ -4,30 +4,28 @@ Knows nothing of frames' text, HTTP or events' raw shape.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from chalicelib import protocol
+from chalicelib.arrivals import Arrivals
 from chalicelib.auth import Authentication
+from chalicelib.authorization import Authorization
 from chalicelib.channels import Channels
+from chalicelib.closing import CLOSED, RUN_OUT, Closed, Closing
 from chalicelib.delivery import Delivery, Outcome
 from chalicelib.departures import Departures
-from chalicelib.endpoint import Endpoint
-from chalicelib.errors import Forbidden, NotFound, NotRegistered, ServiceError, TableError
+from chalicelib.errors import NotFound, NotSubscribed
 from chalicelib.events import Connect
 from chalicelib.history import Stream
-from chalicelib.identity import Identity
 from chalicelib.namespaces import Namespace
+from chalicelib.permission import Verb
 from chalicelib.presence import Attendance, Presence
 from chalicelib.publishing import Message, Published, Publishing
 from chalicelib.recovery import Page, Reader
 from chalicelib.registry import Connection, Registry
-from chalicelib.settings import Settings
 from chalicelib.subscribing import Reply, Subscribing
 from chalicelib.tickets import Ticket
-
-MAX_USER_AGENT_CHARS = 256
 
 
 class Service:
@@ -35,96 +33,65 @@ class Service:
 
     def __init__(
         self,
-        settings: Settings,
         registry: Registry,
-        endpoint: Endpoint,
+        arrivals: Arrivals,
         delivery: Delivery,
         departures: Departures,
+        closing: Closing,
         channels: Channels,
         publishing: Publishing,
         subscribing: Subscribing,
         attendance: Attendance,
         reader: Reader,
         authentication: Authentication,
+        authorization: Authorization,
         clock: Callable[[], float],
     ) -> None:
-        self._settings = settings
         self._registry = registry
-        self._endpoint = endpoint
+        self._arrivals = arrivals
         self._delivery = delivery
         self._departures = departures
+        self._closing = closing
         self._channels = channels
         self._publishing = publishing
         self._subscribing = subscribing
         self._attendance = attendance
         self._reader = reader
         self._authentication = authentication
+        self._authorization = authorization
         self._clock = clock
 
     def register(self, event: Connect) -> Connection:
-        """The connection is registered, as the last thing that happens before its handshake is answered.
-
-        Raises:
-            Unauthenticated: nobody we know, and anonymous use is off.
-            Forbidden: a page of that origin may not connect.
-            Invalid: a query parameter or a header is not what it must be.
-            Conflict: another connection holds that id; it is untouched.
-            TableError: DynamoDB failed; whatever was written is taken back as far as DynamoDB lets us.
-            ServiceError, ConfigurationError: the keys that verify tokens cannot be had.
-        """
-        attributes = protocol.parse_attributes(event.query.get("attributes") or "{}")
-        identity = self._authentication.identify(event)
-        context = event.context
-        connected_at = (context.connected_at_ms or int(self._clock() * 1000)) / 1000
-        connection = Connection(
-            connection_id=context.connection_id,
-            connected_at=protocol.timestamp(connected_at),
-            ttl=self._ttl(connected_at, identity),
-            endpoint=self._endpoint.learn(event),
-            user_id=identity.user_id,
-            device_id=identity.device_id,
-            source_ip=context.source_ip,
-            user_agent=(context.user_agent or "")[:MAX_USER_AGENT_CHARS] or None,
-            attributes=attributes,
-            expires_at=identity.expires_at,
-            grants=identity.grants,
-            is_signed_in=identity.is_signed_in,
-        )
-        try:
-            self._registry.put(connection)
-        except TableError:
-            # The write may have reached the table although its answer did not reach us.
-            self._registry.take_back(connection)
-            raise
-        return connection
+        """The connection is registered; errors as `Arrivals.register`."""
+        return self._arrivals.register(event)
 
     def admit(self, connection_id: str) -> Connection:
-        """The connection that sent a frame, which may be acted upon. Raises NotRegistered, TableError."""
-        connection = self._registry.get(connection_id)
-        if connection is None:
-            raise NotRegistered
-        return connection
+        """The connection that sent a frame, which may be acted upon; errors as `Arrivals.admit`."""
+        return self._arrivals.admit(connection_id)
 
     def authenticate(self, connection: Connection, token: str) -> Connection:
-        """The connection is its user's, with the grants and until the end that the token says.
+        """The connection is its user's, with the token's grants and end, also in its channels.
 
-        Args:
-            connection: one that has not signed in yet, or is the same user's.
-            token: see `Tokens.verify`.
-
-        Raises:
-            Unauthenticated: the token proves nothing; all stays as it was.
-            Forbidden: it is another user's.
-            NotRegistered: the connection has closed or run out meanwhile.
-            ServiceError, ConfigurationError: the table or the keys cannot be read.
+        It is no member any more of channels that it may not subscribe to now. Doing it again is no error. Errors as
+        `Arrivals.authenticate`; after a ServiceError some of its memberships may end sooner.
         """
-        identity = self._authentication.verify(token)
-        if connection.is_signed_in and connection.user_id != identity.user_id:
-            raise Forbidden
-        renewed = self._registry.renew(connection.connection_id, identity, self._ttl(self._clock(), identity))
-        if renewed is None:
-            raise NotRegistered
+        renewed = self._arrivals.authenticate(connection, token)
+        for name in sorted(renewed.channels):
+            if self._authorization.allows(renewed, Verb.SUBSCRIBE, name):
+                self._channels.extend(name, renewed)
+            else:
+                with suppress(NotSubscribed):
+                    self.unsubscribe(renewed, name)
         return renewed
+
+    def allow(self, connection: Connection, verb: Verb, target: str | None = None) -> None:
+        """Raises Forbidden where the connection may not do that: see `Authorization.allows`."""
+        self._authorization.check(connection, verb, target)
+
+    def owner(self, connection_id: str) -> str | None:
+        """The user whose connection it is; None for someone anonymous, and where there is none. Raises TableError."""
+        connection = self._registry.get(connection_id)
+        return connection.user_id if connection else None
 
     def issue_ticket(self, claims: Mapping[str, Any]) -> Ticket:
         """A ticket with which one client can connect once, soon.
@@ -313,7 +280,7 @@ class Service:
         """The connection was sent that frame as it is: a reply or an error. Errors as `send_to_connection`."""
         return self._delivery.send([connection_id], frame)
 
-    def close(self, connection_id: str, code: str = "closed", reason: str | None = None) -> None:
+    def close(self, connection_id: str, code: str = CLOSED, reason: str | None = None) -> None:
         """The connection is told `goodbye`, closed and forgotten.
 
         Args:
@@ -327,21 +294,35 @@ class Service:
             ConfigurationError: nobody knows the management endpoint.
         """
         self.connection(connection_id)
-        self.dismiss(connection_id, code, reason)
+        self._closing.close(connection_id, code, reason)
 
-    def dismiss(self, connection_id: str, code: str, reason: str | None) -> None:
-        """As `close`, for a connection that need not be registered."""
-        self.send_frame(connection_id, protocol.goodbye(code, reason))
-        try:
-            self._delivery.close(connection_id)
-        except (ClientError, BotoCoreError) as error:
-            raise ServiceError(f"Closing {connection_id} failed: {type(error).__name__}") from error
-        self.forget(connection_id)
+    def connections_of(self, user_id: str, device_id: str | None = None) -> list[Connection]:
+        """The user's connections, or those of one device. One of the last moments may be missing. Raises TableError."""
+        found = (self._registry.get(connection_id) for connection_id in self._registry.by_user(user_id))
+        return [connection for connection in found if connection and device_id in (None, connection.device_id)]
 
-    def _ttl(self, start: float, identity: Identity) -> int:
-        # A row that has expired is not there: whoever's credential has run out sends and gets nothing more.
-        ttl = int(start) + self._settings.connection_ttl_seconds
-        return ttl if identity.expires_at is None else min(ttl, identity.expires_at)
+    def close_user(
+        self, user_id: str, device_id: str | None = None, code: str = CLOSED, reason: str | None = None
+    ) -> Closed:
+        """The user's connections, or those of one device, are told `goodbye`, closed and forgotten.
+
+        One that connected within the last moments may stay, and who has a valid token can connect again: take that
+        away before. Arguments as `close`; raises TableError, ConfigurationError.
+        """
+        connections = self.connections_of(user_id, device_id)
+        return self._closing.close_all((connection.connection_id for connection in connections), code, reason)
+
+    def close_expired(self) -> Closed:
+        """Connections that are silent and whose time has run out are told `goodbye`, closed and forgotten.
+
+        Without it they stay open until they send, or for API Gateway's ten minutes of silence; they are sent nothing.
+        Costs a read of the whole index. Raises TableError, ConfigurationError.
+        """
+        return self._closing.close_all(self._registry.expired(), *RUN_OUT)
+
+    def dismiss(self, connection_id: str) -> None:
+        """A connection that is not registered, or whose time has run out, is closed; errors as `close`."""
+        self._closing.close(connection_id, *RUN_OUT)
 
     def _message(self, sender: Connection | None, text: str | None, data: Any) -> dict[str, Any]:
         origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None

@@ -23,6 +23,20 @@ MIN_SECRET_BYTES: Final = 32
 _HTTP_URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?(/[A-Za-z0-9._~$@/-]*)?")
 _LOOPBACK_URL = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])([:/].*)?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d{1,5})?")
+_RATE = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)\s*,\s*(\d{1,5})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """How fast a connection may send: `per_second` frames in the long run, `burst` of them at once."""
+
+    per_second: float
+    burst: int
+
+    @property
+    def interval_us(self) -> int:
+        """Microseconds between two frames that come evenly."""
+        return int(1_000_000 / self.per_second)
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class Settings:
         jwt_jwks_url: where the public keys for RS256 and ES256 are (JWT_JWKS_URL).
         jwt_audience, jwt_issuer: the `aud` and `iss` that tokens must have (JWT_AUDIENCE, JWT_ISSUER).
         ticket_ttl_seconds: how long a ticket can be used (TICKET_TTL_SECONDS).
+        rate_limit: how fast a connection may send; None is as fast as it can (RATE_LIMIT).
         allowed_origins: the origins whose pages may connect; empty is any (ALLOWED_ORIGINS).
     """
 
@@ -62,6 +77,7 @@ class Settings:
     jwt_issuer: str | None = None
     ticket_ttl_seconds: int = DEFAULT_TICKET_TTL_SECONDS
     allowed_origins: frozenset[str] = frozenset()
+    rate_limit: RateLimit | None = None
 
     @property
     def has_keys(self) -> bool:
@@ -100,6 +116,7 @@ class Settings:
                 environ, "TICKET_TTL_SECONDS", DEFAULT_TICKET_TTL_SECONDS, MAX_TICKET_TTL_SECONDS
             ),
             allowed_origins=_origins(environ),
+            rate_limit=_rate_limit(environ),
         )
 
 
@@ -159,6 +176,19 @@ def _grants(environ: Mapping[str, str]) -> Grants:
             f"must be everything, nothing or a JSON object of grants{detail}",
             '{"channels":{"feed:*":["subscribe"]}}',
         ) from error
+
+
+def _rate_limit(environ: Mapping[str, str]) -> RateLimit | None:
+    text = environ.get("RATE_LIMIT", "").strip()
+    if not text:
+        return None
+    found = _RATE.fullmatch(text)
+    limit = RateLimit(float(found[1]), int(found[2])) if found else RateLimit(0, 0)
+    if not (0.01 <= limit.per_second <= 1_000 and 1 <= limit.burst <= 10_000):
+        raise ConfigurationError(
+            "RATE_LIMIT", "must be frames a second (0.01 to 1000) and frames at once (1 to 10000), with a comma", "5,20"
+        )
+    return limit
 
 
 def _origins(environ: Mapping[str, str]) -> frozenset[str]:

@@ -159,9 +159,12 @@ class Subscribing:
 
     def _add(self, channel: Channel, connection: Connection) -> None:
         self._channels.add(channel, connection)
-        if self._registry.get(connection.connection_id) is None:
-            # Its end came in between, and looked for memberships too early.
+        now = self._registry.get(connection.connection_id)
+        if now is None or channel.name not in now.channels:
+            # Its end, or a token that does not grant this, came in between and looked for memberships too early.
             self._channels.remove(channel, connection.connection_id)
+        elif now.ttl != connection.ttl:
+            self._channels.extend(channel.name, now)
 
     def _remove(self, channel: Channel, connection_id: str) -> None:
         self._channels.remove(channel, connection_id)

@@ -250,14 +250,23 @@ class Table:
         """
         return self._index_ids("scan", ExpressionAttributeValues={})
 
+    def expired_connections(self) -> Iterator[str]:
+        """The ids of connections that have expired and are not swept yet, as `connections`. Raises TableError."""
+        return self._index_ids("scan", which="#ttl <= :now", ExpressionAttributeValues={})
+
     def _index_ids(
-        self, operation: str, *, ExpressionAttributeValues: Mapping[str, Any], **arguments: Any
+        self,
+        operation: str,
+        *,
+        which: str = "#ttl > :now",
+        ExpressionAttributeValues: Mapping[str, Any],
+        **arguments: Any,
     ) -> Iterator[str]:
         pages = self._client.get_paginator(operation).paginate(  # type: ignore[call-overload]
             TableName=self._name,
             IndexName=INDEX,
             ProjectionExpression="GSI1SK",
-            FilterExpression="#ttl > :now",
+            FilterExpression=which,
             ExpressionAttributeNames={"#ttl": "ttl"},
             ExpressionAttributeValues={**ExpressionAttributeValues, ":now": {"N": str(int(self._clock()))}},
             **arguments,

@@ -15,8 +15,11 @@ import boto3
 from botocore.config import Config
 
 from chalicelib.advance import Advance
+from chalicelib.arrivals import Arrivals
 from chalicelib.auth import Authentication
+from chalicelib.authorization import Authorization, Hook, no_opinion
 from chalicelib.channels import Channels
+from chalicelib.closing import Closing
 from chalicelib.cursors import Cursors
 from chalicelib.delivery import Delivery
 from chalicelib.departures import Departures
@@ -55,6 +58,7 @@ def build(
     clock: Callable[[], float] = time.time,
     namespaces: Mapping[str, Namespace] = NAMESPACES,
     jobs: Jobs | None = None,
+    authorize: Hook = no_opinion,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Service:
     """A service over the table that the settings name, sending through `websocket_api`.
@@ -65,6 +69,7 @@ def build(
         session: the boto3 session for all clients; default: a new one.
         clock: epoch seconds.
         namespaces: what channels there can be.
+        authorize: what the app itself says to what connections want to do.
         jobs: takes jobs; default: the SQS queue that the settings name.
         sleep: waits so many seconds.
     """
@@ -86,17 +91,19 @@ def build(
     advance = Advance(registry, history, cursors, channels, delivery, queue, clock, sleep)
     tokens = Tokens(settings, Secrets(session, clock), clock)
     tickets = Tickets(rows, settings.ticket_ttl_seconds, clock)
+    authentication = Authentication(settings, tokens, tickets, clock)
     return Service(
-        settings,
         registry,
-        endpoint,
+        Arrivals(registry, endpoint, authentication, settings.connection_ttl_seconds, settings.rate_limit, clock),
         delivery,
         departures,
+        Closing(delivery, departures),
         channels,
         Publishing(history, cursors, channels, advance, delivery, queue, clock),
         Subscribing(registry, channels, history, cursors, advance, delivery, settings.max_channels),
         Attendance(channels, delivery),
         Reader(history, cursors),
-        Authentication(settings, tokens, tickets, clock),
+        authentication,
+        Authorization(settings.anonymous_grants, authorize),
         clock,
     )

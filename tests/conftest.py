@@ -15,6 +15,7 @@ import pytest
 from botocore.client import BaseClient
 
 from chalicelib import wiring
+from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
@@ -136,5 +137,5 @@ def peal(
     table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
 ) -> Service:
     """The whole service over a fresh table, where everyone may connect."""
-    settings = Settings(table_name, allow_anonymous=True, jwt_secrets=NEW)
+    settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, jwt_secrets=NEW)
     return wiring.build(settings, api, session, clock, jobs=jobs)

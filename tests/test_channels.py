@@ -9,6 +9,7 @@ import pytest
 from chalicelib import keys, wiring
 from chalicelib.errors import TableError
 from chalicelib.namespaces import NAMESPACES, Namespace
+from chalicelib.permission import EVERYTHING
 from chalicelib.registry import Connection
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -116,7 +117,7 @@ class TestSubscribe:
     def test_one_too_many_is_limit_exceeded_and_the_others_stand(
         self, table_name: str, api: FakeWebsocketApi, session: Any, clock: Clock, jobs: FakeJobs, namespace: str
     ) -> None:
-        settings = Settings(table_name, max_channels=2, allow_anonymous=True)
+        settings = Settings(table_name, max_channels=2, allow_anonymous=True, anonymous_grants=EVERYTHING)
         alice = Client(wiring.build(settings, api, session, clock, jobs=jobs), api, "alice=")
         for n in (1, 2, 1):
             alice.asks("subscribe", channel=f"{namespace}:{n}")
@@ -386,7 +387,7 @@ class TestRecovery:
         self, table_name: str, api: FakeWebsocketApi, session: Any, clock: Clock, jobs: FakeJobs
     ) -> None:
         small = NAMESPACES | {"chat": Namespace(history_size=3, history_ttl_seconds=60)}
-        settings = Settings(table_name, allow_anonymous=True)
+        settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
         alice = Client(wiring.build(settings, api, session, clock, namespaces=small, jobs=jobs), api, "alice=")
         for n in range(1, 6):
             epoch = alice.asks("publish", channel=ROOM, data=n)["epoch"]
@@ -481,7 +482,7 @@ class TestEnds:
     ) -> None:
         alice.asks("subscribe", channel=MAP)
         namespaces = {name: options for name, options in NAMESPACES.items() if name != "live"}
-        settings = Settings(table_name, allow_anonymous=True)
+        settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
         alice.peal = wiring.build(settings, api, session, clock, namespaces=namespaces, jobs=jobs)
         alice.disconnects()
         with pytest.raises(Exception, match="There is no such connection"):

@@ -85,7 +85,15 @@ def test_the_limits_are_the_ones_in_force() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "docs/PROTOCOL.md", "docs/ARCHITECTURE.md", "docs/EMULATOR.md", "docs/TESTING.md", "CHANGELOG.md"],
+    [
+        "README.md",
+        "docs/PROTOCOL.md",
+        "docs/ARCHITECTURE.md",
+        "docs/EMULATOR.md",
+        "docs/TESTING.md",
+        "docs/decisions/tokens.md",
+        "CHANGELOG.md",
+    ],
 )
 def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
     page = PROJECT / name

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+import jwt
 import pytest
 
 from localgateway.testing import Client, Gateway, Refused
@@ -198,6 +200,93 @@ class TestTime:
         gateway.advance(2)
         assert bob.is_closed_with(1001) == (1001, "Going away")
         assert set(table()) == {alice.connection_id}
+
+
+SECRET = "the-secret-of-the-end-to-end-tests"
+
+
+@pytest.fixture(scope="class")
+def strict(aws: None) -> Iterator[Gateway]:
+    """Peal as on AWS: whoever shows no credential stays outside, unless it sends one as its first frame."""
+    environment = {
+        "ALLOW_ANONYMOUS": "false",
+        "ALLOW_LATE_AUTHENTICATION": "true",
+        "ALLOWED_ORIGINS": "https://app.example.com",
+        "JWT_SECRETS": SECRET,
+    }
+    with Gateway(PROJECT, environment=environment) as gateway:
+        yield gateway
+
+
+class TestSigningIn:
+    def token(self, seconds: float = 60, **claims: Any) -> str:
+        return jwt.encode({"sub": "u_123", "exp": time.time() + seconds} | claims, SECRET)
+
+    def test_by_header(self, strict: Gateway) -> None:
+        alice = strict.connect(headers={"Authorization": f"Bearer {self.token(deviceId='phone')}"})
+        me = ask(alice, {"action": "whoami", "id": 1})
+        assert (me["userId"], me["deviceId"]) == ("u_123", "phone")
+
+    def test_by_sub_protocol_as_a_browser_does(self, strict: Gateway) -> None:
+        page = {"Origin": "https://app.example.com"}
+        alice = strict.connect(headers=page, subprotocols=["peal", f"bearer.{self.token()}"])
+        assert alice.subprotocol == "peal"
+        assert ask(alice, {"action": "whoami", "id": 1})["userId"] == "u_123"
+
+    def test_by_query_and_by_ticket_once(self, strict: Gateway) -> None:
+        assert ask(strict.connect(query={"token": self.token()}), {"action": "whoami", "id": 1})["userId"] == "u_123"
+        status, ticket = strict.call("POST", "/tickets", {"userId": "u_456"})
+        assert status == 201
+        query = {"ticket": ticket["ticket"]}
+        assert ask(strict.connect(query=query), {"action": "whoami", "id": 1})["userId"] == "u_456"
+        with pytest.raises(Refused) as refused:
+            strict.connect(query=query)
+        assert refused.value.status == 401
+
+    def test_by_a_first_frame(self, strict: Gateway) -> None:
+        alice = strict.connect()
+        alice.sends({"action": "ping", "id": 1})
+        alice.receives({"type": "error", "id": 1, "error": {"code": "unauthenticated"}})
+        assert ask(alice, {"action": "authenticate", "id": 2, "token": self.token()})["userId"] == "u_123"
+        assert ask(alice, {"action": "ping", "id": 3}) == {}
+
+    @pytest.mark.parametrize(
+        ("headers", "subprotocols", "status"),
+        [
+            ({"Authorization": "Bearer not.a.token"}, [], 401),
+            ({}, ["peal", "bearer.not.a.token"], 401),
+            ({}, ["bearer.not.a.token"], 400),
+            ({"Origin": "https://evil.example"}, [], 403),
+        ],
+    )
+    def test_a_refusal_is_a_status_and_nothing_more(
+        self, strict: Gateway, table: Rows, headers: dict[str, str], subprotocols: list[str], status: int
+    ) -> None:
+        before = table()
+        with pytest.raises(Refused) as refused:
+            strict.connect(headers=headers, subprotocols=subprotocols)
+        assert refused.value.status == status
+        assert table() == before
+
+    def test_a_token_says_what_one_may_do(self, strict: Gateway) -> None:
+        bob = strict.connect(query={"token": self.token(sub="u_456")})
+        alice = strict.connect(query={"token": self.token(users=["u_456"])})
+        alice.sends({"action": "sendMessage", "targetUserId": "u_456", "text": "hi"})
+        bob.receives({"type": "message", "text": "hi"})
+        bob.sends({"action": "sendMessage", "targetUserId": "u_123", "text": "hi"})
+        bob.receives({"type": "error", "error": {"code": "forbidden"}})
+        alice.receives_nothing()
+
+    def test_past_its_end_one_is_sent_away(self, strict: Gateway, table: Rows) -> None:
+        alice = strict.connect(query={"token": self.token(seconds=1)})
+        time.sleep(1.1)
+        assert strict.call("POST", "/users/u_123/messages", {"text": "hi"}).body["gone"] == 0
+        alice.sends({"action": "ping", "id": 1})
+        alice.receives({"type": "error", "id": 1, "error": {"code": "unauthenticated"}})
+        alice.receives({"type": "goodbye", "code": "unauthenticated"})
+        alice.is_closed_with(1000)
+        strict.settle()
+        assert alice.connection_id not in table()
 
 
 class TestSettings:

@@ -24,6 +24,7 @@ def app(table_name: str, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CONNECTIONS_TABLE", table_name)
     monkeypatch.setenv("JOBS_QUEUE", "peal-test-jobs")
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
+    monkeypatch.setenv("ANONYMOUS_GRANTS", "everything")
     sys.modules.pop("app", None)
     module = importlib.import_module("app")
     monkeypatch.setattr(module.app.websocket_api, "send", api.send)
@@ -104,6 +105,20 @@ class TestRestHandlers:
         assert client.http.get(f"{room}/history").status_code == 200
         assert client.http.delete(f"{room}/members/u_456").json_body["connections"] == 0
 
+    def test_a_users_connections_are_listed_and_closed(
+        self, client: Client, app: ModuleType, api: FakeWebsocketApi
+    ) -> None:
+        for device in ("phone", "tablet"):
+            event = connect_event(f"{device}=", {"userId": "u_456", "deviceId": device})
+            client.lambda_.invoke("websocket_connect", event)
+        views = client.http.get("/users/u_456/connections").json_body["connections"]
+        assert {view["deviceId"] for view in views} == {"phone", "tablet"}
+        answer = client.http.delete("/users/u_456/connections?deviceId=phone&code=bye")
+        assert (answer.status_code, answer.json_body) == (200, {"closed": 1, "failed": 0})
+        assert api.frames("phone=") == [{"type": "goodbye", "code": "bye", "reason": None}]
+        assert client.http.delete("/users/u_456/connections").json_body == {"closed": 1, "failed": 0}
+        assert sorted(api.closed) == ["phone=", "tablet="]
+
     def test_a_ticket_lets_a_client_in(self, client: Client, app: ModuleType) -> None:
         status, body = self.post(client, "/tickets", {"userId": "u_456"})
         assert status == 201
@@ -120,7 +135,7 @@ class TestRestHandlers:
 
     def test_every_route_is_protected_by_iam_on_aws(self, app: ModuleType) -> None:
         entries = [entry for methods in app.app.routes.values() for entry in methods.values()]
-        assert len(entries) >= 11
+        assert len(entries) == 13
         assert {type(entry.authorizer).__name__ for entry in entries} == {"IAMAuthorizer"}
 
     def post(self, client: Client, path: str, body: Any) -> tuple[int, Any]:

@@ -1,6 +1,5 @@
 """Public keys are fetched from one place, seldom, and only those that fit count."""
 
-import json
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -118,21 +117,23 @@ class TestWhichKeysCount:
     @pytest.mark.parametrize(
         "entry",
         [
-            public(RSA, "k", use="enc"),
-            public(RSA, "k", alg="RS512"),
-            public(rsa.generate_private_key(65537, 1024), "k"),
-            public(ec.generate_private_key(ec.SECP384R1()), "k"),
-            {"kty": "oct", "kid": "k", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"},
-            {"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
-            {"kty": "RSA", "kid": "k"},
-            {"kty": "RSA", "kid": "k", "n": 7, "e": 7},
-            {"kty": 7, "kid": "k", "alg": []},
-            {"kty": "tomorrow", "kid": "k"},
-            {"kid": "k"},
-            {"kty": "RSA"},
-            "nonsense",
+            pytest.param(public(RSA, "k", use="enc"), id="for encryption"),
+            pytest.param(public(RSA, "k", alg="RS512"), id="another algorithm"),
+            pytest.param(public(rsa.generate_private_key(65537, 1024), "k"), id="too short"),
+            pytest.param(public(ec.generate_private_key(ec.SECP384R1()), "k"), id="another curve"),
+            pytest.param({"kty": "oct", "kid": "k", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}, id="a secret"),
+            pytest.param(
+                {"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+                id="Ed25519",
+            ),
+            pytest.param({"kty": "RSA", "kid": "k"}, id="no numbers"),
+            pytest.param({"kty": "RSA", "kid": "k", "n": 7, "e": 7}, id="numbers that are no text"),
+            pytest.param({"kty": 7, "kid": "k", "alg": []}, id="an algorithm that is no text"),
+            pytest.param({"kty": "tomorrow", "kid": "k"}, id="unknown"),
+            pytest.param({"kid": "k"}, id="no type"),
+            pytest.param({"kty": "RSA"}, id="no id"),
+            pytest.param("nonsense", id="no key at all"),
         ],
-        ids=lambda entry: json.dumps(entry)[:30],
     )
     def test_one_that_we_cannot_use_is_passed_over_and_the_others_count(
         self, jwks: Jwks, server: KeyServer, entry: Any, caplog: pytest.LogCaptureFixture

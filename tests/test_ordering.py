@@ -19,6 +19,7 @@ from chalicelib.delivery import Outcome
 from chalicelib.errors import TableError
 from chalicelib.history import IDLE_SECONDS, History, Stream
 from chalicelib.namespaces import Namespace, resolve
+from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
@@ -50,7 +51,7 @@ def build(table_name: str, api: FakeWebsocketApi, session: Any, jobs: FakeJobs) 
     """Builds the service as another Lambda instance would, over the same table."""
 
     def build(clock: Callable[[], float], namespaces: Any = ROOM) -> Service:
-        settings = Settings(table_name, allow_anonymous=True)
+        settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
         return wiring.build(settings, api, session, clock, namespaces=namespaces, jobs=jobs)
 
     return build

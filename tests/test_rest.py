@@ -86,24 +86,24 @@ class TestOneConnection:
             },
         )
 
-    @pytest.mark.parametrize("door", [rest.get_connection, rest.delete_connection])
-    def test_a_stranger_is_not_found(self, connected: Service, door: Any) -> None:
-        assert rest.answer(door, connected, "nobody=") == (404, {"error": NOT_FOUND})
+    @pytest.mark.parametrize(("door", "query"), [(rest.get_connection, []), (rest.delete_connection, [{}])])
+    def test_a_stranger_is_not_found(self, connected: Service, door: Any, query: list[Any]) -> None:
+        assert rest.answer(door, connected, "nobody=", *query) == (404, {"error": NOT_FOUND})
 
     def test_deleting_closes_and_forgets(self, connected: Service, api: FakeWebsocketApi) -> None:
-        assert rest.answer(rest.delete_connection, connected, PATH_ID) == (204, None)
+        assert rest.answer(rest.delete_connection, connected, PATH_ID, {}) == (204, None)
         assert api.frames(ID) == [{"type": "goodbye", "code": "closed", "reason": None}]
         assert api.closed == [ID]
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
 
     def test_deleting_one_that_is_gone_already_forgets_it(self, connected: Service, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [gone()]}
-        assert rest.answer(rest.delete_connection, connected, ID) == (204, None)
+        assert rest.answer(rest.delete_connection, connected, ID, {}) == (204, None)
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
 
     def test_one_that_cannot_be_closed_stays_registered(self, connected: Service, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [refused("LimitExceededException"), refused("LimitExceededException")]}
-        assert rest.answer(rest.delete_connection, connected, ID) == (500, {"error": OUR_FAULT})
+        assert rest.answer(rest.delete_connection, connected, ID, {}) == (500, {"error": OUR_FAULT})
         assert rest.answer(rest.get_connection, connected, ID)[0] == 200
 
 

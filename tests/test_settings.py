@@ -4,7 +4,7 @@ import pytest
 
 from chalicelib.errors import ConfigurationError
 from chalicelib.permission import EVERYTHING, NOTHING, Grants, Rights
-from chalicelib.settings import Settings, split_secrets
+from chalicelib.settings import RateLimit, Settings, split_secrets
 
 REQUIRED = {"CONNECTIONS_TABLE": "peal-dev-connections", "JOBS_QUEUE": "peal-dev-jobs"}
 
@@ -160,6 +160,24 @@ def test_grants_that_are_none_are_refused(text: str, detail: str) -> None:
     assert str(refused.value) == (
         f"ANONYMOUS_GRANTS must be everything, nothing or a JSON object of grants{detail}, "
         'for example ANONYMOUS_GRANTS={"channels":{"feed:*":["subscribe"]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("", None), ("5,20", RateLimit(5, 20)), (" 0.5 , 1 ", RateLimit(0.5, 1)), ("1000,10000", RateLimit(1000, 10000))],
+)
+def test_a_rate_limit_is_frames_a_second_and_at_once(text: str, limit: RateLimit | None) -> None:
+    assert read(RATE_LIMIT=text).rate_limit == limit
+
+
+@pytest.mark.parametrize("text", ["5", "5,", "0,1", "5,0", "-1,5", "1001,5", "5,10001", "fast", "0.001,1", "٣,٣"])
+def test_any_other_rate_limit_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        read(RATE_LIMIT=text)
+    assert str(wrong.value) == (
+        "RATE_LIMIT must be frames a second (0.01 to 1000) and frames at once (1 to 10000), with a comma, "
+        "for example RATE_LIMIT=5,20"
     )
 
 

@@ -107,6 +107,11 @@ class TestSigningIn:
         assert (row["expiresAt"], row["ttl"]) == (str(NOW + 60), str(NOW + 60))
         assert row["grants"] == '{"channels":{"chat:*":["subscribe","publish"]}}'
 
+    def test_a_token_that_the_service_has_signed_lets_in(self, peal: Service) -> None:
+        text = peal.issue_token({"sub": "u_123", "exp": NOW + 60})
+        assert websocket.connect(peal, raw_events.connect(ID, {"token": text})) == {"statusCode": 200}
+        assert peal.connection(ID).user_id == "u_123"
+
     def test_the_chosen_sub_protocol_is_told_and_the_token_is_not(self, peal: Service) -> None:
         event = raw_events.connect(ID)
         event["headers"]["Sec-WebSocket-Protocol"] = f"peal, bearer.{token()}"

@@ -1,0 +1,71 @@
+"""The server closes connections: each is told why, closed and forgotten.
+
+API Gateway can choose neither close code nor reason, so a `goodbye` frame says it before.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib import protocol
+from chalicelib.delivery import Delivery
+from chalicelib.departures import Departures
+from chalicelib.errors import ServiceError
+
+# The codes of docs/PROTOCOL.md, "What closes a connection"; RUN_OUT has its reason with it.
+CLOSED: Final = "closed"
+RUN_OUT: Final = ("unauthenticated", "Not signed in any more: connect again.")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Closed:
+    """How many connections were closed, or could not be; together they are those that were meant."""
+
+    closed: int = 0
+    failed: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """`{"closed": 1, "failed": 0}`"""
+        return asdict(self)
+
+
+class Closing:
+    """Closes connections."""
+
+    def __init__(self, delivery: Delivery, departures: Departures) -> None:
+        self._delivery = delivery
+        self._departures = departures
+
+    def close(self, connection_id: str, code: str, reason: str | None) -> None:
+        """The connection is told `goodbye`, closed and forgotten; one that is gone already is forgotten.
+
+        Raises:
+            ServiceError: API Gateway or DynamoDB failed; it stays registered.
+            ConfigurationError: nobody knows the management endpoint.
+        """
+        self._delivery.send([connection_id], protocol.goodbye(code, reason))
+        try:
+            self._delivery.close(connection_id)
+        except (ClientError, BotoCoreError) as error:
+            raise ServiceError(f"Closing {connection_id} failed: {type(error).__name__}") from error
+        self._departures.forget(connection_id)
+
+    def close_all(self, connection_ids: Iterable[str], code: str, reason: str | None) -> Closed:
+        """Each of them is closed as `close` does, also where another cannot be. Raises ConfigurationError, TableError.
+
+        TableError: they could not be read.
+        """
+        closed, failed = 0, 0
+        for connection_id in connection_ids:
+            try:
+                self.close(connection_id, code, reason)
+                closed += 1
+            except ServiceError as error:
+                log.warning("%s", error)
+                failed += 1
+        return Closed(closed, failed)
