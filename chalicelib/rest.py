@@ -3,14 +3,13 @@
 Invariant: the caller's fault is 400 or 404 with a message, ours is 500 without one.
 """
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
-from chalicelib import protocol
+from chalicelib import protocol, telemetry
 from chalicelib.errors import ClientError, Invalid, NotFound
 from chalicelib.names import check_name
 from chalicelib.publishing import read_message
@@ -21,8 +20,6 @@ from chalicelib.service import Service
 MAX_BATCH_BYTES = 256_000
 MAX_BATCH = 100
 
-log = logging.getLogger(__name__)
-
 Answer = tuple[int, Mapping[str, Any] | None]
 
 
@@ -31,9 +28,10 @@ def answer(door: Callable[..., Answer], *arguments: Any) -> Answer:
     try:
         return door(*arguments)
     except ClientError as refusal:
+        telemetry.refuse(refusal.code)
         return (404 if isinstance(refusal, NotFound) else 400), {"error": protocol.error_body(refusal)}
     except Exception as failure:
-        log.exception("%s failed", door.__name__)
+        telemetry.fail(failure)
         return 500, {"error": protocol.error_body(failure)}
 
 
@@ -128,9 +126,11 @@ def get_history(service: Service, channel: str, query: Mapping[str, str]) -> Ans
     return 200, service.history(_name(channel, "channel"), since, limit, reverse).as_dict()
 
 
-def _name(segment: str, field: str) -> str:
+def _name(segment: str, field: Literal["connectionId", "userId", "channel"]) -> str:
     # API Gateway hands path segments on as the caller encoded them; no name has a `%`, so this is safe to repeat.
-    return check_name(unquote(segment), field)
+    name = check_name(unquote(segment), field)
+    telemetry.note(field, name)
+    return name
 
 
 def _camel(name: str) -> str:

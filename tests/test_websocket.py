@@ -196,21 +196,17 @@ class TestRefusals:
         assert websocket.connect(closed, raw_events.connect(ID, {"userId": "u_1"})) == {"statusCode": 401}
         assert rows_of_the_table() == []
 
-    def test_a_second_connect_of_an_id_is_refused_and_the_first_stays(
-        self, peal: Service, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO)
+    def test_a_second_connect_of_an_id_is_refused_and_the_first_stays(self, peal: Service) -> None:
         websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
         assert websocket.connect(peal, raw_events.connect(ID, {"userId": "u_2"})) == {"statusCode": 409}
         assert peal.connection(ID).user_id == "u_1"
-        assert caplog.messages == ["$connect R1knPH17NjMFftw= refused with 409: The connection id is taken."]
 
     def test_a_table_that_fails_refuses_the_socket(
         self, api: FakeWebsocketApi, session: boto3.session.Session, caplog: pytest.LogCaptureFixture
     ) -> None:
         peal = wiring.build(Settings("no-such-table", allow_anonymous=True), api, session)
         assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 500}
-        assert caplog.messages == ["$connect R1knPH17NjMFftw= failed"]
+        assert caplog.messages == ["invocation failed"]
 
     def test_a_write_whose_answer_is_lost_is_taken_back(
         self, table_name: str, api: FakeWebsocketApi, clock: Clock, rows_of_the_table: Any
@@ -256,7 +252,7 @@ class TestDisconnect:
     ) -> None:
         peal = wiring.build(Settings("no-such-table", allow_anonymous=True), api, session)
         assert websocket.disconnect(peal, raw_events.disconnect(ID)) == {"statusCode": 200}
-        assert caplog.messages == ["$disconnect R1knPH17NjMFftw= failed"]
+        assert caplog.messages == ["invocation failed"]
 
 
 def test_a_disconnect_that_overtakes_its_message_is_no_error(
