@@ -18,6 +18,7 @@ from chalicelib.protocol import timestamp
 from chalicelib.settings import Settings
 
 NAMESPACE: Final = "Peal"
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 # An exception and what led to it, the innermost calls of each: enough to find the place, and no endless recursion.
 MAX_CAUSES: Final = 8
 MAX_CALLS: Final = 20
@@ -63,7 +64,7 @@ class JsonFormatter(logging.Formatter):
             line |= {"message": record.getMessage(), "logger": record.name, **telemetry.facts()}
         if record.exc_info and record.exc_info[1]:
             line["stack"] = stack(record.exc_info[1])
-        return json.dumps(line, separators=(",", ":"))
+        return _encode(line)
 
     def _embedded(self, invocation: telemetry.Invocation, time_seconds: float) -> dict[str, Any]:
         if not invocation.counts:

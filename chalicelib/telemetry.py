@@ -67,10 +67,14 @@ class Invocation:
         return str(next((self.facts[fact] for fact in _NAMES if fact in self.facts), "invocation"))
 
     def __str__(self) -> str:
-        return " ".join([self.name, *(f"{name}={value}" for name, value in {**self.facts, **self.counts}.items())])
+        told = {name: value for name, value in self.facts.items() if name not in _TOLD_OTHERWISE} | self.counts
+        ending = f"{self.facts.get('outcome')} in {self.facts.get('durationMs')} ms"
+        return f"{self.name} {ending}: {' '.join(f'{name}={value}' for name, value in told.items())}"
 
 
 _NAMES: Final = ("action", "route", "function")
+# In text, what the line begins with, and what nobody needs on a desk.
+_TOLD_OTHERWISE: Final = {*_NAMES, "outcome", "durationMs", "lambdaRequestId"}
 _current: Final[ContextVar[Invocation | None]] = ContextVar("invocation", default=None)
 
 
@@ -92,7 +96,7 @@ def count(metric: Metric, amount: float = 1) -> None:
     invocation = _current.get()
     if invocation and amount:
         with invocation.lock:
-            invocation.counts[metric] = invocation.counts.get(metric, 0) + amount
+            invocation.counts[metric] = round(invocation.counts.get(metric, 0) + amount, 3)
 
 
 @contextmanager
@@ -103,7 +107,7 @@ def timed(metric: Metric) -> Iterator[None]:
     try:
         yield
     finally:
-        count(metric, _milliseconds(clock() - started_at))
+        count(metric, (clock() - started_at) * 1000)
 
 
 def refuse(code: str, reason: str | None = None) -> None:
@@ -148,13 +152,13 @@ class Observer:
             count(Metric.COLD_STARTS)
         try:
             response = get_response(event)
-            _judge(invocation.facts, response)
+            _judge(response)
             return response
         except Exception as failure:
             fail(failure)
             raise
         finally:
-            invocation.facts["durationMs"] = _milliseconds(self._clock() - started_at)
+            invocation.facts["durationMs"] = round((self._clock() - started_at) * 1000, 3)
             log.info("%s", invocation, extra={"invocation": invocation})
             _current.reset(token)
 
@@ -179,12 +183,17 @@ def _about(event: Any) -> Facts:
     return {fact: value for fact, value in known.items() if isinstance(value, str)}
 
 
-def _judge(facts: Facts, response: Any) -> None:
-    status = response.get("statusCode") if isinstance(response, Mapping) else getattr(response, "status_code", None)
-    if isinstance(status, int):
-        facts["status"] = status
-    facts.setdefault("outcome", "ok" if not isinstance(status, int) or status < 400 else "refused")
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+def _judge(response: Any) -> None:
+    told = response.get("statusCode") if isinstance(response, Mapping) else getattr(response, "status_code", None)
+    status = told if isinstance(told, int) else None
+    note("status", status)
+    if "outcome" in facts():
+        return
+    # No door has said how it ended: it went well, or Chalice answered by itself.
+    if status is None or status < 400:
+        note("outcome", "ok")
+    elif status < 500:
+        note("outcome", "refused")
+    else:
+        note("outcome", "failed")
+        count(Metric.INTERNAL_ERRORS)
