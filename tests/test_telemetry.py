@@ -425,7 +425,9 @@ with Client(app.app) as client:
         done = subprocess.run(
             [sys.executable, "-c", self.SCRIPT],
             cwd=PROJECT,
-            env={name: os.environ[name] for name in names} | {"CONNECTIONS_TABLE": "no-such-table"} | variables,
+            env={name: os.environ[name] for name in names}
+            | {"CONNECTIONS_TABLE": "no-such-table", "JOBS_QUEUE": "peal-test-jobs"}
+            | variables,
             capture_output=True,
             text=True,
             timeout=60,
