@@ -43,6 +43,7 @@ class Metric(StrEnum):
     FRAMES = "Frames"
     FRAME_ERRORS = "FrameErrors"
     INTERNAL_ERRORS = "InternalErrors"
+    PUBLISHES = "Publishes"
     SENDS_OK = "SendsOk"
     SENDS_GONE = "SendsGone"
     SENDS_FAILED = "SendsFailed"

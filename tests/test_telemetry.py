@@ -14,7 +14,7 @@ import pytest
 from chalice.app import LambdaFunctionEvent, Request, Response
 from chalice.local import LambdaContext
 
-from chalicelib import rest, service, telemetry, websocket, wiring
+from chalicelib import rest, service, telemetry, websocket, wiring, worker
 from chalicelib.delivery import Outcome
 from chalicelib.errors import ConfigurationError, TableError
 from chalicelib.protocol import parse
@@ -185,6 +185,12 @@ class TestFrames:
             ("Sending to full= failed: 429", "R1knPH17NjMFftw="),
         }
 
+    def test_a_publication_is_counted(self, on_lambda: Lambda) -> None:
+        on_lambda.connects()
+        line = on_lambda.receives({"action": "publish", "channel": "live:game", "data": 1})
+        assert (line["action"], line["outcome"]) == ("publish", "ok")
+        assert counts(line) == {"Frames": 1, "Publishes": 1}
+
     def test_an_answer_that_cannot_be_sent_is_an_error_of_the_function(self, without_a_table: Lambda) -> None:
         with pytest.raises(TableError):
             without_a_table.receives({"action": "ping", "id": 1})
@@ -250,6 +256,22 @@ class TestRest:
         assert line["outcome"] == outcome
         assert line.get("status", str(status)) == status
         assert counts(line) == counted
+
+
+class TestJobs:
+    def works(self, on_lambda: Lambda, body: str) -> dict[str, Any]:
+        event = {"Records": [{"body": body}]}
+        return on_lambda.runs(lambda _: worker.work(on_lambda.peal, event), event, "jobs")
+
+    def test_a_job_is_named(self, on_lambda: Lambda) -> None:
+        line = self.works(on_lambda, '{"job":"advance","channel":"feed:news","shard":0}')
+        assert (line["function"], line["action"], line["outcome"]) == ("peal-dev-jobs", "advance", "ok")
+
+    def test_one_that_is_dropped_is_refused(self, on_lambda: Lambda) -> None:
+        line = self.works(on_lambda, '{"job":"s3cret"}')
+        assert (line["outcome"], line["error"]) == ("refused", "invalid")
+        assert "action" not in line
+        assert [line["level"] for line in on_lambda.others] == ["ERROR"]
 
 
 class TestAnyDoor:
@@ -325,6 +347,10 @@ BODIES: list[str] = [
     json.dumps({"action": "sendMessage", "targetConnectionId": ID, "text": [CANARY]}),
     json.dumps({"action": "broadcastAll", "note": CANARY, "data": CANARY}),
     json.dumps({"action": "whoami", "id": CANARY}),
+    json.dumps({"action": "subscribe", "channel": "chat:a"}),
+    json.dumps({"action": "subscribe", "channel": f"#{CANARY}", "recover": CANARY}),
+    json.dumps({"action": "publish", "channel": "chat:a", "data": CANARY}),
+    json.dumps({"action": "publish", "channel": "live:a", "data": CANARY, "messageId": f"#{CANARY}"}),
     json.dumps({"action": "broken", "id": CANARY}),
 ]
 
