@@ -3,16 +3,14 @@
     python benchmarks/bench_cold_start.py [--rounds 15] [--powertools]
 
 `chalice package` builds the packages; each measurement is a process of its own in an unpacked one, with boto3 beside it
-as on Lambda and no bytecode of the package, which Chalice does not ship and Lambda cannot keep. DynamoDB and @connections are a stub in
+as on Lambda and no bytecode of the package, which Lambda cannot keep either. DynamoDB and @connections are a stub in
 another process, so their time does not count. Rounds alternate between the variants; medians count. Linux only.
 `--powertools` adds Powertools for AWS Lambda, in a package of its own.
 """
 
 import argparse
-import compileall
 import os
 import platform
-import py_compile
 import shutil
 import statistics
 import subprocess
@@ -155,7 +153,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Variant("Peal, imported", IMPORT, peal),
             Variant("Peal, first connect answered", CONNECT, peal),
             Variant("Peal, first frame answered too", SEND, peal),
-            Variant("Peal, imported, were its bytecode shipped", IMPORT, with_bytecode(peal)),
         ]
         loops = {"Peal": Variant("", EVENT + OURS_PER_INVOCATION + REPEAT, peal)}
         if options.powertools:
@@ -198,15 +195,6 @@ def package(project: Path, app: str | None = None, requirement: str = "") -> Pat
     with zipfile.ZipFile(out / "deployment.zip") as archive:
         archive.extractall(out / "task")
     return out / "task"
-
-
-def with_bytecode(package: Path) -> Path:
-    """A copy of the package with bytecode that is taken whatever the files' times are."""
-    copy = package.parent.with_name("peal-bytecode-package") / "task"
-    shutil.copytree(package, copy)
-    compileall.compile_dir(copy, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-    shutil.make_archive(str(copy.parent / "deployment"), "zip", copy)
-    return copy
 
 
 @contextmanager
