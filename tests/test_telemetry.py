@@ -8,13 +8,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import pytest
 from chalice.app import LambdaFunctionEvent, Request, Response
 from chalice.local import LambdaContext
 
-from chalicelib import rest, service, telemetry, websocket, wiring, worker
+from chalicelib import rest, telemetry, websocket, wiring, worker
+from chalicelib.auth import Authentication
 from chalicelib.delivery import Outcome
 from chalicelib.errors import ConfigurationError, TableError
 from chalicelib.protocol import parse
@@ -23,7 +25,8 @@ from chalicelib.settings import Settings
 from chalicelib.telemetry import Invocation, Metric, Observer
 from tests import raw_events
 from tests.conftest import PROJECT, LogLines
-from tests.fakes import FakeWebsocketApi, gone, refused
+from tests.fakes import FakeJobs, FakeWebsocketApi, gone, refused
+from tests.signing import NEW, OLD, token
 
 ID = "L0SM9cOFvHcCIhw="
 
@@ -123,7 +126,7 @@ class TestConnect:
         def broken(*_: object) -> None:
             raise RuntimeError
 
-        monkeypatch.setattr(service, "identify", broken)
+        monkeypatch.setattr(Authentication, "identify", broken)
         line = on_lambda.connects()
         assert on_lambda.answer == {"statusCode": 500}
         assert (line["outcome"], line["error"]) == ("failed", "RuntimeError")
@@ -330,11 +333,21 @@ class TestAnyDoor:
 
 CANARY = "s3cret-c4n4ry"
 QUERIES: list[dict[str, str]] = [
-    {"token": CANARY, "ticket": CANARY, CANARY: "1", "attributes": json.dumps({CANARY: CANARY})},
+    {CANARY: CANARY, "attributes": json.dumps({CANARY: CANARY})},
+    {"token": CANARY},
+    {"ticket": CANARY},
+    {"token": token(channels={f"#{CANARY}": [CANARY]})},
+    {"token": token(OLD, sub=CANARY)},
     {"userId": f"#{CANARY}"},
     {"deviceId": f"#{CANARY}"},
     {"attributes": json.dumps([CANARY])},
     {"attributes": CANARY},
+]
+HEADERS: list[dict[str, str]] = [
+    {"Cookie": CANARY, "Origin": f"https://{CANARY}.example"},
+    {"Authorization": f"Bearer {CANARY}"},
+    {"Sec-WebSocket-Protocol": f"peal, bearer.{CANARY}, {CANARY}"},
+    {"Sec-WebSocket-Protocol": f"bearer.{CANARY}"},
 ]
 BODIES: list[str] = [
     CANARY,
@@ -347,6 +360,8 @@ BODIES: list[str] = [
     json.dumps({"action": "sendMessage", "targetConnectionId": ID, "text": [CANARY]}),
     json.dumps({"action": "broadcastAll", "note": CANARY, "data": CANARY}),
     json.dumps({"action": "whoami", "id": CANARY}),
+    json.dumps({"action": "authenticate", "id": CANARY, "token": CANARY}),
+    json.dumps({"action": "authenticate", "token": token(sub=CANARY, exp=1)}),
     json.dumps({"action": "subscribe", "channel": "chat:a"}),
     json.dumps({"action": "subscribe", "channel": f"#{CANARY}", "recover": CANARY}),
     json.dumps({"action": "publish", "channel": "chat:a", "data": CANARY}),
@@ -378,12 +393,12 @@ class TestNothingSensitiveIsTold:
         errors["receivers are gone"] = [gone() for _ in range(999)]
         api.fails = {ID: errors.get(request.param, [])}
 
-        def quoting(query: dict[str, str], settings: Settings) -> None:
-            raise ValueError(str(query))
+        def quoting(_: Authentication, event: Any) -> None:
+            raise ValueError(str(event))
 
         if request.param == "the app is broken":
-            monkeypatch.setattr(service, "identify", quoting)
-        return wiring.build(Settings(name, allow_anonymous=True), api, session)
+            monkeypatch.setattr(Authentication, "identify", quoting)
+        return wiring.build(Settings(name, allow_anonymous=True, jwt_secrets=NEW), api, session, jobs=FakeJobs())
 
     @pytest.fixture
     def text(self, log_lines: LogLines) -> Iterator[list[str]]:
@@ -400,9 +415,9 @@ class TestNothingSensitiveIsTold:
             Observer()(LambdaFunctionEvent(event, LambdaContext("peal-dev-door", 128)), door)
 
     def test_by_the_websocket_doors(self, peal: Service, text: list[str]) -> None:
-        for query in [{}, *QUERIES]:
+        for query, headers in [({}, {}), *product(QUERIES, HEADERS)]:
             event = raw_events.connect(ID, query)
-            event["headers"] |= {"Authorization": CANARY, "Sec-WebSocket-Protocol": CANARY, "Cookie": CANARY}
+            event["headers"] |= headers
             self.runs(lambda _, event=event: websocket.connect(peal, event), event)
         for body in BODIES:
             event = raw_events.message(body, ID)
@@ -418,6 +433,8 @@ class TestNothingSensitiveIsTold:
                 (rest.post_to_user, (f"#{CANARY}", body)),
                 (rest.post_to_connection, (ID, body)),
                 (rest.post_broadcast, (body,)),
+                (rest.post_ticket, (body,)),
+                (rest.post_ticket, (json.dumps({"userId": "u_1", "channels": {CANARY: [CANARY]}}).encode(),)),
             ):
                 event = {"body": body.decode(), "headers": {"Authorization": CANARY}}
                 self.runs(lambda _, door=door, arguments=arguments: rest.answer(door, peal, *arguments), event)
@@ -465,13 +482,14 @@ with Client(app.app) as client:
         done = self.run(STAGE="dev")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert [(line["level"], line["message"]) for line in lines] == [
-            ("WARNING", "Nobody can connect: there is no way to sign in yet, and ALLOW_ANONYMOUS is not true"),
+            ("WARNING", lines[0]["message"]),
             ("INFO", "hello"),
             ("INFO", "invocation"),
             # Chalice's own line.
             ("ERROR", "Caught exception for path /broken"),
             ("INFO", "invocation"),
         ]
+        assert lines[0]["message"].startswith("Nobody can connect without a ticket")
         assert lines[2]["Stage"] == "dev"
         assert (lines[2]["ColdStarts"], lines[2]["Refusals"], lines[2]["status"]) == (1, 1, 401)
         assert lines[3]["route"] == lines[4]["route"] == "GET /broken"

@@ -8,8 +8,9 @@ import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
+from chalice.app import LambdaFunctionEvent
 
-from chalicelib import websocket, wiring
+from chalicelib import telemetry, websocket, wiring
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from tests import raw_events
@@ -145,8 +146,13 @@ class TestSigningIn:
         caplog.set_level(logging.DEBUG, logger="chalicelib")
         event = raw_events.connect(ID, query)
         event["headers"] |= headers
-        assert websocket.connect(peal, event) == {"statusCode": status}
-        assert caplog.messages == [f"$connect R1knPH17NjMFftw= refused with {status}: {reason}"]
+        door = telemetry.Observer()
+        assert door(LambdaFunctionEvent(event, None), lambda _: websocket.connect(peal, event)) == {
+            "statusCode": status
+        }
+        (record,) = caplog.records
+        assert (record.invocation.facts["status"], record.invocation.facts["reason"]) == (status, reason)
+        assert "s3cret" not in caplog.text
         assert rows_of_the_table() == []
 
     @pytest.mark.parametrize(
