@@ -191,7 +191,7 @@ class TestFrames:
     def test_a_publication_is_counted(self, on_lambda: Lambda) -> None:
         on_lambda.connects()
         line = on_lambda.receives({"action": "publish", "channel": "live:game", "data": 1})
-        assert (line["action"], line["outcome"]) == ("publish", "ok")
+        assert (line["action"], line["channel"], line["outcome"]) == ("publish", "live:game", "ok")
         assert counts(line) == {"Frames": 1, "Publishes": 1}
 
     def test_an_answer_that_cannot_be_sent_is_an_error_of_the_function(self, without_a_table: Lambda) -> None:
