@@ -85,7 +85,7 @@ def stack(failure: BaseException) -> str:
     """The exception with the calls that led to it, then the same of what caused it; messages of our own ones only."""
     parts: list[str] = []
     cause: BaseException | None = failure
-    while cause and len(parts) < MAX_CAUSES:
+    while cause is not None and len(parts) < MAX_CAUSES:
         said = f": {cause}" if isinstance(cause, ServiceError | ConfigurationError) else ""
         calls = [
             f"\n  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"

@@ -169,10 +169,12 @@ def _about(event: Any) -> Facts:
     context = getattr(event, "context", None)
     if isinstance(context, Mapping):
         request, on_lambda = context, event.lambda_context
-        route = f"{request.get('httpMethod')} {request.get('resourcePath')}"
+        route: object = f"{request.get('httpMethod')} {request.get('resourcePath')}"
     else:
-        raw = event.to_dict() if context else {}
-        request, on_lambda = raw.get("requestContext", {}), context
+        # Whoever invokes a function directly may send it any JSON.
+        raw = event.to_dict() if context else None
+        told = raw.get("requestContext") if isinstance(raw, Mapping) else None
+        request, on_lambda = told if isinstance(told, Mapping) else {}, context
         route = request.get("routeKey")
     known = {
         "function": getattr(on_lambda, "function_name", None),

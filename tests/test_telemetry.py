@@ -289,6 +289,13 @@ class TestAnyDoor:
         assert (line["function"], line["outcome"]) == ("peal-dev-tick", "ok")
         assert not line.keys() & {"route", "requestId", "status", "error"}
 
+    @pytest.mark.parametrize(
+        "event", [["any JSON"], "text", {"requestContext": "text"}, {"requestContext": {"requestId": 1}}]
+    )
+    def test_whatever_a_function_is_sent_its_line_is_written(self, on_lambda: Lambda, event: Any) -> None:
+        line = on_lambda.runs(lambda _: None, event)
+        assert (line["outcome"], line["lambdaRequestId"]) == ("ok", "c36b46d7")
+
     def test_what_it_raises_goes_on_and_is_told(self, on_lambda: Lambda) -> None:
         def broken(_: object) -> None:
             raise ZeroDivisionError
