@@ -7,10 +7,11 @@ from typing import Any
 from chalice import Chalice, IAMAuthorizer, Response
 from chalice.app import LambdaFunctionEvent
 
-from chalicelib import rest, websocket, wiring, worker
+from chalicelib import logs, rest, websocket, wiring, worker
 from chalicelib.settings import Settings
+from chalicelib.telemetry import Observer
 
-app = Chalice(app_name="peal")
+app = Chalice(app_name="peal", configure_logs=False)
 app.experimental_feature_flags.update(["WEBSOCKETS"])
 # On AWS only callers with execute-api:Invoke reach the REST routes; on the desk they are open.
 iam = IAMAuthorizer()
@@ -20,7 +21,12 @@ if "LOCAL_GATEWAY_PORT" in os.environ:  # `chalice local --stage local`; set now
 
     localgateway.attach()
 
-peal = wiring.build(Settings.from_env(os.environ), app.websocket_api)
+settings = Settings.from_env(os.environ)
+logs.configure(settings, own=[app.app_name])
+# Every door's invocations end with a line and their metrics, also those of doors that are added below.
+app.register_middleware(Observer())
+
+peal = wiring.build(settings, app.websocket_api)
 
 
 @app.on_ws_connect(name="websocket_connect")

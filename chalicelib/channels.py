@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chalicelib import keys
+from chalicelib import keys, telemetry
 from chalicelib.errors import Invalid
 from chalicelib.namespaces import Channel, Namespace, resolve
 from chalicelib.protocol import dump
@@ -47,7 +47,9 @@ class Channels:
 
     def resolve(self, name: object) -> Channel:
         """The channel of that name. Raises Invalid where there can be none."""
-        return resolve(name, self._namespaces)
+        channel = resolve(name, self._namespaces)
+        telemetry.note("channel", channel.name)
+        return channel
 
     def add(self, channel: Channel, connection: Connection) -> None:
         """The connection is a member. Raises TableError."""

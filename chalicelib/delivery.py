@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from enum import Enum
 from itertools import islice
@@ -18,13 +19,17 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import WebsocketDisconnectedError
 
+from chalicelib import telemetry
 from chalicelib.errors import ServiceError
 from chalicelib.management import MAX_CONNECTIONS, WebsocketApi, prepare
 from chalicelib.protocol import dump
+from chalicelib.telemetry import Metric
 
 # How many receivers are taken at once, so that memory does not grow with the audience.
 BATCH = 1_000
 CONFIRM_AFTER_SECONDS = 0.2
+# What API Gateway answers with 429; botocore makes the number the code where it cannot read the answer.
+_THROTTLED = {"LimitExceededException", "429"}
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,7 @@ class _Result(Enum):
     SENT = "sent"
     GONE = "gone"
     FAILED = "failed"
+    THROTTLED = "failed, with 429"
 
 
 # How many pushes a receiver has got, and what became of the next.
@@ -69,7 +75,7 @@ class Delivery:
     Args:
         websocket_api: `app.websocket_api`.
         resolve: gives the management endpoint, or raises ConfigurationError.
-        prune: forgets a connection that is confirmed gone.
+        prune: forgets a connection that is confirmed gone; returns whether there was something to forget.
         sleep: waits the given seconds.
     """
 
@@ -103,6 +109,7 @@ class Delivery:
         """
         return self.send_all(audience, [Push(dump(frame))])[0]
 
+    @telemetry.timed(Metric.DELIVERY_MS)
     def send_all(
         self,
         audience: Iterable[str],
@@ -132,7 +139,7 @@ class Delivery:
             prepare(self._api, self._resolve())
             progress = self._send_batch(batch, pushes, on_gone)
             for receiver, (_, result) in progress.items():
-                if result is _Result.FAILED:
+                if result in (_Result.FAILED, _Result.THROTTLED):
                     on_failed(receiver)
             outcomes = [
                 outcome + _count(progress, index, push.exclude)
@@ -176,7 +183,8 @@ class Delivery:
         reached, result = self._send_from(receiver, pushes, first)
         if result is _Result.GONE:
             try:
-                self._prune(receiver)
+                if self._prune(receiver):
+                    telemetry.count(Metric.PRUNES)
                 on_gone(receiver)
             except ServiceError as error:
                 # TTL reaps the rows, or the next send tries again.
@@ -189,7 +197,10 @@ class Delivery:
         except WebsocketDisconnectedError:
             return _Result.GONE
         except ClientError as error:
-            log.warning("Sending to %s failed: %s", receiver, error.response["Error"].get("Code"))
+            code = error.response["Error"].get("Code")
+            log.warning("Sending to %s failed: %s", receiver, code)
+            if code in _THROTTLED:
+                return _Result.THROTTLED
         except BotoCoreError as error:
             log.warning("Sending to %s failed: %s", receiver, type(error).__name__)
         else:
@@ -200,8 +211,11 @@ class Delivery:
 def _each(receivers: list[str], attempt: Callable[[str], tuple[int, _Result]]) -> _Progress:
     if len(receivers) == 1:
         return {receivers[0]: attempt(receivers[0])}
+    # Threads log and count for the invocation that sends: each task has its context, which no two may enter at once.
+    runs = [copy_context().run for _ in receivers]
     with ThreadPoolExecutor(min(MAX_CONNECTIONS, len(receivers))) as workers:
-        return dict(zip(receivers, workers.map(attempt, receivers), strict=True))
+        results = workers.map(lambda run, receiver: run(attempt, receiver), runs, receivers)
+        return dict(zip(receivers, results, strict=True))
 
 
 def _count(progress: _Progress, index: int, exclude: str | None) -> Outcome:
@@ -210,4 +224,10 @@ def _count(progress: _Progress, index: int, exclude: str | None) -> Outcome:
         for receiver, (reached, result) in progress.items()
         if receiver != exclude
     )
-    return Outcome(counts[_Result.SENT], counts[_Result.GONE], counts[_Result.FAILED])
+    throttled = counts[_Result.THROTTLED]
+    outcome = Outcome(counts[_Result.SENT], counts[_Result.GONE], counts[_Result.FAILED] + throttled)
+    telemetry.count(Metric.SENDS_OK, outcome.sent)
+    telemetry.count(Metric.SENDS_GONE, outcome.gone)
+    telemetry.count(Metric.SENDS_FAILED, outcome.failed)
+    telemetry.count(Metric.SENDS_THROTTLED, throttled)
+    return outcome

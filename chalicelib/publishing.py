@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from chalicelib import protocol
+from chalicelib import protocol, telemetry
 from chalicelib.advance import Advance, advance_job
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, LeaseLost
@@ -21,6 +21,7 @@ from chalicelib.jobs import Jobs
 from chalicelib.namespaces import Channel
 from chalicelib.recovery import as_published
 from chalicelib.registry import Connection
+from chalicelib.telemetry import Metric
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Publishing:
             ConfigurationError, TableError: DynamoDB failed, or nobody knows the management endpoint; a message with
                 a messageId may be sent again.
         """
+        telemetry.count(Metric.PUBLISHES, len(messages))
         exclude = sender.connection_id if sender and (excludes_sender or not channel.options.echo) else None
         origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None
         time = protocol.timestamp(self._clock())

@@ -3,14 +3,13 @@
 Invariant: the caller's fault is 400 or 404 with a message, ours is 500 without one.
 """
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
-from chalicelib import protocol
+from chalicelib import protocol, telemetry
 from chalicelib.closing import CLOSED
 from chalicelib.errors import ClientError, Invalid, NotFound
 from chalicelib.names import check_name
@@ -24,8 +23,6 @@ MAX_BATCH_BYTES = 256_000
 MAX_BATCH = 100
 MAX_REASON_CHARS = 512
 
-log = logging.getLogger(__name__)
-
 Answer = tuple[int, Mapping[str, Any] | None]
 
 
@@ -34,9 +31,10 @@ def answer(door: Callable[..., Answer], *arguments: Any) -> Answer:
     try:
         return door(*arguments)
     except ClientError as refusal:
+        telemetry.refuse(refusal.code)
         return (404 if isinstance(refusal, NotFound) else 400), {"error": protocol.error_body(refusal)}
     except Exception as failure:
-        log.exception("%s failed", door.__name__)
+        telemetry.fail(failure)
         return 500, {"error": protocol.error_body(failure)}
 
 
@@ -152,9 +150,11 @@ def _view(connection: Connection) -> dict[str, Any]:
     return known | {"channels": sorted(connection.channels), "grants": grants}
 
 
-def _name(segment: str, field: str) -> str:
+def _name(segment: str, field: Literal["connectionId", "userId", "channel"]) -> str:
     # API Gateway hands path segments on as the caller encoded them; no name has a `%`, so this is safe to repeat.
-    return check_name(unquote(segment), field)
+    name = check_name(unquote(segment), field)
+    telemetry.note(field, name)
+    return name
 
 
 def _camel(name: str) -> str:

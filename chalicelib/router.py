@@ -4,19 +4,17 @@ Invariant: a bad frame gets an error frame, does nothing else and leaves the soc
 side is logged with the request id and never told.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chalicelib import protocol
+from chalicelib import protocol, telemetry
 from chalicelib.errors import ClientError, NotRegistered, Unauthenticated, UnknownAction
 from chalicelib.events import Message
 from chalicelib.permission import Verb
 from chalicelib.registry import Connection
 from chalicelib.service import Service
-
-log = logging.getLogger(__name__)
+from chalicelib.telemetry import Metric
 
 # All that a connection may ask for that has not signed in yet.
 AUTHENTICATE: Final = "authenticate"
@@ -57,6 +55,7 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
     connection_id = message.context.connection_id
     frame_id: protocol.FrameId = None
     is_over = False
+    telemetry.count(Metric.FRAMES)
     try:
         try:
             frame = protocol.parse(message.body)
@@ -64,21 +63,25 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         finally:
             # What is no frame counts as one all the same, and who is not registered hears of that first.
             sender = service.admit(connection_id)
+            telemetry.note("userId", sender.user_id)
         name = frame.string("action")
         if not sender.is_signed_in and name != AUTHENTICATE:
             raise Unauthenticated
         action = actions.get(name)
         if action is None:
             raise UnknownAction(name)
+        telemetry.note("action", name)
         data = action(Request(service, sender, frame))
         if frame_id is None or data is None:
             return
         answer = protocol.reply(frame_id, data)
     except ClientError as cause:
+        telemetry.count(Metric.FRAME_ERRORS)
+        telemetry.refuse(cause.code, cause.reason if isinstance(cause, Unauthenticated) else None)
         is_over = isinstance(cause, NotRegistered)
         answer = protocol.error(frame_id, cause)
     except Exception as cause:
-        log.exception("Request %s of %s failed", message.context.request_id, connection_id)
+        telemetry.fail(cause)
         answer = protocol.error(frame_id, cause)
     is_open = service.send_frame(connection_id, answer).sent
     if is_over and is_open:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Literal, Self, TypeVar, get_args
 
 from chalicelib.errors import ConfigurationError, Invalid
 from chalicelib.permission import EVERYTHING, NOTHING, Grants, parse_grants
@@ -20,6 +20,10 @@ DEFAULT_TICKET_TTL_SECONDS: Final = 60
 MAX_TICKET_TTL_SECONDS: Final = 3_600
 # RFC 7518, section 3.2: a key for HS256 has at least as many bits as the hash.
 MIN_SECRET_BYTES: Final = 32
+LogFormat = Literal["json", "text"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+_Choice = TypeVar("_Choice", LogFormat, LogLevel)
+_STAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HTTP_URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?(/[A-Za-z0-9._~$@/-]*)?")
 _LOOPBACK_URL = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])([:/].*)?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d{1,5})?")
@@ -61,6 +65,8 @@ class Settings:
         ticket_ttl_seconds: how long a ticket can be used (TICKET_TTL_SECONDS).
         rate_limit: how fast a connection may send; None is as fast as it can (RATE_LIMIT).
         allowed_origins: the origins whose pages may connect; empty is any (ALLOWED_ORIGINS).
+        stage: the Chalice stage this is; metrics carry it as their dimension (STAGE).
+        log_format, log_level: how log lines look, and from which level on they are written (LOG_FORMAT, LOG_LEVEL).
     """
 
     connections_table: str
@@ -78,6 +84,9 @@ class Settings:
     ticket_ttl_seconds: int = DEFAULT_TICKET_TTL_SECONDS
     allowed_origins: frozenset[str] = frozenset()
     rate_limit: RateLimit | None = None
+    stage: str = "local"
+    log_format: LogFormat = "json"
+    log_level: LogLevel = "INFO"
 
     @property
     def has_keys(self) -> bool:
@@ -117,6 +126,9 @@ class Settings:
             ),
             allowed_origins=_origins(environ),
             rate_limit=_rate_limit(environ),
+            stage=_stage(environ),
+            log_format=_choice(environ, "LOG_FORMAT", get_args(LogFormat), cls.log_format),
+            log_level=_choice(environ, "LOG_LEVEL", get_args(LogLevel), cls.log_level),
         )
 
 
@@ -220,3 +232,18 @@ def _flag(environ: Mapping[str, str], variable: str) -> bool:
     if text not in ("", "true", "false"):
         raise ConfigurationError(variable, "must be true or false", "true")
     return text == "true"
+
+
+def _stage(environ: Mapping[str, str]) -> str:
+    text = environ.get("STAGE", "").strip() or Settings.stage
+    if not _STAGE.fullmatch(text):
+        raise ConfigurationError("STAGE", "must be 1 to 64 characters of A-Z a-z 0-9 _ -", "dev")
+    return text
+
+
+def _choice(environ: Mapping[str, str], variable: str, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
+    text = environ.get(variable, "").strip() or default
+    for choice in choices:
+        if choice.lower() == text.lower():
+            return choice
+    raise ConfigurationError(variable, f"must be one of {', '.join(choices)}", default)

@@ -4,18 +4,16 @@ Invariants: a refused $connect leaves no row; a $disconnect always answers 200; 
 client as a frame only, because what a Lambda returns for it goes nowhere.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib import router
+from chalicelib import router, telemetry
 from chalicelib.actions import ACTIONS
 from chalicelib.credentials import choose_subprotocol
-from chalicelib.errors import ClientError, Conflict, Forbidden, PealError, Unauthenticated
+from chalicelib.errors import ClientError, Conflict, Forbidden, Unauthenticated
 from chalicelib.events import parse_connect, parse_disconnect, parse_message
 from chalicelib.service import Service
-
-log = logging.getLogger(__name__)
+from chalicelib.telemetry import Metric
 
 _REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, Forbidden: 403, Conflict: 409}
 
@@ -30,15 +28,16 @@ def connect(service: Service, event: Mapping[str, Any]) -> Answer:
     """
     try:
         handshake = parse_connect(event)
-        service.register(handshake)
+        connection = service.register(handshake)
     except ClientError as refusal:
-        status = _REFUSALS.get(type(refusal), 400)
-        detail = refusal.reason if isinstance(refusal, Unauthenticated) else refusal
-        log.info("$connect %s refused with %d: %s", _request_id(event), status, detail)
-        return {"statusCode": status}
-    except PealError:
-        log.exception("$connect %s failed", _request_id(event))
+        telemetry.count(Metric.REFUSALS)
+        telemetry.refuse(refusal.code, refusal.reason if isinstance(refusal, Unauthenticated) else str(refusal))
+        return {"statusCode": _REFUSALS.get(type(refusal), 400)}
+    except Exception as failure:
+        telemetry.fail(failure)
         return {"statusCode": 500}
+    telemetry.count(Metric.CONNECTS)
+    telemetry.note("userId", connection.user_id)
     subprotocol = choose_subprotocol(handshake.headers)
     headers = {"headers": {"Sec-WebSocket-Protocol": subprotocol}} if subprotocol else {}
     return {"statusCode": 200} | headers
@@ -54,11 +53,6 @@ def disconnect(service: Service, event: Mapping[str, Any]) -> Answer:
     """The connection is forgotten; if that fails, TTL reaps it. Nobody waits for the answer, so it is 200."""
     try:
         service.forget(parse_disconnect(event).context.connection_id)
-    except PealError:
-        log.exception("$disconnect %s failed", _request_id(event))
+    except Exception as failure:
+        telemetry.fail(failure)
     return {"statusCode": 200}
-
-
-def _request_id(event: Mapping[str, Any]) -> str:
-    context = event.get("requestContext")
-    return str(context.get("requestId", "")) if isinstance(context, Mapping) else ""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from chalicelib import telemetry
 from chalicelib.errors import ClientError, Invalid
 from chalicelib.names import check_name
 from chalicelib.protocol import is_integer
@@ -28,8 +29,10 @@ def work(service: Service, event: Mapping[str, Any]) -> None:
     for record in event["Records"]:
         try:
             job = _parse(record.get("body"))
+            telemetry.note("action", job["job"])
             JOBS[job["job"]](service, job)
         except ClientError as error:
+            telemetry.refuse(error.code)
             log.error("Dropped a job that cannot be done: %s", error)
 
 

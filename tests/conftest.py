@@ -3,10 +3,13 @@
 The engine is the embedded one, or whatever AWS_ENDPOINT_URL_DYNAMODB names: the same tests run on any.
 """
 
+import io
 import itertools
+import json
+import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 
-from chalicelib import wiring
+from chalicelib import logs, telemetry, wiring
 from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -108,6 +111,38 @@ def dynamodb_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(BaseClient, "_make_api_call", note)
     return calls
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Whatever a test does to the process's logging is undone."""
+    root = logging.getLogger()
+    levels = {
+        log: log.level for log in (root, logging.getLogger("chalicelib"), telemetry.log, logging.getLogger("peal"))
+    }
+    handlers = root.handlers[:]
+    yield
+    root.handlers[:] = handlers
+    for log, level in levels.items():
+        log.setLevel(level)
+
+
+# Everything logged so far, as on AWS: one JSON object a line. Taken out as it is read.
+LogLines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def log_lines(logging_as_it_was: None) -> LogLines:
+    """The process logs JSON for the stage `test`, from DEBUG on."""
+    stream = io.StringIO()
+    logs.configure(Settings("t", stage="test", log_level="DEBUG"), own=["peal"], stream=stream)
+
+    def take() -> list[dict[str, Any]]:
+        text = stream.getvalue()
+        stream.seek(stream.truncate(0))
+        return [json.loads(line) for line in text.splitlines()]
+
+    return take
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from chalice.app import LambdaFunctionEvent
 
-from chalicelib import delivery
+from chalicelib import delivery, telemetry
 from chalicelib.delivery import Delivery, Outcome
 from chalicelib.errors import ConfigurationError, TableError
 from tests.fakes import FakeWebsocketApi, gone, refused
@@ -68,6 +69,16 @@ class TestSending:
 
         assert Desk(api).delivery.send(audience(), FRAME) == Outcome(sent=35)
         assert max(unsent) < 10
+
+    def test_every_send_knows_which_invocation_it_is_for(self) -> None:
+        class Curious(FakeWebsocketApi):
+            def send(self, connection_id: str, message: str) -> None:
+                super().send(connection_id, str(telemetry.facts()["requestId"]))
+
+        desk = Desk(Curious())
+        event = LambdaFunctionEvent({"requestContext": {"requestId": "R1knPH17NjMFftw="}}, context=object())
+        telemetry.Observer()(event, lambda _: desk.send(*(f"c{n}" for n in range(40))))
+        assert {text for _, text in desk.api.inbox} == {"R1knPH17NjMFftw="}
 
     def test_a_slow_receiver_does_not_hold_up_the_others(self) -> None:
         others_done = threading.Event()

@@ -85,7 +85,7 @@ class TestRegistering:
 
     def test_a_second_connection_of_the_same_id_never_overwrites_the_first(self, registry: Registry) -> None:
         registry.put(CONNECTION)
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match="^The connection id is taken.$"):
             registry.put(replace(CONNECTION, user_id="u_2"))
         assert registry.get(CONNECTION.connection_id) == CONNECTION
         assert list(registry.by_user("u_2")) == []

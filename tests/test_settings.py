@@ -190,3 +190,22 @@ def test_a_ticket_lives_for_an_hour_at_most() -> None:
 def test_a_flag_that_is_neither_true_nor_false_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="^ALLOW_ANONYMOUS must be true or false, for example ALLOW_ANON"):
         read(ALLOW_ANONYMOUS="yes")
+
+
+def test_a_stage_and_how_it_logs_are_read() -> None:
+    settings = read(STAGE="dev", LOG_FORMAT="Text", LOG_LEVEL=" debug ")
+    assert (settings.stage, settings.log_format, settings.log_level) == ("dev", "text", "DEBUG")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("STAGE", "a b", "STAGE must be 1 to 64 characters of A-Z a-z 0-9 _ -, for example STAGE=dev"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT must be one of json, text, for example LOG_FORMAT=json"),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, for example LOG_LEVEL=INFO"),
+    ],
+)
+def test_any_other_way_to_log_is_refused(variable: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        read(**{variable: text})
+    assert str(wrong.value) == message

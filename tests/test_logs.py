@@ -1,0 +1,181 @@
+"""How log lines look: what CloudWatch reads, and what must never be in them."""
+
+import io
+import json
+import logging
+import sys
+
+import pytest
+
+from chalicelib import logs, telemetry
+from chalicelib.errors import ConfigurationError, TableError
+from chalicelib.settings import Settings
+from chalicelib.telemetry import Invocation, Metric
+from tests.conftest import LogLines
+
+log = logging.getLogger("chalicelib.delivery")
+
+
+class TestALine:
+    def test_it_is_one_json_object_with_a_level_a_message_and_where_it_is_from(self, log_lines: LogLines) -> None:
+        log.warning("Sending to %s failed: %s", "a=\n", "é")
+        (line,) = log_lines()
+        assert line.pop("time")[10:].startswith("T")
+        assert line == {"level": "WARNING", "logger": "chalicelib.delivery", "message": "Sending to a=\n failed: é"}
+
+    def test_our_own_loggers_start_at_log_level_and_libraries_at_warning(self, log_lines: LogLines) -> None:
+        log.debug("ours")
+        logging.getLogger("peal").debug("the app's")
+        # botocore's DEBUG lines hold whole requests: payloads, signatures, session tokens.
+        logging.getLogger("botocore.endpoint").debug("a request")
+        logging.getLogger("botocore.credentials").info("Found credentials")
+        logging.getLogger("urllib3.connectionpool").warning("Connection pool is full")
+        assert [line["message"] for line in log_lines()] == ["ours", "the app's", "Connection pool is full"]
+
+    def test_the_handlers_that_were_there_write_nothing_more(self, logging_as_it_was: None) -> None:
+        lambdas_own, ours = io.StringIO(), io.StringIO()
+        logging.getLogger().addHandler(logging.StreamHandler(lambdas_own))
+        logs.configure(Settings("t"), stream=ours)
+        log.warning("once")
+        assert lambdas_own.getvalue() == ""
+        assert len(ours.getvalue().splitlines()) == 1
+
+    def test_lines_go_to_stdout(self, logging_as_it_was: None, capsys: pytest.CaptureFixture[str]) -> None:
+        logs.configure(Settings("t"))
+        log.warning("hello")
+        assert json.loads(capsys.readouterr().out)["message"] == "hello"
+
+
+class TestMetrics:
+    def test_an_invocations_line_is_an_embedded_metric_document(self, log_lines: LogLines) -> None:
+        invocation = Invocation(facts={"route": "$default", "durationMs": 3.25})
+        invocation.counts = {Metric.SENDS_OK: 2, Metric.DELIVERY_MS: 1.5}
+        telemetry.log.info("%s", invocation, extra={"invocation": invocation})
+        (line,) = log_lines()
+        assert isinstance(line["_aws"].pop("Timestamp"), int)
+        del line["time"]
+        assert line == {
+            "level": "INFO",
+            "message": "invocation",
+            "route": "$default",
+            "durationMs": 3.25,
+            "Stage": "test",
+            "SendsOk": 2,
+            "DeliveryMs": 1.5,
+            "_aws": {
+                "CloudWatchMetrics": [
+                    {
+                        "Namespace": "Peal",
+                        "Dimensions": [["Stage"]],
+                        "Metrics": [
+                            {"Name": "SendsOk", "Unit": "Count"},
+                            {"Name": "DeliveryMs", "Unit": "Milliseconds"},
+                        ],
+                    }
+                ]
+            },
+        }
+
+    def test_what_was_not_counted_is_not_there(self, log_lines: LogLines) -> None:
+        telemetry.log.info("%s", Invocation(), extra={"invocation": Invocation()})
+        (line,) = log_lines()
+        assert line.keys() == {"time", "level", "message"}
+
+    def test_they_are_written_whatever_one_wants_to_read(self, logging_as_it_was: None) -> None:
+        stream = io.StringIO()
+        logs.configure(Settings("t", log_level="ERROR"), stream=stream)
+        log.warning("not of interest")
+        telemetry.log.info("%s", Invocation(), extra={"invocation": Invocation()})
+        assert json.loads(stream.getvalue())["message"] == "invocation"
+
+
+class TestText:
+    def test_it_is_left_to_the_handlers_that_are_there(self, logging_as_it_was: None) -> None:
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        logging.getLogger().handlers[:] = [handler]
+        logs.configure(Settings("t", log_format="text", log_level="INFO"))
+        assert logging.getLogger().handlers == [handler]
+        invocation = Invocation(counts={"Frames": 1})
+        invocation.facts = {"route": "$default", "action": "ping", "userId": "u_1", "outcome": "ok", "durationMs": 2.5}
+        telemetry.log.info("%s", invocation, extra={"invocation": invocation})
+        assert stream.getvalue() == "ping ok in 2.5 ms: userId=u_1 Frames=1\n"
+
+    def test_log_level_is_also_for_the_invocations(
+        self, logging_as_it_was: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        logs.configure(Settings("t", log_format="text", log_level="WARNING"))
+        telemetry.log.info("%s", Invocation())
+        assert caplog.messages == []
+
+    def test_where_there_are_none_it_goes_to_stderr(
+        self, logging_as_it_was: None, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        logging.getLogger().handlers.clear()
+        logs.configure(Settings("t", log_format="text"))
+        log.warning("hello")
+        assert capsys.readouterr().err == "WARNING chalicelib.delivery: hello\n"
+
+
+class TestStacks:
+    def test_our_own_exceptions_say_what_happened_and_where(self, log_lines: LogLines) -> None:
+        try:
+            raise TableError("PutItem", "AccessDeniedException")
+        except TableError:
+            log.exception("failed")
+        (line,) = log_lines()
+        first, call = line["stack"].split("\n")
+        assert first == "TableError: DynamoDB PutItem failed: AccessDeniedException"
+        assert call.startswith(f"  {__file__}:")
+        assert call.endswith(" test_our_own_exceptions_say_what_happened_and_where")
+
+    def test_a_setting_that_is_wrong_is_named(self) -> None:
+        said = logs.stack(ConfigurationError("LOG_LEVEL", "must be one of these", "INFO"))
+        assert said == "ConfigurationError: LOG_LEVEL must be one of these, for example LOG_LEVEL=INFO"
+
+    def test_other_messages_are_not_told_for_they_quote_what_clients_send(self) -> None:
+        with pytest.raises(ValueError, match="s3cret") as quoting:
+            int("s3cret")
+        said = logs.stack(quoting.value)
+        assert said.startswith("ValueError\n")
+        assert "s3cret" not in said
+
+    @pytest.mark.parametrize(
+        ("cause", "is_told"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
+    )
+    def test_a_named_cause_follows(self, cause: Exception | None, is_told: bool) -> None:
+        failure = TableError("Query", "KeyError")
+        failure.__context__ = OSError()
+        # This is what `raise ... from` does.
+        failure.__cause__ = cause
+        said = logs.stack(failure)
+        assert ("\ncaused by KeyError" in said) is is_told
+        assert "OSError" not in said
+
+    def test_what_it_came_upon_follows_where_no_cause_is_named(self) -> None:
+        failure = TableError("Query", "KeyError")
+        failure.__context__ = KeyError("s3cret")
+        assert logs.stack(failure) == "TableError: DynamoDB Query failed: KeyError\ncaused by KeyError"
+
+    def test_endless_recursion_and_endless_causes_are_cut(self) -> None:
+        def recurse() -> None:
+            recurse()
+
+        with pytest.raises(RecursionError) as endless:
+            recurse()
+        endless.value.__cause__ = endless.value
+        lines = logs.stack(endless.value).splitlines()
+        assert len(lines) == logs.MAX_CAUSES * (1 + logs.MAX_CALLS)
+
+    def test_a_line_without_an_exception_has_none(self, log_lines: LogLines) -> None:
+        log.error("failed", exc_info=sys.exc_info())
+        (line,) = log_lines()
+        assert "stack" not in line
+
+
+def test_any_message_is_one_line_of_ascii() -> None:
+    record = log.makeRecord("peal", logging.INFO, "", 0, "%s", ("\n half of a pair: \ud800",), None)
+    line = logs.JsonFormatter("test").format(record)
+    assert line.isascii()
+    assert "\n" not in line
+    assert json.loads(line)["message"] == "\n half of a pair: \ud800"
