@@ -20,12 +20,15 @@ RESOURCES: Mapping[str, str] = {
     "index": "arn:*:dynamodb:*:*:table/{table}/index/GSI1",
     "send": "arn:*:execute-api:*:*:*/{api_stage}/POST/@connections/*",
     "close": "arn:*:execute-api:*:*:*/{api_stage}/DELETE/@connections/*",
+    "jobs": "arn:*:sqs:*:*:{queue}",
     "log": "arn:*:logs:*:*:log-group:/aws/lambda/{function}:*",
     # X-Ray's two actions know no resource, so nothing but `*` can stand here.
     "traces": "*",
 }
 
 MANAGE = ("execute-api:ManageConnections",)
+PUT_JOBS = ("sqs:GetQueueUrl", "sqs:SendMessage")
+FIND_AUDIENCE = ("dynamodb:Query", "dynamodb:Scan")
 
 # What the app's own code calls, by the function that does.
 ALLOWED: Mapping[str, Actions] = {
@@ -33,18 +36,40 @@ ALLOWED: Mapping[str, Actions] = {
         "table": ("dynamodb:DeleteItem", "dynamodb:PutItem"),
     },
     "websocket_message": {
-        "table": ("dynamodb:DeleteItem", "dynamodb:GetItem"),
-        "index": ("dynamodb:Query", "dynamodb:Scan"),
+        "table": (
+            "dynamodb:BatchWriteItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        ),
+        "index": FIND_AUDIENCE,
         "send": MANAGE,
+        "jobs": PUT_JOBS,
     },
     "websocket_disconnect": {
-        "table": ("dynamodb:DeleteItem",),
+        "table": ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
+        "jobs": PUT_JOBS,
     },
     "api_handler": {
-        "table": ("dynamodb:DeleteItem", "dynamodb:GetItem"),
-        "index": ("dynamodb:Query", "dynamodb:Scan"),
+        "table": ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem"),
+        "index": FIND_AUDIENCE,
         "send": MANAGE,
         "close": MANAGE,
+        "jobs": PUT_JOBS,
+    },
+    "jobs": {
+        "table": (
+            "dynamodb:BatchWriteItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        ),
+        "send": MANAGE,
+        "jobs": PUT_JOBS,
     },
 }
 
@@ -53,21 +78,34 @@ PLATFORM: Actions = {
     "log": ("logs:CreateLogStream", "logs:PutLogEvents"),
     "traces": ("xray:PutTelemetryRecords", "xray:PutTraceSegments"),
 }
+# The same for a function that works off a queue.
+POLLING: Mapping[str, Actions] = {
+    "jobs": {"jobs": ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")},
+}
 
 
 def policy(stage: Stage, function: str) -> dict[str, Any]:
     """The IAM policy of one function."""
-    names = {"table": stage.table, "api_stage": stage.api_stage, "function": stage.function_name(function)}
+    names = {
+        "table": stage.table,
+        "queue": stage.queue,
+        "api_stage": stage.api_stage,
+        "function": stage.function_name(function),
+    }
+    allowed: dict[str, set[str]] = {}
+    for granted in (ALLOWED[function], POLLING.get(function, {}), PLATFORM):
+        for resource, actions in granted.items():
+            allowed.setdefault(resource, set()).update(actions)
     return {
         "Version": "2012-10-17",
         "Statement": [
             {
                 "Sid": resource.capitalize(),
                 "Effect": "Allow",
-                "Action": list(actions),
+                "Action": sorted(actions),
                 "Resource": RESOURCES[resource].format(**names),
             }
-            for resource, actions in {**ALLOWED[function], **PLATFORM}.items()
+            for resource, actions in allowed.items()
         ],
     }
 

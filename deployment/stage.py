@@ -45,6 +45,11 @@ class Stage:
         return self.variables["CONNECTIONS_TABLE"]
 
     @property
+    def queue(self) -> str:
+        """The SQS queue of jobs."""
+        return self.variables["JOBS_QUEUE"]
+
+    @property
     def websocket_api(self) -> str:
         """The name that Chalice gives the WebSocket API."""
         return f"{self.title}-websocket-api"
@@ -74,8 +79,9 @@ def read_stage(directory: Path, name: str) -> Stage:
         raise BadProject(f"{hint[0].upper()}{hint[1:]}: say STAGE={' or STAGE='.join(stages)}.")
     settings: Mapping[str, Any] = {**config, **config["stages"][name]}
     variables = {**config.get("environment_variables", {}), **settings.get("environment_variables", {})}
-    if "CONNECTIONS_TABLE" not in variables:
-        raise BadProject(f"Stage {name} of .chalice/config.json must set CONNECTIONS_TABLE: peal-{name}-connections.")
+    for variable, example in (("CONNECTIONS_TABLE", f"peal-{name}-connections"), ("JOBS_QUEUE", f"peal-{name}-jobs")):
+        if variable not in variables:
+            raise BadProject(f"Stage {name} of .chalice/config.json must set {variable}, to {example} say.")
     return Stage(
         directory=directory,
         app=config["app_name"],
