@@ -46,6 +46,7 @@ ALLOWED: Mapping[str, Actions] = {
         ),
         "index": FIND_AUDIENCE,
         "send": MANAGE,
+        "close": MANAGE,
         "jobs": PUT_JOBS,
     },
     "websocket_disconnect": {

@@ -33,7 +33,7 @@ def check_python() -> None:
     Raises:
         BadProject: it has none.
     """
-    here = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    here = "python{}.{}".format(*sys.version_info[:2])
     with warnings.catch_warnings(action="ignore"):
         closest = Config.create().lambda_python_version
     if here != closest:

@@ -18,7 +18,7 @@ def stack_template(path: Path) -> str:
     try:
         template: Template = json.loads(path.read_text())
         own = {name: resource for name, resource in template["Resources"].items() if "Type" in resource}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise BadProject(f"{path} cannot be read as a CloudFormation template: {error}.") from None
     return json.dumps(template | {"Resources": own}, separators=(",", ":"))
 

@@ -121,7 +121,7 @@ def fresh_clone(ministack: MiniStack, tmp_path: Path) -> Clone:
 
 
 def remains(account: Account, prefix: str = "peal-") -> dict[str, list[Any]]:
-    """All that there is in an account, by kind, as far as its name begins so; kinds of which nothing is are left out."""
+    """The names of all that there is in an account and begins so, by kind; without kinds of which there is nothing."""
     client = account.client
     stacks = client("cloudformation").describe_stacks()["Stacks"]
     found = {

@@ -1,8 +1,8 @@
 """A pytest plugin: what the suite has each function ask of AWS is what deployment/permissions.py allows it.
 
-Which function a call is made for is told by the door that it came in by. A call that is not allowed fails the run, always;
-an allowance that nothing needs fails it when the whole suite has run and passed. Calls made in other processes (the
-gateway's workers) are not seen: what they do, a test in this one does too.
+Which function a call is made for is told by the door that it came in by. A call that is not allowed fails the run,
+always; an allowance that nothing needs fails it when the whole suite has run and passed. Calls made in other processes
+(the gateway's workers) are not seen: what they do, a test in this one does too.
 """
 
 import os
