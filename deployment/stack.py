@@ -1,8 +1,9 @@
 """The CloudFormation stack: made, brought up to date, deleted, and explained where that fails."""
 
 import itertools
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -47,7 +48,7 @@ class Stack:
         arguments = {
             "StackName": self._name,
             "TemplateBody": template,
-            "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            "Parameters": self._parameters(json.loads(template), parameters),
         }
         seen = self._last_event()
         if status is None:
@@ -68,6 +69,15 @@ class Stack:
         if status is not None:
             raise StackFailed(f"CloudFormation could not delete stack {self._name}: {self._reason(seen, status)}")
 
+    def _parameters(self, template: Mapping[str, Any], given: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The given values, and of the template's other parameters those that somebody has set before."""
+        stack = self._describe() or {}
+        kept = {parameter["ParameterKey"] for parameter in stack.get("Parameters", [])} & template["Parameters"].keys()
+        return [
+            *({"ParameterKey": name, "ParameterValue": value} for name, value in given.items()),
+            *({"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept - given.keys())),
+        ]
+
     def _update(self, arguments: dict[str, Any]) -> bool:
         try:
             self._cloudformation.update_stack(**arguments)
@@ -81,20 +91,25 @@ class Stack:
         """The stack's status once nothing is under way, or None where there is no stack."""
         told = False
         while True:
-            try:
-                status: str = self._cloudformation.describe_stacks(StackName=self._name)["Stacks"][0]["StackStatus"]
-            except ClientError as error:
-                if "does not exist" in error.response["Error"]["Message"]:
-                    return None
-                raise
-            if status == "DELETE_COMPLETE":
+            stack = self._describe()
+            if stack is None:
                 return None
+            status: str = stack["StackStatus"]
             if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
                 return status
             if not told:
                 self._tell(f"Waiting for CloudFormation: stack {self._name} is {status}")
                 told = True
             time.sleep(POLL_SECONDS)
+
+    def _describe(self) -> dict[str, Any] | None:
+        try:
+            stack: dict[str, Any] = self._cloudformation.describe_stacks(StackName=self._name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in error.response["Error"]["Message"]:
+                return None
+            raise
+        return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
 
     def _last_event(self) -> str | None:
         try:

@@ -152,3 +152,37 @@ class TestDestroying:
         done = fresh_clone.run("destroy", "--stage", "prod", "--confirm", "peal-prod-connections")
         assert done.returncode == 0, done.stdout + done.stderr
         assert remains(fresh_clone.account) == {}
+
+
+class TestCustomDomain:
+    """Chalice asks its file what is mapped; a clone that has lost it could not deploy again.
+
+    Only the WebSocket API's: MiniStack cannot change a domain name of the REST API, as Chalice does each time.
+    """
+
+    def test_is_made_once_and_found_again(self, fresh_clone: Clone) -> None:
+        certificate = fresh_clone.account.client("acm").request_certificate(DomainName="*.example.com")[
+            "CertificateArn"
+        ]
+        config = fresh_clone.directory / ".chalice" / "config.json"
+        settings = json.loads(config.read_text())
+        domain = {"domain_name": "ws.example.com", "certificate_arn": certificate}
+        settings["stages"]["dev"]["websocket_api_custom_domain"] = domain
+        config.write_text(json.dumps(settings))
+        fresh_clone.deploys()
+        before = self.mappings(fresh_clone)
+        fresh_clone.forgets()
+        fresh_clone.deploys()
+        assert self.mappings(fresh_clone) == before
+        assert [name for name, _ in before] == ["ws.example.com"]
+        done = fresh_clone.run("destroy", "--stage", "dev", "--confirm", "peal-dev-connections")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert self.mappings(fresh_clone) == []
+
+    def mappings(self, clone: Clone) -> list[tuple[str, str]]:
+        """Each custom domain with the API that it leads to."""
+        client = clone.account.client("apigatewayv2")
+        names = [domain["DomainName"] for domain in client.get_domain_names()["Items"]]
+        return [
+            (name, mapping["ApiId"]) for name in names for mapping in client.get_api_mappings(DomainName=name)["Items"]
+        ]
