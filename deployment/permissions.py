@@ -29,6 +29,15 @@ RESOURCES: Mapping[str, str] = {
 MANAGE = ("execute-api:ManageConnections",)
 PUT_JOBS = ("sqs:GetQueueUrl", "sqs:SendMessage")
 FIND_AUDIENCE = ("dynamodb:Query", "dynamodb:Scan")
+# Publishing, delivering in order, and forgetting who is gone take all of these, whichever function does it.
+CHANNELS = (
+    "dynamodb:BatchWriteItem",
+    "dynamodb:DeleteItem",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:UpdateItem",
+)
 
 # What the app's own code calls, by the function that does.
 ALLOWED: Mapping[str, Actions] = {
@@ -36,14 +45,7 @@ ALLOWED: Mapping[str, Actions] = {
         "table": ("dynamodb:DeleteItem", "dynamodb:PutItem"),
     },
     "websocket_message": {
-        "table": (
-            "dynamodb:BatchWriteItem",
-            "dynamodb:DeleteItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        ),
+        "table": CHANNELS,
         "index": FIND_AUDIENCE,
         "send": MANAGE,
         "close": MANAGE,
@@ -54,21 +56,14 @@ ALLOWED: Mapping[str, Actions] = {
         "jobs": PUT_JOBS,
     },
     "api_handler": {
-        "table": ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem"),
+        "table": CHANNELS,
         "index": FIND_AUDIENCE,
         "send": MANAGE,
         "close": MANAGE,
         "jobs": PUT_JOBS,
     },
     "jobs": {
-        "table": (
-            "dynamodb:BatchWriteItem",
-            "dynamodb:DeleteItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        ),
+        "table": CHANNELS,
         "send": MANAGE,
         "jobs": PUT_JOBS,
     },
@@ -82,6 +77,13 @@ PLATFORM: Actions = {
 # The same for a function that works off a queue.
 POLLING: Mapping[str, Actions] = {
     "jobs": {"jobs": ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")},
+}
+# Functions that verify tokens look up what a variable refers to, `ssm:/peal/dev/jwt-secrets` say.
+VERIFYING = ("websocket_connect", "websocket_message")
+# How: the action, and the resource of a name. Secrets Manager adds six characters to a secret's ARN.
+LOOKUPS: Mapping[str, tuple[str, str]] = {
+    "ssm": ("ssm:GetParameter", "arn:*:ssm:*:*:parameter/{}"),
+    "secretsmanager": ("secretsmanager:GetSecretValue", "arn:*:secretsmanager:*:*:secret:{}-??????"),
 }
 
 
@@ -107,7 +109,8 @@ def policy(stage: Stage, function: str) -> dict[str, Any]:
                 "Resource": RESOURCES[resource].format(**names),
             }
             for resource, actions in allowed.items()
-        ],
+        ]
+        + (_lookups(stage) if function in VERIFYING else []),
     }
 
 
@@ -117,3 +120,20 @@ def policy_files(stage: Stage) -> dict[str, str]:
         f"policy-{stage.name}-{function}.json": json.dumps(policy(stage, function), indent=2) + "\n"
         for function in ALLOWED
     }
+
+
+def _lookups(stage: Stage) -> list[dict[str, Any]]:
+    statements = []
+    for variable, value in sorted(stage.variables.items()):
+        service, _, name = value.partition(":")
+        if service in LOOKUPS and name:
+            action, resource = LOOKUPS[service]
+            statements.append(
+                {
+                    "Sid": variable.title().replace("_", ""),
+                    "Effect": "Allow",
+                    "Action": [action],
+                    "Resource": resource.format(name.lstrip("/")),
+                }
+            )
+    return statements

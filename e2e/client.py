@@ -58,8 +58,12 @@ def call(account: Account, url: str, method: str, body: Any = None, by: Credenti
         return answer.status, json.loads(text) if text else None
 
 
+# What the clients of these tests may do: everything.
+GRANTS = {"channels": {"*": ["subscribe", "publish", "presence", "history"]}, "users": ["*"], "broadcast": True}
+
+
 def ticket(account: Account, rest_url: str, user_id: str) -> str:
     """What that user's client has in its query string to connect."""
-    status, answer = call(account, f"{rest_url}/tickets", "POST", {"userId": user_id})
+    status, answer = call(account, f"{rest_url}/tickets", "POST", {"userId": user_id, **GRANTS})
     assert status == 201, answer
     return f"ticket={answer['ticket']}"
