@@ -37,7 +37,7 @@ test: setup ## run the tests
 	$(BIN)/pytest $(ARGS)
 
 test-deploy: setup ## deploy to an emulator of AWS, use what was deployed, and destroy it
-	$(BIN)/pytest e2e -n0 --no-cov $(ARGS)
+	$(BIN)/pytest e2e --no-cov --dist loadscope $(ARGS)
 
 deploy destroy package policies: setup ## a stage to AWS, STAGE=dev; away; for CloudFormation; all stages' IAM policies
 	@$(BIN)/python -m deployment $@ --stage $(STAGE) $(if $(CONFIRM),--confirm $(CONFIRM))

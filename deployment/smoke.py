@@ -2,9 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
-from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from botocore.auth import SigV4Auth
@@ -48,19 +46,16 @@ def _ticket(aws: Aws, rest_url: str) -> str:
     signed = AWSRequest("POST", url, data=body, headers={"Content-Type": "application/json"})
     SigV4Auth(aws.credentials, "execute-api", aws.region).add_auth(signed)
     request = Request(url, body.encode(), dict(signed.headers), method="POST")
-    answer = _answered(lambda: urlopen(request, timeout=ANSWER_SECONDS), f"POST {url}")
-    ticket: str = json.load(answer)["ticket"]
-    return ticket
-
-
-def _answered(call: Callable[[], Any], what: str) -> Any:
     try:
-        return call()
+        with urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            ticket: str = json.load(answer)["ticket"]
     except HTTPError as error:
-        hint = " Your own permissions need execute-api:Invoke." if error.code == 403 else " See `chalice logs`."
-        raise _Refused(f"{what} is answered {error.code}.{hint}") from None
-    except (URLError, OSError) as error:
-        raise _Refused(f"{what} is not answered: {error}.") from None
+        error.close()
+        hint = "Your own permissions need execute-api:Invoke." if error.code == 403 else "See `chalice logs`."
+        raise _Refused(f"POST {url} is answered {error.code}. {hint}") from None
+    except OSError as error:
+        raise _Refused(f"POST {url} is not answered: {error}.") from None
+    return ticket
 
 
 def _ping(url: str, ticket: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,36 @@ def test_no_stage_reaches_into_another(stage: Stage) -> None:
         for statement in permissions.policy(stage, function)["Statement"]:
             names: Any = statement["Resource"]
             if names != "*" and "execute-api" not in names:
-                assert f"peal-{stage.name}" in names
+                assert f"peal-{stage.name}" in names or f"peal/{stage.name}/" in names
+
+
+class TestSecrets:
+    """A variable may say where its value is kept; whoever verifies tokens may look it up, and nothing else there."""
+
+    @pytest.mark.parametrize(
+        ("reference", "action", "resource"),
+        [
+            ("ssm:/peal/dev/keys", "ssm:GetParameter", "arn:*:ssm:*:*:parameter/peal/dev/keys"),
+            ("ssm:keys", "ssm:GetParameter", "arn:*:ssm:*:*:parameter/keys"),
+            (
+                "secretsmanager:peal/dev",
+                "secretsmanager:GetSecretValue",
+                "arn:*:secretsmanager:*:*:secret:peal/dev-??????",
+            ),
+        ],
+    )
+    def test_may_be_looked_up_by_who_verifies_tokens(self, reference: str, action: str, resource: str) -> None:
+        statement = {"Sid": "JwtSecrets", "Effect": "Allow", "Action": [action], "Resource": resource}
+        for function in permissions.ALLOWED:
+            statements = permissions.policy(self.stage(reference), function)["Statement"]
+            assert (statement in statements) is (function in permissions.VERIFYING)
+
+    def test_that_stand_in_the_variable_itself_need_no_permission(self) -> None:
+        statements = permissions.policy(self.stage("a secret: nobody's business"), "websocket_connect")["Statement"]
+        assert "JwtSecrets" not in [statement["Sid"] for statement in statements]
+
+    def stage(self, reference: str) -> Stage:
+        return replace(STAGES[0], variables={**STAGES[0].variables, "JWT_SECRETS": reference})
 
 
 class TestFilesThatDiffer:

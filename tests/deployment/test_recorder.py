@@ -1,4 +1,4 @@
-"""tests/permissions.py: a suite that needs what is not allowed fails, and so does one that allows what nothing needs."""
+"""tests/permissions.py: a suite fails that needs what is not allowed, or never needs what is."""
 
 import subprocess
 import sys
