@@ -4,7 +4,7 @@ STAGE ?= local
 BIN := .venv/bin
 OLD := Peal needs Python 3.11 or newer, this is %d.%d: try make PYTHON=python3.12
 
-.PHONY: help setup dev check format test matrix any-project autobahn bench clean
+.PHONY: help setup dev check format test test-deploy deploy destroy package policies matrix any-project autobahn bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1: /p' Makefile
@@ -15,6 +15,9 @@ setup: .venv/installed ## make the environment, .venv; the others do it themselv
 	@$(PYTHON) -c 'import sys; sys.exit("$(OLD)" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+# What Chalice packages, for this machine and for Lambda, so that tests need no network.
+	for platform in "" "--only-binary=:all: --platform manylinux2014_x86_64"; do $(BIN)/python -m pip download --quiet \
+	  --disable-pip-version-check --requirement requirements.txt --dest .venv/wheels $$platform || exit 1; done
 	@touch $@
 
 dev: setup ## run the app, its WebSocket gateway and DynamoDB on this machine
@@ -32,6 +35,12 @@ format: setup ## format the code
 
 test: setup ## run the tests
 	$(BIN)/pytest $(ARGS)
+
+test-deploy: setup ## deploy to an emulator of AWS, use what was deployed, and destroy it
+	$(BIN)/pytest e2e --no-cov --dist loadscope $(ARGS)
+
+deploy destroy package policies: setup ## a stage to AWS, STAGE=dev; away; for CloudFormation; all stages' IAM policies
+	@$(BIN)/python -m deployment $@ --stage $(STAGE) $(if $(CONFIRM),--confirm $(CONFIRM))
 
 matrix: SCRIPT := scripts/client_matrix.py
 any-project: SCRIPT := scripts/any_project.py

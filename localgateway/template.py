@@ -1,8 +1,8 @@
 """The tables and queues of a project, and what its functions are told of them: the CloudFormation in resources.json.
 
 That file is the only definition of them, here as on AWS (`chalice package --merge-template resources.json`). It is read
-as far as tables, queues and variables of functions need it: parameters, references among them, and names. Everything
-else in it is left alone.
+as far as tables, queues and variables of functions need it: parameters, references among them, names, and conditions
+that compare. Everything else in it is left alone.
 """
 
 import json
@@ -62,10 +62,11 @@ def read_resources(path: Path, *, stage: str, region: str) -> Resources:
 
 
 class Resolver:
-    """Works out Ref, Fn::Sub, Fn::GetAtt and Fn::Join within one template."""
+    """Works out Ref, Fn::Sub, Fn::GetAtt, Fn::Join, and Fn::If upon Fn::Equals, within one template."""
 
     def __init__(self, template: Mapping[str, Any], *, stage: str, region: str) -> None:
         self._resources: Mapping[str, Any] = template.get("Resources", {})
+        self._conditions: Mapping[str, Any] = template.get("Conditions", {})
         self._region = region
         self._values: dict[str, Any] = {
             name: parameter["Default"]
@@ -116,6 +117,8 @@ class Resolver:
                 return self._substitute(text, self.resolve(values))
             case {"Fn::Join": [str(separator), list(parts)]}:
                 return separator.join(str(self.resolve(part)) for part in parts)
+            case {"Fn::If": [str(name), then, otherwise]}:
+                return self.resolve(then if self._holds(self._conditions[name]) else otherwise)
             case dict():
                 for name in value:
                     if name.startswith("Fn::"):
@@ -124,6 +127,10 @@ class Resolver:
             case list():
                 return [self.resolve(part) for part in value]
         return value
+
+    def _holds(self, condition: Mapping[str, Any]) -> bool:
+        left, right = condition["Fn::Equals"]
+        return bool(self.resolve(left) == self.resolve(right))
 
     def _ref(self, name: str) -> Any:
         if name in self._values:

@@ -28,7 +28,7 @@ from localgateway.template import read_resources
 from tests.fakes import FakeJobs, FakeWebsocketApi
 from tests.signing import NEW
 
-pytest_plugins = ["localgateway.testing"]
+pytest_plugins = ["localgateway.testing", "tests.permissions"]
 PROJECT = Path(__file__).parent.parent
 _numbers = itertools.count()
 

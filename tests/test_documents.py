@@ -85,7 +85,11 @@ def test_the_limits_are_the_ones_in_force() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "CHANGELOG.md", *(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md"))],
+    [
+        "README.md",
+        "CHANGELOG.md",
+        *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md")),
+    ],
 )
 def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
     page = PROJECT / name

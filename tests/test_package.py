@@ -1,4 +1,4 @@
-"""What `chalice package` makes: the right files, and an app that imports with nothing but what Lambda has."""
+"""What is packaged: the right files, an app that imports with nothing but what Lambda has, templates without fault."""
 
 import json
 import os
@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
 
+from deployment import permissions
 from tests.conftest import PROJECT
 
 # Imports app.py with the package first on the path, and nothing of this machine's libraries but boto3's.
@@ -39,22 +42,59 @@ print(json.dumps({"app": app.__file__, "chalice": chalice.__file__, "handlers": 
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that `chalice package --stage dev` fills, made from a copy of what git has."""
-    project, out = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("out")
-    for name in ("app.py", "chalicelib", "localgateway", "requirements.txt", "resources.json", ".chalice/config.json"):
-        target = project / name
-        target.parent.mkdir(exist_ok=True)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what packaging needs of what git has."""
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(PROJECT / ".chalice", project / ".chalice", ignore=shutil.ignore_patterns("deploy*", "venv"))
+    for name in ("app.py", "chalicelib", "localgateway", "deployment", "requirements.txt", "resources.json"):
         if (PROJECT / name).is_dir():
-            shutil.copytree(PROJECT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(PROJECT / name, target)
-    chalice = Path(sys.executable).with_name("chalice")
-    command = [chalice, "package", "--stage", "dev", "--merge-template", "resources.json", out]
-    environment = {"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "eu-central-1", "PYTHONDONTWRITEBYTECODE": "1"}
+            shutil.copy(PROJECT / name, project / name)
+    return project
+
+
+def run(project: Path, *command: str | Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # What `make setup` has fetched: packaging asks for libraries, and tests do not need the network.
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(Path(sys.prefix) / "wheels"),
+    }
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that `chalice package --stage dev --merge-template resources.json` fills."""
+    out = tmp_path_factory.mktemp("out")
+    chalice = Path(sys.executable).with_name("chalice")
+    run(project, chalice, "package", "--stage", "dev", "--merge-template", "resources.json", out)
     return out
+
+
+@pytest.fixture(scope="module")
+def finished(project: Path) -> Path:
+    """The directory that `make package STAGE=dev` fills; cfn-lint has found no fault with it."""
+    run(project, sys.executable, "-m", "deployment", "package", "--stage", "dev")
+    return project / "out" / "dev"
+
+
+def transform(path: Path) -> dict[str, Any]:
+    """What CloudFormation makes of a template: AWS's own transform."""
+    template = json.loads(path.read_text())
+    for resource in template["Resources"].values():
+        if "CodeUri" in resource["Properties"]:
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"
+    translated: dict[str, Any] = Translator({}, Parser()).translate(template, {"Stage": "dev"})
+    return translated
+
+
+def lint(path: Path) -> None:
+    run(path.parent, Path(sys.executable).with_name("cfn-lint"), path)
 
 
 def test_it_holds_the_app_chalices_run_time_what_verifies_tokens_and_nothing_else(package: Path) -> None:
@@ -104,6 +144,33 @@ def test_the_template_has_the_sockets_the_routes_and_the_table(package: Path) ->
     assert types.count("AWS::DynamoDB::Table") == 1
     names = {resource.get("Properties", {}).get("RouteKey") for resource in template["Resources"].values()}
     assert {"$connect", "$default", "$disconnect"} <= names
+
+
+def test_cloudformation_finds_no_fault_with_what_chalice_packages(package: Path, tmp_path: Path) -> None:
+    lint(package / "sam.json")
+    (tmp_path / "translated.json").write_text(json.dumps(transform(package / "sam.json")))
+    lint(tmp_path / "translated.json")
+
+
+def test_cloudformation_finds_no_fault_with_what_make_package_makes(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "translated.json").write_text(json.dumps(transform(finished / "sam.json")))
+    lint(tmp_path / "translated.json")
+
+
+def test_functions_are_called_as_chalice_deploys_them(package: Path, finished: Path) -> None:
+    """Alarms, log groups and policies name them so."""
+    for path in (package, finished):
+        template = json.loads((path / "sam.json").read_text())
+        functions = [part for part in template["Resources"].values() if part["Type"] == "AWS::Serverless::Function"]
+        names = {function["Properties"]["FunctionName"]["Fn::Sub"] for function in functions}
+        assert names == {
+            "peal-${Stage}" if name == "api_handler" else f"peal-${{Stage}}-{name}" for name in permissions.ALLOWED
+        }
+
+
+def test_make_package_knows_the_stage(finished: Path) -> None:
+    template = json.loads((finished / "sam.json").read_text())
+    assert template["Parameters"]["Stage"]["Default"] == "dev"
 
 
 def test_nothing_of_the_desk_is_switched_on_on_aws() -> None:

@@ -75,12 +75,18 @@ class TestReading:
             ({"Ref": "Other"}, "other-name"),
             ({"Ref": "Nameless"}, "Nameless"),
             ({"Fn::GetAtt": ["Q", "QueueName"]}, "q"),
+            ({"Fn::If": ["IsDev", {"Ref": "Stage"}, "x"]}, "dev"),
+            ({"Fn::If": ["IsProd", "x", "y"]}, "y"),
         ],
     )
     def test_names_are_worked_out(self, read, name, resolved):
         resources = read(
             {
                 "Parameters": {"Stage": {"Type": "String"}, "Size": {"Type": "Number", "Default": 7}},
+                "Conditions": {
+                    "IsDev": {"Fn::Equals": [{"Ref": "Stage"}, "dev"]},
+                    "IsProd": {"Fn::Equals": [{"Ref": "Stage"}, "prod"]},
+                },
                 "Resources": {
                     "Table": table(TableName=name),
                     "Other": table(TableName="other-name"),
@@ -106,10 +112,20 @@ class TestReading:
         policy = resources.queues["jobs"]["RedrivePolicy"]
         assert policy == {"deadLetterTargetArn": "arn:aws:sqs:eu-central-1:000000000000:dev-dead", "maxReceiveCount": 3}
 
-    @pytest.mark.parametrize("part", [{"Fn::ImportValue": "x"}, {"Ref": "Nobody"}, {"Fn::GetAtt": ["T", "StreamArn"]}])
+    @pytest.mark.parametrize(
+        "part",
+        [
+            {"Fn::ImportValue": "x"},
+            {"Ref": "Nobody"},
+            {"Fn::GetAtt": ["T", "StreamArn"]},
+            {"Fn::If": ["Unknown", 1, 2]},
+            {"Fn::If": ["Never", 1, 2]},
+        ],
+    )
     def test_what_cannot_be_worked_out_is_named(self, read, part):
+        conditions = {"Never": {"Fn::Not": [{"Fn::Equals": [1, 1]}]}}
         with pytest.raises(ResourceError, match=r"uses '.+', which cannot be resolved on this machine\."):
-            read({"Resources": {"T": table(TableName="t", SSESpecification=part)}})
+            read({"Conditions": conditions, "Resources": {"T": table(TableName="t", SSESpecification=part)}})
 
     @pytest.mark.parametrize("text", ["no json", "[]", '{"Resources": [1]}'])
     def test_what_is_no_template_is_said_to_be_none(self, read, text):

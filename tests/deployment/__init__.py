@@ -1,0 +1,1 @@
+"""What deploys, as far as it can be seen without AWS; e2e/ has the rest."""
