@@ -66,6 +66,8 @@ apigateway_v1.handle_request = handle_rest
 apigateway._ws_connect_fields = connect_fields
 # The domain name in events: with the port, so that functions can answer to where it says.
 apigateway._HOST = f"localhost:{os.environ['GATEWAY_PORT']}"
+
+
 # CloudFormation has every type that `chalice package` emits but this one.
 def alarm_record(name: str, properties: dict[str, Any]) -> Any:
     """CloudWatch takes alarms over expressions too; here they are only there."""
