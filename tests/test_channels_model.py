@@ -25,6 +25,7 @@ from chalicelib import cursors, keys, wiring
 from chalicelib.channels import Channels
 from chalicelib.history import History
 from chalicelib.namespaces import Namespace, resolve
+from chalicelib.permission import EVERYTHING
 from chalicelib.settings import Settings
 from chalicelib.table import Table
 from tests.clients import Client
@@ -110,7 +111,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(wiring, "Table", MortalTable)
             MortalTable.machine = self
-            service_settings = Settings(table_name, allow_anonymous=True)
+            service_settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
             self.peal = wiring.build(
                 service_settings,
                 self.api,

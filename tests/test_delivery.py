@@ -58,17 +58,17 @@ class TestSending:
         assert desk.api.configured == [("a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com", "api")]
 
     def test_an_audience_is_read_while_sending_and_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(delivery, "BATCH", 10)
+        monkeypatch.setattr(delivery, "BATCH", 16)
         api = FakeWebsocketApi()
         unsent = []
 
         def audience() -> Iterator[str]:
-            for n in range(35):
+            for n in range(50):
                 unsent.append(n - len(api.inbox))
                 yield f"c{n}"
 
-        assert Desk(api).delivery.send(audience(), FRAME) == Outcome(sent=35)
-        assert max(unsent) < 10
+        assert Desk(api).delivery.send(audience(), FRAME) == Outcome(sent=50)
+        assert max(unsent) < 16
 
     def test_every_send_knows_which_invocation_it_is_for(self) -> None:
         class Curious(FakeWebsocketApi):
