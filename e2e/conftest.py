@@ -24,11 +24,18 @@ def ministack() -> Iterator[MiniStack]:
         yield ministack
 
 
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Chalice has packaged of requirements.txt, so that only the first clone has to."""
+    return tmp_path_factory.mktemp("deployments")
+
+
 class Clone:
     """A clone of the project, and somebody who deploys it to an account with the permissions of docs/DEPLOY.md."""
 
-    def __init__(self, directory: Path, account: Account) -> None:
+    def __init__(self, directory: Path, account: Account, libraries: Path) -> None:
         self.directory = copy_project(PROJECT, directory)
+        (self.directory / ".chalice" / "deployments").symlink_to(libraries)
         self.account = account
         self.environment = account.make_deployer(
             json.dumps(POLICY | {"Statement": [*POLICY["Statement"], EMULATOR_ONLY]})
@@ -90,15 +97,15 @@ class Deployed:
 
 
 @pytest.fixture(scope="module")
-def clone(ministack: MiniStack, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def clone(ministack: MiniStack, libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone and an empty account, which the tests of a module share."""
-    return Clone(tmp_path_factory.mktemp("clone"), ministack.account())
+    return Clone(tmp_path_factory.mktemp("clone"), ministack.account(), libraries)
 
 
 @pytest.fixture
-def fresh_clone(ministack: MiniStack, tmp_path: Path) -> Clone:
+def fresh_clone(ministack: MiniStack, libraries: Path, tmp_path: Path) -> Clone:
     """A clone and an empty account for one test."""
-    return Clone(tmp_path, ministack.account())
+    return Clone(tmp_path, ministack.account(), libraries)
 
 
 def remains(account: Account, prefix: str = "peal-") -> dict[str, list[Any]]:

@@ -1,10 +1,11 @@
 """What the person who deploys is told when AWS does not do what it should."""
 
+import re
 from typing import Any
 
 import pytest
 
-from e2e.conftest import Clone
+from e2e.conftest import Clone, Deployed
 
 QUEUES = '"JobsQueue": {'
 BAD = '"Bad": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "x", "VisibilityTimeout": 99999999}}, '
@@ -69,31 +70,41 @@ class TestTheStack:
         assert {"ParameterKey": "Note", "ParameterValue": "mine"} in parameters
 
 
+@pytest.fixture(scope="module")
+def foreign(clone: Clone) -> str:
+    """A WebSocket API of the stage's name that is somebody else's, and was here first."""
+    return add_api(clone, "another-app-websocket_connect")
+
+
+@pytest.fixture(scope="module")
+def deployed(clone: Clone, foreign: str) -> Deployed:
+    return clone.deploys()
+
+
 class TestApisOfTheSameName:
-    def test_one_of_somebody_else_is_left_alone(self, fresh_clone: Clone) -> None:
-        foreign = add_api(fresh_clone, "another-app-websocket_connect")
-        deployed = fresh_clone.deploys()
+    """In this order: each test adds an API to those that the one before has left."""
+
+    def test_one_of_somebody_else_is_left_alone(self, clone: Clone, foreign: str, deployed: Deployed) -> None:
         assert foreign not in deployed.websocket
-        assert len(apis(fresh_clone)) == 2
+        assert len(apis(clone)) == 2
 
-    def test_an_empty_one_is_taken_only_where_there_is_no_other(self, fresh_clone: Clone) -> None:
-        deployed = fresh_clone.deploys()
-        add_api(fresh_clone, None)
-        fresh_clone.forgets()
-        assert fresh_clone.deploys().websocket == deployed.websocket
+    def test_an_empty_one_is_taken_only_where_there_is_no_other(self, clone: Clone, deployed: Deployed) -> None:
+        add_api(clone, None)
+        clone.forgets()
+        assert clone.deploys().websocket == deployed.websocket
 
-    def test_of_two_that_could_be_ours_the_recorded_one_is(self, fresh_clone: Clone) -> None:
-        deployed = fresh_clone.deploys()
-        add_api(fresh_clone, "peal-dev-websocket_connect")
-        assert fresh_clone.deploys().websocket == deployed.websocket
+    def test_of_two_that_could_be_ours_the_recorded_one_is(self, clone: Clone, deployed: Deployed) -> None:
+        add_api(clone, "peal-dev-websocket_connect")
+        assert clone.deploys().websocket == deployed.websocket
 
-    def test_of_two_that_could_be_ours_none_is_guessed(self, fresh_clone: Clone) -> None:
-        fresh_clone.deploys()
-        add_api(fresh_clone, "peal-dev-websocket_connect")
-        fresh_clone.forgets()
-        ids = ", ".join(apis(fresh_clone))
-        assert says(fresh_clone, "deploy", "--stage", "dev") == (
-            f"There are 2 WebSocket APIs 'peal-dev-websocket-api' of this stage ({ids}), and clients use one of them. "
+    def test_of_two_that_could_be_ours_none_is_guessed(self, clone: Clone, deployed: Deployed, foreign: str) -> None:
+        clone.forgets()
+        sentence = says(clone, "deploy", "--stage", "dev")
+        ids = re.search(r"\((\w+), (\w+)\)", sentence)
+        assert ids
+        assert set(ids.groups()) < set(apis(clone)) - {foreign}
+        assert sentence == (
+            f"There are 2 WebSocket APIs 'peal-dev-websocket-api' of this stage {ids[0]}, and clients use one of them. "
             "Delete the others (aws apigatewayv2 delete-api --api-id ID) and deploy again."
         )
 
