@@ -137,7 +137,7 @@ class TestRest:
         assert call(clone.account, f"{deployed.rest}/users/u_bob/messages", "POST", {"text": "1"}) == sent
         assert call(clone.account, f"{one}/messages", "POST", {"text": "2"}) == sent
         # Somebody of another test may be leaving right now.
-        assert call(clone.account, f"{deployed.rest}/broadcast", "POST", {"note": "3"})[1]["sent"] == 1
+        assert call(clone.account, f"{deployed.rest}/broadcast", "POST", {"note": "3"})[1]["sent"] >= 1
         assert [bob.receives().get("text"), bob.receives().get("text"), bob.receives().get("note")] == ["1", "2", "3"]
         assert call(clone.account, one, "GET")[1]["userId"] == "u_bob"
         assert call(clone.account, one, "DELETE")[0] == 204
