@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from chalicelib.settings import Settings
 from chalicelib.table import Table
 from tests.clients import Client
 from tests.conftest import Clock
-from tests.fakes import FakeJobs, FakeWebsocketApi
+from tests.fakes import FakeJobs, FakeWebsocketApi, gone
 
 CHANNEL = "room:1"
 ROOM = {"room": Namespace(history_size=1_000, history_ttl_seconds=3_600)}
@@ -450,6 +451,26 @@ class TestLeases:
         while work := jobs.take():
             worker.work(peal, {"Records": [{"body": json.dumps(job)} for job in work]})
         assert offsets(alice) == [2]
+
+
+class TestAJob:
+    def test_finishes_what_dead_lambdas_have_left_and_forgets_who_is_gone(
+        self, build: Build, clock: Clock, api: FakeWebsocketApi, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        peal = build(clock, {"room": replace(ROOM["room"], presence=True, join_leave=True)})
+        bob, carol = (Client(peal, api, f"{name}=", userId=name) for name in ("bob", "carol"))
+        for client in (bob, carol):
+            client.asks("subscribe", channel=CHANNEL)
+        for owner, method in ((History, "write"), (Cursors, "announce")):
+            kill_in(monkeypatch, owner, method)
+            with pytest.raises(Killed):
+                peal.publish(CHANNEL, 1)
+        api.fails[bob.id] = [gone(), gone()]
+        work = json.dumps({"job": "advance", "channel": CHANNEL, "shard": 0})
+        worker.work(peal, {"Records": [{"body": work}]})
+        assert offsets(carol) == [2]
+        assert offsets(bob) == []
+        assert [job["connectionId"] for job in jobs.take()] == [bob.id]
 
 
 class TestTheCursor:

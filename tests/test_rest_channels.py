@@ -9,7 +9,7 @@ import pytest
 from chalicelib import rest
 from chalicelib.service import Service
 from tests.clients import Client
-from tests.fakes import FakeWebsocketApi
+from tests.fakes import FakeJobs, FakeWebsocketApi
 
 ROOM, MAP = "chat:lobby", "live:map"
 
@@ -157,3 +157,13 @@ class TestUnsubscribing:
             "userId": "alice",
             "connections": 0,
         }
+
+
+def test_a_connection_that_a_server_closes_is_in_no_channel_and_a_job_will_tell(
+    peal: Service, alice: Client, jobs: FakeJobs
+) -> None:
+    assert rest.answer(rest.delete_connection, peal, alice.id, {}) == (204, None)
+    assert [job for job, _ in jobs.put_jobs] == [
+        {"job": "leave", "channel": ROOM, "userId": "alice", "connectionId": alice.id}
+    ]
+    assert [post(peal, channel, {"data": 1})[1]["sent"] for channel in (ROOM, MAP)] == [0, 0]
