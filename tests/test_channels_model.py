@@ -193,7 +193,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         for reader in self.all:
             reader.may_repeat = True
 
-    @rule(seconds=st.sampled_from([1, 4, cursors.LEASE_MS / 1000]))
+    @rule(seconds=st.sampled_from([1, 4, cursors.LEASE_MS / 1000, 2_000]))
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 
@@ -220,7 +220,10 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
                 case "publication":
                     self.show(reader, frame)
                 case "error":
-                    assert frame["error"]["code"] == "internal_error", frame
+                    assert frame["error"]["code"] in ("internal_error", "unauthenticated"), frame
+                    if frame["error"]["code"] == "unauthenticated":
+                        # Its two hours are over.
+                        self.cut_off.add(reader.client.id)
 
     def show(self, reader: Reader, publication: dict[str, Any]) -> None:
         assert publication.get("epoch", reader.epoch) == reader.epoch
