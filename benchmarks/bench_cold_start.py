@@ -26,7 +26,10 @@ from tempfile import TemporaryDirectory
 
 REPOSITORY = Path(__file__).parents[1]
 POWERTOOLS = "aws-lambda-powertools==3.37.0"
-SHIPS = ("app.py", "chalicelib", ".chalice/config.json", "requirements.txt", "resources.json")
+SHIPS = (
+    *("app.py", "chalicelib", "requirements.txt", "resources.json"),
+    *(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / ".chalice").glob("*.json")),
+)
 
 BARE_APP = """
 from chalice import Chalice
