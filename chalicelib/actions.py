@@ -68,7 +68,7 @@ def subscribe(request: Request) -> None:
     request.allow(Verb.SUBSCRIBE, channel)
     if recover is not None:
         request.allow(Verb.HISTORY, channel)
-    request.service.subscribe(request.sender, channel, recover, lambda told: request.reply(told.as_dict()))
+    request.service.subscribe(request.sender, channel, recover, frame.id)
 
 
 def unsubscribe(request: Request) -> Mapping[str, Any]:

@@ -3,6 +3,8 @@
 Whoever holds the lease of a shard reads what is written after the cursor, sends it to the members, moves the cursor,
 and goes round again while more is wanted; one round may carry many publications.
 
+Who waits to be let in is let in between two rounds.
+
 Invariants: each member is sent the publications in the order of their offsets, none is left out and none comes twice,
 save after a crash; a connection that cannot be sent one is broken off, so that it comes back and recovers, and is not
 sent the next.
@@ -10,19 +12,21 @@ sent the next.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib import protocol
 from chalicelib.channels import Channels
-from chalicelib.cursors import Cursors, Lease
+from chalicelib.cursors import Cursors, Lease, LeaseLost
 from chalicelib.delivery import Delivery, Outcome, Push
 from chalicelib.errors import ServiceError
 from chalicelib.history import History, Publication
 from chalicelib.jobs import Jobs
+from chalicelib.joining import Joining
 from chalicelib.namespaces import Channel
 from chalicelib.recovery import as_published
 from chalicelib.registry import Registry
@@ -47,6 +51,7 @@ class Advance:
         history: History,
         cursors: Cursors,
         channels: Channels,
+        joining: Joining,
         delivery: Delivery,
         jobs: Jobs,
         clock: Callable[[], float],
@@ -56,6 +61,7 @@ class Advance:
         self._history = history
         self._cursors = cursors
         self._channels = channels
+        self._joining = joining
         self._delivery = delivery
         self._jobs = jobs
         self._clock = clock
@@ -74,12 +80,15 @@ class Advance:
             lease = self._cursors.keep(lease, delivered)
         return lease
 
-    def go_on(self, lease: Lease, mine: Publication | None = None) -> dict[int | None, Outcome]:
-        """All that is wanted is delivered and the lease let go or handed on.
+    def go_on(
+        self, lease: Lease, mine: Publication | None = None, entered: Sequence[str] = ()
+    ) -> dict[int | None, Outcome]:
+        """All that is wanted is delivered, who waits is let in, and the lease is let go.
 
         Args:
             lease: the caller's; not to be used any more.
             mine: a publication that the caller has just written; it saves reading it.
+            entered: whom the caller has let in under this lease.
 
         Returns:
             What became of sending each publication, by offset.
@@ -89,17 +98,30 @@ class Advance:
         """
         give_up = self._clock() + MAX_SECONDS
         outcomes: dict[int | None, Outcome] = {}
-        while True:
-            delivered, of_round = self._round(lease, mine)
-            outcomes |= of_round
-            if lease.wanted > delivered and self._clock() > give_up:
-                self._cursors.abandon(lease, delivered)
-                self._jobs.put(advance_job(lease.channel, lease.shard))
-                return outcomes
-            kept = self._cursors.let_go(lease, delivered)
-            if kept is None:
-                return outcomes
-            lease = kept
+        let_in = 0
+        try:
+            while True:
+                delivered, of_round = self._round(lease, mine)
+                outcomes |= of_round
+                more_wait = False
+                if lease.joins > let_in:
+                    some, more_wait = self._let_in_some(replace(lease, delivered=delivered))
+                    entered = [*entered, *some]
+                    let_in = let_in if more_wait else lease.joins
+                is_done = delivered >= lease.wanted and not more_wait
+                if not is_done and self._clock() > give_up:
+                    self._cursors.abandon(lease, delivered)
+                    self._jobs.put(advance_job(lease.channel, lease.shard))
+                    return outcomes
+                kept = self._cursors.let_go(lease, delivered) if is_done else self._cursors.keep(lease, delivered)
+                if kept is None:
+                    return outcomes
+                lease, entered = kept, ()
+        except LeaseLost:
+            # What somebody else has delivered meanwhile may have missed them.
+            for connection_id in entered:
+                self.break_off(lease.channel, connection_id)
+            raise
 
     def break_off(self, channel: Channel, connection_id: str) -> None:
         """A member that may have missed a publication is sent no more and closed, so that it comes back and recovers.
@@ -114,7 +136,7 @@ class Advance:
             self._registry.expire(connection_id)
 
     def _round(self, lease: Lease, mine: Publication | None) -> tuple[int, dict[int | None, Outcome]]:
-        try:
+        with self._given_up(lease):
             run = self._run(lease, mine)
             full = [publication for publication in run if not publication.is_empty]
             outcomes = self._delivery.send_all(
@@ -123,13 +145,22 @@ class Advance:
                 on_gone=lambda receiver: self._channels.remove(lease.channel, receiver),
                 on_failed=lambda receiver: self.break_off(lease.channel, receiver),
             )
+        counts = {publication.offset: outcome for publication, outcome in zip(full, outcomes, strict=True)}
+        return lease.delivered + len(run), counts
+
+    def _let_in_some(self, lease: Lease) -> tuple[list[str], bool]:
+        with self._given_up(lease):
+            return self._joining.let_in_some(lease)
+
+    @contextmanager
+    def _given_up(self, lease: Lease) -> Iterator[None]:
+        """On an error the lease is given up; else everyone would wait for it to run out."""
+        try:
+            yield
         except Exception:
-            # Else everyone would wait for the lease to run out.
             with suppress(ServiceError):
                 self._cursors.abandon(lease, lease.delivered)
             raise
-        counts = {publication.offset: outcome for publication, outcome in zip(full, outcomes, strict=True)}
-        return lease.delivered + len(run), counts
 
     def _run(self, lease: Lease, mine: Publication | None) -> list[Publication]:
         """Return what is wanted next, without a hole."""

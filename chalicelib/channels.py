@@ -11,7 +11,7 @@ from typing import Any, Final
 from chalicelib import keys, telemetry
 from chalicelib.errors import Invalid
 from chalicelib.namespaces import Channel, Namespace, resolve
-from chalicelib.protocol import dump
+from chalicelib.protocol import FrameId, dump
 from chalicelib.registry import Connection
 from chalicelib.table import Item, Table
 
@@ -37,6 +37,23 @@ class Member:
     left_at_ms: int | None
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A membership that is not let in yet: whoever delivers next will, and replies.
+
+    Attributes:
+        connection_id: whose.
+        reply_to: the id of the frame that asked; None wants no reply.
+        recover: the last epoch and offset it knows; None asks for nothing.
+        is_new: whether it was no member before.
+    """
+
+    connection_id: str
+    reply_to: FrameId
+    recover: tuple[str, int] | None
+    is_new: bool
+
+
 class Channels:
     """The memberships that stand in `rows`."""
 
@@ -54,6 +71,28 @@ class Channels:
     def add(self, channel: Channel, connection: Connection) -> None:
         """The connection is a member. Raises TableError."""
         self._rows.put(self._item(channel, connection))
+
+    def add_waiting(self, channel: Channel, connection: Connection, waiting: Waiting) -> None:
+        """The connection will be a member once it is let in; until then it is sent nothing, unless it was one before.
+
+        Raises TableError.
+        """
+        asked = dump([waiting.reply_to, waiting.recover])
+        if not waiting.is_new:
+            key = keys.membership_key(
+                channel.name, channel.shard_of(connection.connection_id), connection.connection_id
+            )
+            is_member = "attribute_exists(PK) AND attribute_not_exists(#waiting) AND attribute_not_exists(#leftAt)"
+            if self._rows.update(key, "SET #asking = :asked", {":asked": asked}, where=is_member).applied:
+                return
+        self._rows.put(self._item(channel, connection, waiting=asked))
+
+    def waiting(self, channel: Channel, shard: int) -> Iterator[Waiting]:
+        """Who is to be let in, page by page. Raises TableError."""
+        for row in self._read(channel, shard, ["SK", "waiting", "asking"]):
+            for mark in ("waiting", "asking"):
+                if mark in row:
+                    yield _waiting(_connection_id(row), row[mark], is_new=mark == "waiting")
 
     def extend(self, name: str, connection: Connection) -> None:
         """The connection's membership, if there is one, counts as long as its row. Raises TableError."""
@@ -96,16 +135,18 @@ class Channels:
 
     def receivers(self, channel: Channel, shard: int) -> Iterator[str]:
         """The ids of the connections that are members, page by page. Raises TableError."""
-        rows = self._read(channel, shard, ["SK", "leftAt"])
-        return (str(row["SK"]).removeprefix("CONN#") for row in rows if "leftAt" not in row)
+        rows = self._read(channel, shard, ["SK", "leftAt", "waiting"])
+        return (_connection_id(row) for row in rows if "leftAt" not in row and "waiting" not in row)
 
     def members(self, channel: Channel) -> Iterator[Member]:
         """All members, those who have left a moment ago too, page by page. Raises TableError."""
         for shard in range(channel.options.shards):
-            for row in self._read(channel, shard, ["SK", "userId", "attributes", "leftAt"]):
+            for row in self._read(channel, shard, ["SK", "userId", "attributes", "leftAt", "waiting"]):
+                if "waiting" in row:
+                    continue
                 user_id, left_at = row.get("userId"), row.get("leftAt")
                 yield Member(
-                    connection_id=str(row["SK"]).removeprefix("CONN#"),
+                    connection_id=_connection_id(row),
                     user_id=user_id if isinstance(user_id, str) else None,
                     attributes=_attributes(row.get("attributes")),
                     left_at_ms=left_at if isinstance(left_at, int) else None,
@@ -115,7 +156,7 @@ class Channels:
         # Sort keys from "CONN#" on; "$" is the character after "#".
         return self._rows.query(keys.members_partition(channel.name, shard), "CONN#", "CONN$", fields)
 
-    def _item(self, channel: Channel, connection: Connection, **marks: int) -> Item:
+    def _item(self, channel: Channel, connection: Connection, **marks: int | str) -> Item:
         shows = channel.options.presence
         return {
             **keys.membership_key(channel.name, channel.shard_of(connection.connection_id), connection.connection_id),
@@ -133,9 +174,29 @@ class Channels:
             return Channel(name, Namespace())
 
 
-def _attributes(text: object) -> Mapping[str, Any]:
+def _connection_id(row: Mapping[str, Any]) -> str:
+    return str(row["SK"]).removeprefix("CONN#")
+
+
+def _waiting(connection_id: str, text: object, is_new: bool) -> Waiting:
+    # Of another version's row as much is taken as can be understood.
+    asked = _json(text)
+    reply_to, recover = asked if isinstance(asked, list) and len(asked) == 2 else (None, None)
+    match recover:
+        case [str(epoch), int(offset)]:
+            position: tuple[str, int] | None = (epoch, offset)
+        case _:
+            position = None
+    return Waiting(connection_id, reply_to if isinstance(reply_to, str | int) else None, position, is_new)
+
+
+def _json(text: object) -> Any:
     try:
-        attributes = json.loads(text) if isinstance(text, str) else {}
+        return json.loads(text) if isinstance(text, str) else None
     except ValueError:
-        return {}
+        return None
+
+
+def _attributes(text: object) -> Mapping[str, Any]:
+    attributes = _json(text)
     return attributes if isinstance(attributes, dict) else {}

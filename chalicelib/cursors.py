@@ -2,22 +2,19 @@
 
 Every step is one conditional write on the row:
 
+    claim        I deliver, if nobody else does.
     announce n   wanted = n. If nobody delivers, now I do; else whoever does will see it.
-    take         I deliver, whatever is wanted. While somebody else does, I queue as the next.
+    announce join   joins + 1, for a membership that waits to be let in. The same.
     keep         delivered = at; tells what is wanted by now.
-    let go       delivered = at, and nobody delivers: only if nothing more is wanted and nobody queues. To the one
-                 in the queue the lease is handed over.
+    let go       delivered = at, and nobody delivers: only if nothing more is wanted and nobody more waits.
 
 Invariants: only who holds the lease moves the cursor; a lease that has run out is anyone's to take; nobody lets go
 while more is wanted, so what was announced is delivered by someone.
 """
 
-import random
 import secrets
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chalicelib import keys
@@ -28,15 +25,10 @@ from chalicelib.table import Table, Value
 
 # Longer than one POST may take, ten seconds, so that who is slow is not taken for dead.
 LEASE_MS: Final = 15_000
-# Whoever queues looks every few milliseconds: one that does not come within this for its lease is dead.
-HANDOVER_MS: Final = 3_000
-LOOK_AGAIN_SECONDS: Final = 0.02
-MAX_WAIT_SECONDS: Final = 20
 # The cursor outlives the row that counts: while an epoch lasts it is known how far it was delivered.
 CURSOR_IDLE_SECONDS: Final = IDLE_SECONDS + 24 * 3_600
 
 _FREE: Final = "(attribute_not_exists(#leaseOwner) OR #leaseUntil <= :now)"
-_NOBODY_QUEUES: Final = "(attribute_not_exists(#nextOwner) OR #nextUntil <= :now)"
 
 
 @dataclass(frozen=True)
@@ -48,6 +40,7 @@ class Lease:
         owner: who holds it: one attempt to deliver, not one Lambda.
         delivered: every publication up to this offset has been sent to the members.
         wanted: the highest offset that was announced, when last looked at.
+        joins: how many who wait to be let in were announced since somebody has last let go, when last looked at.
         until_ms: epoch milliseconds; from then on it is anyone's to take.
     """
 
@@ -57,6 +50,7 @@ class Lease:
     owner: str
     delivered: int
     wanted: int
+    joins: int
     until_ms: int
 
 
@@ -67,25 +61,28 @@ class LeaseLost(ServiceError):
         return "The lease ran out while it was held."
 
 
-class Busy(ServiceError):
-    """Somebody else held the lease all the time."""
-
-    def __str__(self) -> str:
-        return f"Waited {MAX_WAIT_SECONDS} s for a lease."
-
-
 class Cursors:
     """The cursors that stand in `rows`."""
 
-    def __init__(self, rows: Table, clock: Callable[[], float], sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, rows: Table, clock: Callable[[], float]) -> None:
         self._rows = rows
         self._clock = clock
-        self._sleep = sleep
 
     def delivered(self, channel: Channel, shard: int, epoch: str) -> int:
         """Everything of the epoch up to that offset is written, or filled, and sent. Raises TableError."""
         row = self._rows.get(keys.cursor_key(channel.name, shard))
         return _number(row, "delivered") if row and row.get("epoch") == epoch else 0
+
+    def claim(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
+        """The lease, if nobody holds it. Where there is no cursor yet, all up to the stream's offset is wanted.
+
+        Raises TableError.
+        """
+        owner = _owner()
+        claimed = self._claim(channel, shard, stream, owner)
+        if claimed is None or (not isinstance(claimed, Lease) and claimed.get("epoch") != stream.epoch):
+            claimed = self._begin(channel, shard, stream, owner, claimed)
+        return claimed if isinstance(claimed, Lease) else None
 
     def announce(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
         """Everything up to the stream's offset will be delivered in the shard.
@@ -108,33 +105,28 @@ class Cursors:
             elif _number(claimed, "delivered") >= stream.offset:
                 return None
             elif _number(claimed, "wanted") < stream.offset:
-                if self._leave(channel, shard, stream):
+                if self._leave(channel, shard, stream, "SET #wanted = :n", stream.offset, " AND #wanted < :n"):
                     return None
             elif self._is_held(claimed):
                 return None
             else:
-                claimed = self._claim(channel, shard, stream, owner, raises_wanted=False)
+                claimed = self._claim(channel, shard, stream, owner)
             if isinstance(claimed, Lease):
                 return claimed
 
-    def take(self, channel: Channel, shard: int, stream: Stream) -> Lease:
-        """The caller delivers in the shard. Where there is no cursor yet, up to the stream's offset is wanted.
+    def announce_join(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
+        """A membership that waits to be let in will be.
+
+        Returns:
+            The lease where it is the caller who lets in; None where somebody else does.
 
         Raises:
-            Busy: others held the lease for 20 s.
             TableError: DynamoDB failed.
         """
-        owner, give_up = _owner(), self._clock() + MAX_WAIT_SECONDS
-        while self._clock() < give_up:
-            claimed = self._claim(channel, shard, stream, owner, raises_wanted=False)
-            if isinstance(claimed, Mapping) and claimed.get("epoch") == stream.epoch:
-                self._queue(channel, shard, owner)
-                claimed = self._wait(channel, shard, owner, give_up)
-            elif not isinstance(claimed, Lease):
-                claimed = self._begin(channel, shard, stream, owner, claimed)
-            if isinstance(claimed, Lease):
-                return claimed
-        raise Busy
+        while not self._leave(channel, shard, stream, "ADD #joins :n", 1):
+            if lease := self.claim(channel, shard, stream):
+                return replace(lease, joins=lease.joins + 1)
+        return None
 
     def keep(self, lease: Lease, delivered: int) -> Lease:
         """The cursor stands at `delivered` and the lease begins anew; tells what is wanted by now.
@@ -160,37 +152,25 @@ class Cursors:
         return self.keep(lease, lease.delivered) if is_old else lease
 
     def let_go(self, lease: Lease, delivered: int) -> Lease | None:
-        """The cursor stands at `delivered` and the lease is somebody else's to take or has been handed on.
+        """The cursor stands at `delivered` and the lease is somebody else's to take.
 
         Returns:
-            The lease, kept, where more is wanted; else None.
+            The lease, kept, where more is wanted or more wait than the lease says; else None.
 
         Raises:
             LeaseLost: it was somebody else's already; the cursor is untouched.
             TableError: DynamoDB failed.
         """
-        key = keys.cursor_key(lease.channel.name, lease.shard)
-        mine: dict[str, Value] = {":delivered": delivered, ":me": lease.owner}
         left = self._rows.update(
-            key,
-            "SET #delivered = :delivered REMOVE #leaseOwner, #leaseUntil, #nextOwner, #nextUntil",
-            mine | {":now": self._now_ms()},
-            where=f"#leaseOwner = :me AND #wanted <= :delivered AND {_NOBODY_QUEUES}",
+            keys.cursor_key(lease.channel.name, lease.shard),
+            "SET #delivered = :delivered REMOVE #leaseOwner, #leaseUntil, #joins",
+            {":delivered": delivered, ":me": lease.owner, ":joins": lease.joins},
+            where="#leaseOwner = :me AND #wanted <= :delivered AND (attribute_not_exists(#joins) OR #joins = :joins)",
         )
         if left.applied:
             return None
-        row = left.item or {}
-        if row.get("leaseOwner") != lease.owner:
+        if (left.item or {}).get("leaseOwner") != lease.owner:
             raise LeaseLost
-        if _number(row, "nextUntil") > self._now_ms():
-            handed = self._rows.update(
-                key,
-                "SET #delivered = :delivered, #leaseOwner = :next, #leaseUntil = :until REMOVE #nextOwner, #nextUntil",
-                mine | {":next": row["nextOwner"], ":until": self._now_ms() + HANDOVER_MS},
-                where="#leaseOwner = :me AND #nextOwner = :next",
-            )
-            if handed.applied:
-                return None
         return self.keep(lease, delivered)
 
     def abandon(self, lease: Lease, delivered: int) -> None:
@@ -206,7 +186,7 @@ class Cursors:
         )
 
     def _claim(
-        self, channel: Channel, shard: int, stream: Stream, owner: str, raises_wanted: bool
+        self, channel: Channel, shard: int, stream: Stream, owner: str, raises_wanted: bool = False
     ) -> Lease | dict[str, Value] | None:
         # The lease if it was free, else the row that says why not. An answer that got lost and was asked for again
         # finds the caller itself as the owner.
@@ -221,7 +201,7 @@ class Cursors:
         }
         claimed = self._rows.update(
             keys.cursor_key(channel.name, shard),
-            f"SET {wanted}#leaseOwner = :me, #leaseUntil = :until, #ttl = :ttl REMOVE #nextOwner, #nextUntil",
+            f"SET {wanted}#leaseOwner = :me, #leaseUntil = :until, #ttl = :ttl",
             values | ({":offset": stream.offset} if raises_wanted else {}),
             where=f"#epoch = :epoch AND {_FREE}{where}",
         )
@@ -244,7 +224,7 @@ class Cursors:
         begun = self._rows.update(
             keys.cursor_key(channel.name, shard),
             "SET #epoch = :epoch, #delivered = :delivered, #wanted = :wanted, #leaseOwner = :me, #leaseUntil = :until, "
-            "#ttl = :ttl REMOVE #nextOwner, #nextUntil",
+            "#ttl = :ttl",
             values | ({":old": row["epoch"]} if row else {}),
             where="#epoch = :old" if row else "attribute_not_exists(PK)",
         )
@@ -252,36 +232,14 @@ class Cursors:
             return _lease(channel, shard, owner, begun.item)
         return None
 
-    def _leave(self, channel: Channel, shard: int, stream: Stream) -> bool:
-        # To whoever holds the lease: it will see what is wanted before it can let go.
+    def _leave(self, channel: Channel, shard: int, stream: Stream, change: str, n: int, where: str = "") -> bool:
+        # To whoever holds the lease, who will see it before it can let go.
         return self._rows.update(
             keys.cursor_key(channel.name, shard),
-            "SET #wanted = :offset",
-            {":offset": stream.offset, ":epoch": stream.epoch, ":now": self._now_ms()},
-            where="#epoch = :epoch AND #wanted < :offset AND #leaseUntil > :now",
+            change,
+            {":n": n, ":epoch": stream.epoch, ":now": self._now_ms()},
+            where=f"#epoch = :epoch AND #leaseUntil > :now{where}",
         ).applied
-
-    def _queue(self, channel: Channel, shard: int, owner: str) -> None:
-        now_ms = self._now_ms()
-        self._rows.update(
-            keys.cursor_key(channel.name, shard),
-            "SET #nextOwner = :me, #nextUntil = :until",
-            {":me": owner, ":now": now_ms, ":until": now_ms + HANDOVER_MS},
-            where=f"#leaseUntil > :now AND {_NOBODY_QUEUES}",
-        )
-
-    def _wait(self, channel: Channel, shard: int, owner: str, give_up: float) -> Lease | None:
-        # Until it is handed over or there is something to try again. Reading costs a fifth of trying to write.
-        while self._clock() < give_up:
-            self._sleep(random.uniform(0.5, 1.5) * LOOK_AGAIN_SECONDS)
-            row = self._rows.get(keys.cursor_key(channel.name, shard)) or {}
-            if row.get("leaseOwner") == owner:
-                # Handed over, but only for a moment.
-                with suppress(LeaseLost):
-                    return self.keep(_lease(channel, shard, owner, row), _number(row, "delivered"))
-            if not self._is_held(row) or _number(row, "nextUntil") <= self._now_ms():
-                break
-        return None
 
     def _is_held(self, row: Mapping[str, Value]) -> bool:
         return "leaseOwner" in row and _number(row, "leaseUntil") > self._now_ms()
@@ -307,6 +265,7 @@ def _lease(channel: Channel, shard: int, owner: str, row: Mapping[str, Value]) -
         owner=owner,
         delivered=_number(row, "delivered"),
         wanted=_number(row, "wanted"),
+        joins=_number(row, "joins"),
         until_ms=_number(row, "leaseUntil"),
     )
 

@@ -20,7 +20,8 @@ class Namespace:
     Attributes:
         history_size: how many publications are kept for those who come back; 0: none, and then neither offsets nor
             an order are promised.
-        history_ttl_seconds: how long each is kept.
+        history_ttl_seconds: how long each is kept. More than a connection lives, 7,800 s: what a dead Lambda has left
+            unsent would else be gone before a member that has been here all the time is sent it.
         presence: whether one may ask who is here.
         join_leave: whether members are told who comes and goes. Needs presence.
         clients_publish: whether clients may publish, given a grant; if not, only servers do.

@@ -115,8 +115,15 @@ class Publishing:
         return [self._send(channel, draft) for draft in drafts]
 
     def advance(self, channel: Channel, shard: int) -> None:
-        """Whatever was published in the shard is delivered, or somebody is at it. Errors as `publish`."""
-        self._deliver(channel, shard, self._history.stream(channel), None)
+        """Whatever was published in the shard is delivered and who waits is let in, or somebody is at it.
+
+        Errors as `publish`.
+        """
+        stream = self._history.stream(channel)
+        lease = self._cursors.announce(channel, shard, stream) or self._cursors.claim(channel, shard, stream)
+        if lease:
+            with suppress(LeaseLost):
+                self._advance.go_on(lease)
 
     def _send(self, channel: Channel, draft: Publication) -> Published:
         if draft.message_id and not self._history.claim(channel, draft.message_id):

@@ -32,15 +32,6 @@ class Request:
         """Raises Forbidden where the sender may not do that to the channel or user `target`: see `permission`."""
         self.service.allow(self.sender, verb, target)
 
-    def reply(self, data: Mapping[str, Any]) -> bool:
-        """The sender has the reply, if it asked for one; False where it could not be reached.
-
-        For an action whose reply must come before something else; it returns None then.
-        """
-        if self.frame.id is None:
-            return True
-        return self.service.send_frame(self.sender.connection_id, protocol.reply(self.frame.id, data)).sent == 1
-
 
 # An action returns the reply's data, which is sent only when the frame has an id, or None: it has replied itself.
 Action = Callable[[Request], Mapping[str, Any] | None]

@@ -21,10 +21,11 @@ from chalicelib.history import Stream
 from chalicelib.namespaces import Namespace
 from chalicelib.permission import Verb
 from chalicelib.presence import Attendance, Presence
+from chalicelib.protocol import FrameId
 from chalicelib.publishing import Message, Published, Publishing
 from chalicelib.recovery import Page, Reader
 from chalicelib.registry import Connection, Registry
-from chalicelib.subscribing import Reply, Subscribing
+from chalicelib.subscribing import Subscribing
 from chalicelib.tickets import Ticket
 
 
@@ -200,13 +201,15 @@ class Service:
         """The messages are published in their order; as `publish`."""
         return self._publishing.publish(self._channels.resolve(channel), messages, sender, excludes_sender)
 
-    def subscribe(self, connection: Connection, channel: str, recover: Stream | None, reply: Reply) -> None:
-        """The connection is a member of the channel and was told so through `reply`, and the others of it.
+    def subscribe(self, connection: Connection, channel: str, recover: Stream | None, reply_to: FrameId) -> None:
+        """The connection is a member of the channel and the frame `reply_to` was answered, or soon will be.
+
+        The other members know that its user is here.
 
         Errors as `Subscribing.subscribe`; Invalid: there can be no such channel.
         """
         resolved = self._channels.resolve(channel)
-        if self._subscribing.subscribe(resolved, connection, recover, reply):
+        if self._subscribing.subscribe(resolved, connection, recover, reply_to):
             self._attendance.came(resolved, connection)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:

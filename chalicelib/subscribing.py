@@ -8,52 +8,21 @@ membership is written, and whoever writes one looks afterwards whether the row i
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
-from chalicelib import protocol
-from chalicelib.advance import Advance
-from chalicelib.channels import Channels
-from chalicelib.cursors import Cursors, LeaseLost
-from chalicelib.delivery import Delivery
+from chalicelib.advance import Advance, advance_job
+from chalicelib.channels import Waiting
+from chalicelib.cursors import LEASE_MS, Cursors, Lease
 from chalicelib.errors import LimitExceeded, NotRegistered, NotSubscribed, ServiceError
 from chalicelib.history import History, Stream
+from chalicelib.jobs import Jobs
+from chalicelib.joining import Joining, Subscription
 from chalicelib.namespaces import Channel
-from chalicelib.recovery import Missed
+from chalicelib.protocol import FrameId
 from chalicelib.registry import Connection, Registry
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Subscription:
-    """What a subscriber is told.
-
-    Attributes:
-        channel: full name.
-        epoch, offset: where it joined: the next push is the next publication after it. None without history.
-        recovered: whether it is given all that it missed; None where it did not ask.
-        publications: what it missed, the last part of it.
-    """
-
-    channel: str
-    epoch: str | None = None
-    offset: int | None = None
-    recovered: bool | None = None
-    publications: Sequence[Mapping[str, Any]] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The reply's data."""
-        data: dict[str, Any] = {"channel": self.channel, "epoch": self.epoch, "offset": self.offset}
-        if self.recovered is not None:
-            data |= {"recovered": self.recovered, "publications": self.publications}
-        return data
-
-
-# Sends what a subscriber is told; False where it could not be reached.
-Reply = Callable[[Subscription], bool]
 
 
 class Subscribing:
@@ -62,33 +31,34 @@ class Subscribing:
     def __init__(
         self,
         registry: Registry,
-        channels: Channels,
         history: History,
         cursors: Cursors,
+        joining: Joining,
         advance: Advance,
-        delivery: Delivery,
+        jobs: Jobs,
         max_channels: int,
     ) -> None:
         self._registry = registry
-        self._channels = channels
         self._history = history
         self._cursors = cursors
+        self._joining = joining
         self._advance = advance
-        self._delivery = delivery
+        self._jobs = jobs
         self._max_channels = max_channels
 
-    def subscribe(self, channel: Channel, connection: Connection, recover: Stream | None, reply: Reply) -> bool:
-        """The connection is a member of the channel, and has been told so.
+    def subscribe(self, channel: Channel, connection: Connection, recover: Stream | None, reply_to: FrameId) -> bool:
+        """The connection is a member of the channel and was told so, or soon will be.
+
+        Where there is history, it is told before it is a member, and if somebody delivers just now, by that one.
 
         Args:
             channel: which.
             connection: who.
             recover: the last position it knows; what came after it is sent.
-            reply: sends the answer; called once, before the connection is a member where there is history, after
-                it where there is none.
+            reply_to: the id of the frame that asks; None wants no reply.
 
         Returns:
-            Whether it is new there: False where it was a member before, or could not be told.
+            Whether it has become a member: False where it was one before, could not be told, or waits to be let in.
 
         Raises:
             LimitExceeded: it has as many channels as it may.
@@ -99,15 +69,19 @@ class Subscribing:
             raise LimitExceeded("channels", self._max_channels)
         if not self._registry.add_channel(connection.connection_id, channel.name, self._max_channels):
             raise NotRegistered
+        waiting = Waiting(
+            connection.connection_id,
+            reply_to,
+            (recover.epoch, recover.offset) if recover else None,
+            is_new=channel.name not in connection.channels,
+        )
         if channel.options.history_size:
-            told = self._join_in_order(channel, connection, recover, reply)
-        else:
-            self._add(channel, connection)
-            recovered = None if recover is None else False
-            told = reply(Subscription(channel.name, recovered=recovered))
+            return self._join_in_order(channel, connection, waiting) and waiting.is_new
+        self._joining.add(channel, connection)
+        told = self._joining.reply(waiting, Subscription(channel.name, recovered=False if recover else None))
         if not told:
-            self._remove(channel, connection.connection_id)
-        return told and channel.name not in connection.channels
+            self._joining.remove(channel, connection.connection_id)
+        return told and waiting.is_new
 
     def unsubscribe(self, channel: Channel, connection: Connection) -> None:
         """The connection is no member; a push that is under way may still reach it.
@@ -118,54 +92,34 @@ class Subscribing:
         """
         if channel.name not in connection.channels:
             raise NotSubscribed
-        self._remove(channel, connection.connection_id)
+        self._joining.remove(channel, connection.connection_id)
 
-    def _join_in_order(self, channel: Channel, connection: Connection, recover: Stream | None, reply: Reply) -> bool:
+    def _join_in_order(self, channel: Channel, connection: Connection, waiting: Waiting) -> bool:
         shard = channel.shard_of(connection.connection_id)
         stream = self._history.stream(channel)
-        missed = Missed(recover, stream, channel, lambda part: self._send_part(channel, connection, stream, part))
-        # Most of it is read and sent before anybody has to wait for it.
-        missed.read(self._history, self._cursors.delivered(channel, shard, stream.epoch))
-        lease = self._cursors.take(channel, shard, stream)
+        lease = self._cursors.claim(channel, shard, stream)
+        if lease is None:
+            self._joining.add(channel, connection, waiting)
+            lease = self._cursors.announce_join(channel, shard, stream)
+            if lease is None:
+                # Should whoever delivers be dead, this looks after it.
+                self._jobs.put(advance_job(channel, shard), delay_seconds=LEASE_MS // 1000 + 1)
+            else:
+                self._go_on(lease)
+            return False
         try:
-            lease = self._advance.catch_up(lease)
-            missed.read(self._history, lease.delivered)
-            lease = self._cursors.renew(lease)
-            told = missed.is_reached and reply(
-                Subscription(channel.name, lease.epoch, lease.delivered, missed.recovered, missed.rest)
-            )
-            if told:
-                self._add(channel, connection)
+            lease = self._cursors.renew(self._advance.catch_up(lease))
+            told = self._joining.let_in(lease, waiting, connection)
         except Exception:
             with suppress(ServiceError):
                 self._cursors.abandon(lease, lease.delivered)
             raise
-        try:
-            self._advance.go_on(lease)
-        except LeaseLost:
-            # What somebody else delivered meanwhile may have missed it.
-            if told:
-                self._advance.break_off(channel, connection.connection_id)
-        except ServiceError as error:
-            # It is a member and has been told so; the next that publishes goes on.
-            log.warning("Delivering in %s failed: %s", channel.name, error)
+        self._go_on(lease, [connection.connection_id] if told else [])
         return told
 
-    def _send_part(
-        self, channel: Channel, connection: Connection, stream: Stream, part: Sequence[Mapping[str, Any]]
-    ) -> bool:
-        frame = protocol.recovery(channel.name, stream.epoch, part)
-        return self._delivery.send([connection.connection_id], frame).sent == 1
-
-    def _add(self, channel: Channel, connection: Connection) -> None:
-        self._channels.add(channel, connection)
-        now = self._registry.get(connection.connection_id)
-        if now is None or channel.name not in now.channels:
-            # Its end, or a token that does not grant this, came in between and looked for memberships too early.
-            self._channels.remove(channel, connection.connection_id)
-        elif now.ttl != connection.ttl:
-            self._channels.extend(channel.name, now)
-
-    def _remove(self, channel: Channel, connection_id: str) -> None:
-        self._channels.remove(channel, connection_id)
-        self._registry.remove_channel(connection_id, channel.name)
+    def _go_on(self, lease: Lease, entered: Sequence[str] = ()) -> None:
+        try:
+            self._advance.go_on(lease, entered=entered)
+        except ServiceError as error:
+            # The subscriber has been told, or will be; the next that publishes goes on.
+            log.warning("Delivering in %s failed: %s", lease.channel.name, error)

@@ -26,6 +26,7 @@ from chalicelib.departures import Departures
 from chalicelib.endpoint import Endpoint
 from chalicelib.history import History
 from chalicelib.jobs import Jobs, SqsJobs
+from chalicelib.joining import Joining
 from chalicelib.management import MAX_CONNECTIONS, ManagementSession, WebsocketApi
 from chalicelib.namespaces import NAMESPACES, Namespace
 from chalicelib.presence import Attendance
@@ -87,8 +88,10 @@ def build(
     channels = Channels(rows, namespaces, clock)
     departures = Departures(registry, channels, queue)
     delivery = Delivery(websocket_api, endpoint.resolve, departures.prune, sleep)
-    history, cursors = History(rows, clock), Cursors(rows, clock, sleep)
-    advance = Advance(registry, history, cursors, channels, delivery, queue, clock, sleep)
+    history, cursors = History(rows, clock), Cursors(rows, clock)
+    attendance = Attendance(channels, delivery)
+    joining = Joining(registry, history, channels, delivery, attendance)
+    advance = Advance(registry, history, cursors, channels, joining, delivery, queue, clock, sleep)
     tokens = Tokens(settings, Secrets(session, clock), clock)
     tickets = Tickets(rows, settings.ticket_ttl_seconds, clock)
     authentication = Authentication(settings, tokens, tickets, clock)
@@ -100,8 +103,8 @@ def build(
         Closing(delivery, departures),
         channels,
         Publishing(history, cursors, channels, advance, delivery, queue, clock),
-        Subscribing(registry, channels, history, cursors, advance, delivery, settings.max_channels),
-        Attendance(channels, delivery),
+        Subscribing(registry, history, cursors, joining, advance, queue, settings.max_channels),
+        attendance,
         Reader(history, cursors),
         authentication,
         Authorization(settings.anonymous_grants, authorize),

@@ -153,7 +153,7 @@ class TestSubscribe:
     def test_whose_row_is_gone_is_not_subscribed(self, alice: Client, peal: Service, connect: Connect) -> None:
         ghost = Connection("ghost=", "", 0, None, "u", None, None, None, {})
         with pytest.raises(Exception, match="Not signed in"):
-            peal.subscribe(ghost, ROOM, None, lambda _: True)
+            peal.subscribe(ghost, ROOM, None, None)
 
 
 class TestUnsubscribe:

@@ -4,6 +4,7 @@ Each step is a random one of: connect, subscribe, be cut off, come back and reco
 random DynamoDB call or send), let time pass. The model knows only what was written, in which order of offsets.
 """
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from chalicelib import cursors, keys, wiring
+from chalicelib import cursors, keys, wiring, worker
 from chalicelib.channels import Channels
 from chalicelib.history import History
 from chalicelib.namespaces import Namespace, resolve
@@ -35,7 +36,7 @@ from tests.fakes import FakeJobs, FakeWebsocketApi, gone
 CHANNEL = "room:1"
 # `PEAL_EXAMPLES=2000 pytest tests/test_channels_model.py` looks longer.
 EXAMPLES = int(os.environ.get("PEAL_EXAMPLES", "15"))
-ROOM = {"room": Namespace(history_size=8, history_ttl_seconds=3_600)}
+ROOM = {"room": Namespace(history_size=8, history_ttl_seconds=24 * 3_600)}
 
 
 class Killed(BaseException):
@@ -98,6 +99,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock(1_795_426_210.0)
         self.api = MortalApi(self)
+        self.jobs = FakeJobs()
         self.cut_off: set[str] = set()
         self.lives: int | None = None
         self.numbers = 0
@@ -118,7 +120,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
                 self.session,
                 self.clock,
                 namespaces=ROOM,
-                jobs=FakeJobs(),
+                jobs=self.jobs,
                 sleep=self.wait,
             )
 
@@ -188,12 +190,24 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
                     self.peal.publish(CHANNEL, [self.numbers, data], message_id=message_id)
         self.lives = None
 
+    @rule(lives=st.none() | st.integers(0, 24))
+    def a_worker_does_its_jobs(self, lives: int | None) -> None:
+        for job in self.jobs.take():
+            self.lives = lives
+            try:
+                worker.work(self.peal, {"Records": [{"body": json.dumps(job)}]})
+            except Killed:
+                # SQS gives it out again.
+                self.jobs.put(job)
+                self.nothing_is_sure()
+            self.lives = None
+
     def nothing_is_sure(self) -> None:
         """Whoever was sent something by the one that died may be sent it again."""
         for reader in self.all:
             reader.may_repeat = True
 
-    @rule(seconds=st.sampled_from([1, 4, cursors.LEASE_MS / 1000, 2_000]))
+    @rule(seconds=st.sampled_from([1, 4, cursors.LEASE_MS / 1000, 2_000, 50_000]))
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 

@@ -7,11 +7,11 @@ import boto3
 import pytest
 
 from chalicelib import wiring
+from chalicelib.joining import Joining
 from chalicelib.permission import EVERYTHING, Grants, Rights, Verb
 from chalicelib.registry import Connection
 from chalicelib.service import Service
 from chalicelib.settings import Settings
-from chalicelib.subscribing import Subscription
 from tests.clients import Client
 from tests.conftest import Clock
 from tests.fakes import FakeJobs, FakeWebsocketApi
@@ -223,16 +223,23 @@ class TestNewGrantsOnALivingConnection:
 
     @pytest.mark.parametrize(("verbs", "is_member"), [(["subscribe"], True), ([], False)])
     def test_they_reach_a_channel_that_is_just_being_subscribed_to(
-        self, connect: Connect, peal: Service, clock: Clock, verbs: list[str], is_member: bool
+        self,
+        connect: Connect,
+        peal: Service,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        verbs: list[str],
+        is_member: bool,
     ) -> None:
         alice = connect(exp=NOW + 60, channels={ROOM: ["subscribe"]})
         sender = peal.admit(alice.id)
 
-        def authenticate_before_the_membership_stands(_: Subscription) -> bool:
+        def authenticate_before_the_membership_stands(*_: object) -> bool:
             peal.authenticate(sender, token(exp=NOW + 120, channels={ROOM: verbs}))
             return True
 
-        peal.subscribe(sender, ROOM, None, authenticate_before_the_membership_stands)
+        monkeypatch.setattr(Joining, "reply", authenticate_before_the_membership_stands)
+        peal.subscribe(sender, ROOM, None, None)
         for seconds in (0, 60):
             clock.now += seconds
             peal.publish(ROOM, seconds)

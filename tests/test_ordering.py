@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib import advance, cursors, keys, wiring, worker
+from chalicelib import advance, cursors, joining, keys, wiring, worker
 from chalicelib.cursors import Cursors, LeaseLost
 from chalicelib.delivery import Outcome
 from chalicelib.errors import TableError
 from chalicelib.history import IDLE_SECONDS, History, Stream
+from chalicelib.joining import Joining
 from chalicelib.namespaces import Namespace, resolve
 from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
@@ -159,7 +160,7 @@ class TestManyAtOnce:
             assert (reply["data"]["offset"], [push["offset"] for push in pushes]) == (0, list(range(1, 31)))
 
     def test_after_the_reply_no_publish_is_missed(
-        self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float]
+        self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Without history too: what begins after the reply arrives, however close it comes."""
         namespaces = ROOM | {"live": Namespace()}
@@ -173,10 +174,15 @@ class TestManyAtOnce:
                 told.wait(10)
                 publisher.publish(channel, "now")
 
+            def send(connection_id: str, text: str, told: threading.Event = told) -> None:
+                FakeWebsocketApi.send(api, connection_id, text)
+                if '"reply"' in text:
+                    told.set()
+
+            monkeypatch.setattr(api, "send", send)
             racer = threading.Thread(target=publish_once_told)
             racer.start()
-            connection = peal.connection(member.id)
-            peal.subscribe(connection, channel, None, lambda _, told=told: bool(told.set()) or True)
+            member.sends({"action": "subscribe", "id": 1, "channel": channel})
             racer.join()
             assert member.receives_in(channel) == ["now"]
 
@@ -404,37 +410,20 @@ class TestLeases:
         bob.receives_nothing()
 
     def test_who_could_not_be_told_and_lost_its_lease_is_left_alone(
-        self, alice: Client, build: Build, clock: Clock, api: FakeWebsocketApi
+        self, alice: Client, build: Build, clock: Clock, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = build(clock), build(clock)
         bob = Client(slow, api, "bob=", userId="bob")
 
-        def fail_late(_: object) -> bool:
+        def fail_late(*_: object) -> bool:
             clock.now += cursors.LEASE_MS / 1000
             quick.publish(CHANNEL, 1)
             return False
 
-        slow.subscribe(slow.connection(bob.id), CHANNEL, None, fail_late)
+        monkeypatch.setattr(Joining, "reply", fail_late)
+        slow.subscribe(slow.connection(bob.id), CHANNEL, None, None)
         assert api.closed == []
         assert quick.publish(CHANNEL, 2).outcome == Outcome(sent=1)
-
-    def test_who_must_wait_too_long_is_told_to_try_again(
-        self,
-        alice: Client,
-        build: Build,
-        ticking: Callable[[], float],
-        monkeypatch: pytest.MonkeyPatch,
-        api: FakeWebsocketApi,
-        peal: Service,
-        clock: Clock,
-    ) -> None:
-        kill_in(monkeypatch, advance.Channels, "receivers")
-        with pytest.raises(Killed):
-            peal.publish(CHANNEL, 1)
-        monkeypatch.setattr(cursors, "MAX_WAIT_SECONDS", 0.3)
-        bob = Client(build(ticking), api, "bob=", userId="bob")
-        bob.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
-        bob.is_told("internal_error", "Something went wrong on our side.", 1, retryable=True)
 
     def test_one_that_delivers_for_others_too_long_leaves_the_rest_to_a_job(
         self, alice: Client, build: Build, clock: Clock, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
@@ -451,6 +440,149 @@ class TestLeases:
         while work := jobs.take():
             worker.work(peal, {"Records": [{"body": json.dumps(job)} for job in work]})
         assert offsets(alice) == [2]
+
+
+class TestLettingIn:
+    """Whoever delivers lets in all who wait; nobody waits for a lease."""
+
+    @pytest.fixture
+    def delivering(self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+        """Publishes, and does something while that is being delivered."""
+
+        def deliver(meanwhile: Callable[[], Any]) -> None:
+            before(monkeypatch, Cursors, "let_go", meanwhile)
+            peal.publish(CHANNEL, "first")
+
+        return deliver
+
+    def test_who_subscribes_meanwhile_is_let_in_by_who_delivers(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any
+    ) -> None:
+        names = ("bob", "carol", "dave")
+        waiting = [Client(peal, api, f"{name}=", userId=name) for name in names]
+
+        def subscribe() -> None:
+            for client in waiting:
+                client.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+                client.receives_nothing()
+            assert peal.publish(CHANNEL, "second").outcome is None
+
+        delivering(subscribe)
+        for client in waiting:
+            reply, *pushes = api.frames(client.id)
+            assert reply["data"]["offset"] == 2
+            assert pushes == []
+        assert peal.publish(CHANNEL, "third").outcome == Outcome(sent=4)
+
+    def test_with_what_it_missed(self, peal: Service, api: FakeWebsocketApi, delivering: Any) -> None:
+        epoch = peal.publish(CHANNEL, "missed").epoch
+        bob = Client(peal, api, "bob=", userId="bob")
+        recover = {"epoch": epoch, "offset": 0}
+        delivering(lambda: bob.sends({"action": "subscribe", "id": "s", "channel": CHANNEL, "recover": recover}))
+        (reply,) = api.frames(bob.id)
+        assert (reply["id"], reply["data"]["recovered"], reply["data"]["offset"]) == ("s", True, 2)
+        assert [publication["data"] for publication in reply["data"]["publications"]] == ["missed", "first"]
+
+    def test_a_member_that_subscribes_again_misses_nothing_while_it_waits(
+        self, alice: Client, peal: Service, delivering: Any
+    ) -> None:
+        def subscribe_again() -> None:
+            alice.sends({"action": "subscribe", "id": 2, "channel": CHANNEL})
+            peal.publish(CHANNEL, "second")
+
+        delivering(subscribe_again)
+        first, second, reply = alice.api.frames(alice.id)
+        assert (first["data"], second["data"], reply["data"]["offset"]) == ("first", "second", 2)
+
+    def test_who_asks_twice_while_it_waits_is_sent_nothing_before_it_is_let_in(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any
+    ) -> None:
+        bob = Client(peal, api, "bob=", userId="bob")
+
+        def subscribe_twice() -> None:
+            for frame_id in (1, 2):
+                bob.sends({"action": "subscribe", "id": frame_id, "channel": CHANNEL})
+            peal.publish(CHANNEL, "second")
+
+        delivering(subscribe_twice)
+        (reply,) = api.frames(bob.id)
+        assert (reply["id"], reply["data"]["offset"]) == (2, 2)
+
+    def test_who_has_gone_or_cannot_be_told_is_no_member_and_holds_nobody_up(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, rows: Table
+    ) -> None:
+        clients = [Client(peal, api, f"{name}=", userId=name) for name in ("bob", "carol", "dave")]
+
+        def subscribe_and_go() -> None:
+            for client in clients:
+                client.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+            clients[0].disconnects()
+            rows.put(keys.membership_key(CHANNEL, 0, "bob=") | {"waiting": "{"})
+            api.fails[clients[1].id] = [gone(), gone()]
+
+        delivering(subscribe_and_go)
+        assert [frame["type"] for frame in api.frames("dave=")] == ["reply"]
+        assert peal.publish(CHANNEL, 1).outcome == Outcome(sent=2)
+
+    @pytest.mark.parametrize("asked", ["7", '[[],["e",true]]', '[1,{"epoch":"e"}]', "[null,7]"])
+    def test_what_another_version_asked_is_understood_as_far_as_it_can_be(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, rows: Table, asked: str
+    ) -> None:
+        bob = Client(peal, api, "bob=", userId="bob")
+
+        def subscribe() -> None:
+            bob.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+            rows.put(keys.membership_key(CHANNEL, 0, bob.id) | {"waiting": asked})
+
+        delivering(subscribe)
+        api.frames(bob.id)
+        peal.publish(CHANNEL, 1)
+        assert bob.receives_in(CHANNEL) == [1]
+
+    def test_more_than_fit_at_once_are_let_in_in_turns(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(joining, "MAX_AT_ONCE", 2)
+        clients = [Client(peal, api, f"m{n}=", userId=f"u{n}") for n in range(5)]
+        delivering(lambda: [client.sends({"action": "subscribe", "channel": CHANNEL}) for client in clients])
+        assert peal.publish(CHANNEL, 1).outcome == Outcome(sent=6)
+
+    def test_should_who_delivers_be_dead_a_job_lets_in(
+        self,
+        alice: Client,
+        peal: Service,
+        api: FakeWebsocketApi,
+        jobs: FakeJobs,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        kill_in(monkeypatch, Cursors, "let_go")
+        with pytest.raises(Killed):
+            peal.publish(CHANNEL, 1)
+        bob = Client(peal, api, "bob=", userId="bob")
+        bob.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+        bob.receives_nothing()
+        ((job, delay_seconds),) = jobs.put_jobs
+        clock.now += delay_seconds
+        worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+        (reply,) = api.frames(bob.id)
+        assert reply["data"]["offset"] == 1
+
+    def test_a_storm_is_let_in_by_a_few(
+        self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float]
+    ) -> None:
+        lambdas = [build(ticking) for _ in range(4)]
+        members = [Client(lambdas[n % 4], api, f"m{n}=", userId=f"u_{n}") for n in range(120)]
+
+        def subscribe(member: Client) -> None:
+            member.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+
+        with ThreadPoolExecutor(24) as threads:
+            list(threads.map(subscribe, members))
+        for member in members:
+            (reply,) = api.frames(member.id)
+            assert reply["type"] == "reply"
+        assert lambdas[0].publish(CHANNEL, 1).outcome == Outcome(sent=120)
 
 
 class TestAJob:
@@ -482,60 +614,49 @@ class TestTheCursor:
     @pytest.fixture
     def rules(self, rows: Table, clock: Clock) -> Cursors:
         rows.put(keys.channel_key(CHANNEL) | {"epoch": "epoch", "offset": 5})  # type: ignore[arg-type]
-        return Cursors(rows, clock, sleep=lambda _: None)
+        return Cursors(rows, clock)
 
-    def test_who_queues_is_handed_the_lease_with_all_that_is_wanted(
-        self, rows: Table, rules: Cursors, clock: Clock
-    ) -> None:
-        holder = rules.take(self.channel, 0, self.stream)
+    def test_one_holds_the_lease_at_a_time_and_moves_the_cursor(self, rules: Cursors, clock: Clock) -> None:
+        holder = self.claimed(rules)
         assert (holder.delivered, holder.wanted) == (0, 5)
-
-        def let_go(_: float) -> None:
-            if not given:
-                given.append(rules.let_go(holder, 3))
-
-        given: list[Any] = []
-        other = Cursors(rows, clock, sleep=let_go)
-        lease = other.take(self.channel, 0, self.stream)
-        assert given == [None]
-        assert (lease.delivered, lease.wanted, lease.until_ms) == (3, 5, clock.now * 1000 + cursors.LEASE_MS)
+        assert rules.claim(self.channel, 0, self.stream) is None
+        clock.now += cursors.LEASE_MS / 1000
+        other = self.claimed(rules)
         with pytest.raises(LeaseLost, match=r"^The lease ran out while it was held\.$"):
             rules.keep(holder, 4)
         with pytest.raises(LeaseLost):
-            rules.let_go(holder, 4)
-        assert rules.delivered(self.channel, 0, "epoch") == 3
+            rules.let_go(holder, 5)
+        rules.abandon(holder, 5)
+        assert rules.let_go(other, 5) is None
+        assert rules.delivered(self.channel, 0, "epoch") == 5
 
-    def test_one_that_queued_and_died_holds_nobody_up(self, rows: Table, rules: Cursors, clock: Clock) -> None:
-        holder = rules.take(self.channel, 0, self.stream)
+    def test_while_more_wait_it_is_not_let_go(self, rules: Cursors) -> None:
+        lease = self.claimed(rules)
+        assert lease.joins == 0
+        for _ in range(2):
+            assert rules.announce_join(self.channel, 0, self.stream) is None
+        kept = rules.let_go(lease, 5)
+        assert kept
+        assert kept.joins == 2
+        assert rules.let_go(kept, 5) is None
+        assert self.claimed(rules).joins == 0
 
-        def die(_: float) -> None:
-            raise Killed
-
-        with pytest.raises(Killed):
-            Cursors(rows, clock, sleep=die).take(self.channel, 0, self.stream)
-        clock.now += cursors.HANDOVER_MS / 1000
-        assert rules.let_go(holder, 5) is None
-        assert rules.announce(self.channel, 0, Stream("epoch", 6))
-
-    def test_one_that_was_handed_it_and_died_holds_up_for_a_moment(
-        self, rows: Table, rules: Cursors, clock: Clock
-    ) -> None:
-        holder = rules.take(self.channel, 0, self.stream)
-
-        def die(_: float) -> None:
-            assert rules.let_go(holder, 4) is None
-            raise Killed
-
-        with pytest.raises(Killed):
-            Cursors(rows, clock, sleep=die).take(self.channel, 0, self.stream)
-        assert rules.announce(self.channel, 0, Stream("epoch", 6)) is None
-        clock.now += cursors.HANDOVER_MS / 1000
-        lease = rules.announce(self.channel, 0, Stream("epoch", 6))
+    def test_who_waits_where_nobody_delivers_lets_itself_in(self, rules: Cursors, clock: Clock) -> None:
+        self.claimed(rules)
+        assert rules.announce_join(self.channel, 0, self.stream) is None
+        clock.now += cursors.LEASE_MS / 1000
+        lease = rules.announce_join(self.channel, 0, self.stream)
         assert lease
-        assert (lease.delivered, lease.wanted) == (4, 6)
+        # The one before was never let in.
+        assert lease.joins == 2
+
+    def claimed(self, rules: Cursors) -> cursors.Lease:
+        lease = rules.claim(self.channel, 0, self.stream)
+        assert lease
+        return lease
 
     def test_while_more_is_wanted_it_is_not_let_go(self, rules: Cursors) -> None:
-        lease = rules.take(self.channel, 0, self.stream)
+        lease = self.claimed(rules)
         assert rules.announce(self.channel, 0, Stream("epoch", 7)) is None
         kept = rules.let_go(lease, 5)
         assert kept
@@ -544,7 +665,7 @@ class TestTheCursor:
         assert rules.announce(self.channel, 0, Stream("epoch", 7)) is None
 
     def test_what_was_left_undone_is_the_next_ones_whatever_it_announces(self, rules: Cursors) -> None:
-        lease = rules.take(self.channel, 0, self.stream)
+        lease = self.claimed(rules)
         rules.abandon(lease, 2)
         taken = rules.announce(self.channel, 0, Stream("epoch", 4))
         assert taken
@@ -577,26 +698,6 @@ class TestTheCursor:
         won = before(monkeypatch, Table, "get", lambda: rules.announce(self.channel, 0, Stream("epoch", 6)))
         assert rules.announce(self.channel, 0, self.stream) is None
         assert won[0]
-
-    def test_who_queues_anew_while_it_is_handed_over_does_not_confuse_it(
-        self, rows: Table, rules: Cursors, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        lease = rules.take(self.channel, 0, self.stream)
-        key = keys.cursor_key(CHANNEL, 0)
-        queued = {":until": lease.until_ms, ":me": "one"}
-        rows.update(key, "SET #nextOwner = :me, #nextUntil = :until", queued)  # type: ignore[arg-type]
-        update = Table.update
-
-        def renamed(table: Table, key: Any, change: str, *arguments: Any, **named: Any) -> Any:
-            if ":next" in change:
-                monkeypatch.setattr(Table, "update", update)
-                update(table, key, "SET #nextOwner = :other", {":other": "other"})
-            return update(table, key, change, *arguments, **named)
-
-        monkeypatch.setattr(Table, "update", renamed)
-        kept = rules.let_go(lease, 5)
-        assert kept
-        assert rules.let_go(kept, 5) is None
 
 
 def before(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, act: Callable[[], Any]) -> list[Any]:
