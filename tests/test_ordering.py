@@ -539,6 +539,27 @@ class TestLettingIn:
         peal.publish(CHANNEL, 1)
         assert bob.receives_in(CHANNEL) == [1]
 
+    def test_who_finds_that_nobody_delivers_any_more_lets_itself_in(
+        self,
+        alice: Client,
+        peal: Service,
+        api: FakeWebsocketApi,
+        build: Build,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        other = Cursors(peal._registry._rows, clock)
+        channel = resolve(CHANNEL, ROOM)
+        stream = Stream(epoch_of(peal), 0)
+        held = other.claim(channel, 0, stream)
+        assert held
+        bob = Client(peal, api, "bob=", userId="bob")
+        let_go = before(monkeypatch, Cursors, "announce_join", lambda: other.let_go(held, 0))
+        bob.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
+        assert let_go == [None]
+        (reply,) = api.frames(bob.id)
+        assert reply["data"]["offset"] == 0
+
     def test_more_than_fit_at_once_are_let_in_in_turns(
         self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -649,6 +670,12 @@ class TestTheCursor:
         assert lease
         # The one before was never let in.
         assert lease.joins == 2
+
+    def test_who_waits_looks_again_where_another_was_quicker(
+        self, rules: Cursors, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before(monkeypatch, Cursors, "claim", lambda: self.claimed(rules))
+        assert rules.announce_join(self.channel, 0, self.stream) is None
 
     def claimed(self, rules: Cursors) -> cursors.Lease:
         lease = rules.claim(self.channel, 0, self.stream)

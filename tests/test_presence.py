@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from chalicelib import presence, worker
+from chalicelib import keys, presence, worker
 from chalicelib.channels import GRACE_SECONDS
 from chalicelib.jobs import JobsError
 from chalicelib.service import Service
+from chalicelib.table import Table
 from tests.clients import Client
 from tests.conftest import Clock
 from tests.fakes import FakeJobs, FakeWebsocketApi, gone
@@ -104,6 +105,11 @@ class TestWhoIsHere:
         join("carol")
         here = alice.asks("presence", channel=ROOM)
         assert (here["members"], here["count"], here["connections"], here["complete"]) == (None, 2, 2, False)
+
+    def test_who_waits_to_be_let_in_is_not_here_yet(self, join: Join, rows: Table) -> None:
+        alice = join("alice")
+        rows.put(keys.membership_key(ROOM, 0, "bob=") | {"userId": "bob", "waiting": "[1,null]"})
+        assert alice.asks("presence", channel=ROOM)["count"] == 1
 
     def test_a_row_of_another_version_reads_as_far_as_it_can_be_understood(
         self, join: Join, dynamodb: Any, table_name: str
