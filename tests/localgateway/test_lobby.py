@@ -62,7 +62,8 @@ class TestSilence:
     def test_who_does_not_read_the_answers_is_not_read_either_and_then_cut(self, serve):
         probe = serve(ECHO, limits=Limits(http_seconds=1, write_buffer_bytes=10_000))
         connection = probe.raw()
-        connection.settimeout(5)
+        # A busy machine takes long to answer what its buffers hold, before there is nothing more it can do.
+        connection.settimeout(60)
         with pytest.raises(ConnectionError):
             connection.sendall(CALL * 200_000)
         assert is_alive(probe)
