@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import hypothesis
 import pytest
 from botocore.client import BaseClient
 
@@ -28,6 +29,9 @@ from localgateway.template import read_resources
 from tests.fakes import FakeJobs, FakeWebsocketApi
 from tests.signing import NEW
 
+# How long an example takes is the machine's business, not a property of the code.
+hypothesis.settings.register_profile("peal", deadline=None)
+hypothesis.settings.load_profile("peal")
 pytest_plugins = ["localgateway.testing", "tests.permissions"]
 PROJECT = Path(__file__).parent.parent
 _numbers = itertools.count()
