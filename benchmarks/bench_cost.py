@@ -3,7 +3,7 @@
     python benchmarks/bench_cost.py [--members 10000]
 
 Request units are the engine's own figures (ReturnConsumedCapacity), so it must be one whose figures are real: dynoxide,
-a native DynamoDB that npm installs into the user's cache, or whatever AWS_ENDPOINT_URL_DYNAMODB names. Sends are counted
+a native DynamoDB that npm installs into the user's cache, or whatever AWS_ENDPOINT_URL_DYNAMODB names. Sends count
 and go nowhere. Beside Peal, in the same run: the chat of Chalice's tutorial (wschat), and a broadcast that scans its
 table, as AWS's samples do, both written here after what they do to their tables. Lambda's time is not measured but
 stated: see `LAMBDA_GB`. Nothing is asked of AWS.
@@ -163,7 +163,7 @@ class Peal:
 
 
 class Wschat:
-    """What Chalice's tutorial does to its table: a row per connection and per room, a full index the other way round."""
+    """What Chalice's tutorial does to its table: a row per connection and room, a full index the other way round."""
 
     def __init__(self, meter: Meter, session: boto3.session.Session, table: str) -> None:
         self._meter, self._table = meter, session.resource("dynamodb").Table(table)
