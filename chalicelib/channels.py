@@ -138,10 +138,10 @@ class Channels:
         rows = self._read(channel, shard, ["SK", "leftAt", "waiting"])
         return (_connection_id(row) for row in rows if "leftAt" not in row and "waiting" not in row)
 
-    def members(self, channel: Channel) -> Iterator[Member]:
-        """All members, those who have left a moment ago too, page by page. Raises TableError."""
+    def members(self, channel: Channel, page_items: int) -> Iterator[Member]:
+        """All members, those who have left a moment ago too, read so many at a time. Raises TableError."""
         for shard in range(channel.options.shards):
-            for row in self._read(channel, shard, ["SK", "userId", "attributes", "leftAt", "waiting"]):
+            for row in self._read(channel, shard, ["SK", "userId", "attributes", "leftAt", "waiting"], page_items):
                 if "waiting" in row:
                     continue
                 user_id, left_at = row.get("userId"), row.get("leftAt")
@@ -152,9 +152,12 @@ class Channels:
                     left_at_ms=left_at if isinstance(left_at, int) else None,
                 )
 
-    def _read(self, channel: Channel, shard: int, fields: list[str]) -> Iterable[Mapping[str, Any]]:
+    def _read(
+        self, channel: Channel, shard: int, fields: list[str], page_items: int | None = None
+    ) -> Iterable[Mapping[str, Any]]:
+        partition = keys.members_partition(channel.name, shard)
         # Sort keys from "CONN#" on; "$" is the character after "#".
-        return self._rows.query(keys.members_partition(channel.name, shard), "CONN#", "CONN$", fields)
+        return self._rows.query(partition, "CONN#", "CONN$", fields, page_items=page_items)
 
     def _item(self, channel: Channel, connection: Connection, **marks: int | str) -> Item:
         shows = channel.options.presence

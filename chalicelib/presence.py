@@ -17,7 +17,7 @@ from chalicelib.registry import Connection
 
 # A list of more bytes is left out: it would not fit one frame.
 MAX_LISTED_BYTES: Final = 30_000
-# Above it counting stops: some 1 MB, or 128 read units.
+# Above it counting stops: some 170 read units.
 MAX_COUNTED: Final = 10_000
 # Above it nobody is told who comes and goes: each such push would cost as much as a publication.
 MAX_TOLD: Final = 1_000
@@ -66,7 +66,7 @@ class Attendance:
         """
         if not channel.options.presence:
             raise Invalid("channel", "is in a namespace without presence")
-        members = list(islice(self._channels.members(channel), MAX_COUNTED + 1))
+        members = self._some(channel, MAX_COUNTED + 1)
         is_complete = len(members) <= MAX_COUNTED
         here = members[:MAX_COUNTED]
         users: dict[str | None, dict[str, Any]] = {}
@@ -125,7 +125,11 @@ class Attendance:
         self._delivery.send(receivers, protocol.presence_change(kind, channel.name, user_id))
 
     def _told(self, channel: Channel) -> list[Member]:
-        return list(islice(self._channels.members(channel), MAX_TOLD + 2))
+        return self._some(channel, MAX_TOLD + 2)
+
+    def _some(self, channel: Channel, count: int) -> list[Member]:
+        # A page holds all of them and no more: of a crowd nothing is read, and paid for, that is left out here.
+        return list(islice(self._channels.members(channel, page_items=count), count))
 
 
 def _outlasts(member: Member, gone: Member) -> bool:

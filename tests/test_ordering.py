@@ -823,25 +823,6 @@ def late(peal: Service, api: FakeWebsocketApi, clock: Clock, connection_id: str)
     return Client(peal, api, connection_id, connected_at_ms=int(clock.now * 1000), userId="u")
 
 
-class TestCost:
-    """In write units, as DynamoDB bills them; a read is a fifth of one."""
-
-    def test_a_publication_costs_four_writes_and_one_read_of_the_members(
-        self, alice: Client, peal: Service, dynamodb_calls: list[str]
-    ) -> None:
-        del dynamodb_calls[:]
-        peal.publish(CHANNEL, 1)
-        assert dynamodb_calls == ["UpdateItem", "PutItem", "UpdateItem", "Query", "UpdateItem"]
-
-    def test_a_subscription_costs_four_writes(
-        self, peal: Service, api: FakeWebsocketApi, alice: Client, dynamodb_calls: list[str]
-    ) -> None:
-        bob = Client(peal, api, "bob=", userId="bob")
-        del dynamodb_calls[:]
-        bob.sends({"action": "subscribe", "channel": CHANNEL})
-        assert sum(call in ("PutItem", "UpdateItem", "DeleteItem") for call in dynamodb_calls) == 4
-
-
 def test_a_shard_that_there_is_no_more_has_nothing_to_deliver(peal: Service, dynamodb_calls: list[str]) -> None:
     del dynamodb_calls[:]
     peal.advance(CHANNEL, 3)

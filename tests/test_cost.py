@@ -1,0 +1,217 @@
+"""What each operation costs: DynamoDB's write units and calls, the rows that queries read, frames. COST.md has dollars.
+
+The embedded engine counts writes as AWS does and reads not, so what is read is counted in calls and rows.
+"""
+
+import json
+from typing import Any
+
+import boto3
+import pytest
+
+from chalicelib import presence, wiring, worker
+from chalicelib.permission import EVERYTHING
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from tests.clients import Client
+from tests.conftest import Clock
+from tests.fakes import FakeJobs, FakeWebsocketApi
+
+LIVE, FEED, CHAT = "live:1", "feed:1", "chat:1"
+
+
+class Bill:
+    """What the session's DynamoDB clients and the sockets have been used for since the bill was last settled."""
+
+    def __init__(self, session: boto3.session.Session, api: FakeWebsocketApi) -> None:
+        self._api = api
+        self.settle()
+        session.events.register("provide-client-params.dynamodb", self._ask)
+        session.events.register("after-call.dynamodb", self._note)
+
+    def settle(self) -> None:
+        self.writes: float = 0
+        self.rows = 0
+        self._calls: list[str] = []
+        self._api.inbox.clear()
+
+    @property
+    def calls(self) -> list[str]:
+        return sorted(self._calls)
+
+    @property
+    def frames(self) -> int:
+        return len(self._api.inbox)
+
+    def _ask(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return params | {"ReturnConsumedCapacity": "TOTAL"}
+
+    def _note(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+        self._calls.append(model.name)
+        self.rows += parsed.get("ScannedCount", 0)
+        consumed = parsed.get("ConsumedCapacity", [])
+        if model.name not in ("GetItem", "Query"):
+            self.writes += sum(
+                each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed])
+            )
+        # A write that is refused is billed as well, but DynamoDB does not say so.
+        self.writes += parsed.get("Error", {}).get("Code") == "ConditionalCheckFailedException"
+
+
+@pytest.fixture
+def session(aws: None) -> boto3.session.Session:
+    """One of its own: whoever watches it watches this test."""
+    return boto3.session.Session()
+
+
+@pytest.fixture
+def bill(session: boto3.session.Session, api: FakeWebsocketApi) -> Bill:
+    return Bill(session, api)
+
+
+@pytest.fixture
+def peal(
+    bill: Bill, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
+) -> Service:
+    """The service, watched from its first call on."""
+    settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
+    return wiring.build(settings, api, session, clock, jobs=jobs)
+
+
+@pytest.fixture
+def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "alice=", userId="alice")
+
+
+@pytest.fixture
+def bob(peal: Service, api: FakeWebsocketApi, bill: Bill) -> Client:
+    """Is a member of a channel of each kind, and the bill until then is settled."""
+    bob = Client(peal, api, "bob=", userId="bob")
+    for channel in (LIVE, FEED, CHAT):
+        bob.asks("subscribe", channel=channel)
+    bill.settle()
+    return bob
+
+
+class TestAConnection:
+    def test_connecting_is_one_write_of_two_units_with_the_index(self, bob: Client, alice: Client, bill: Bill) -> None:
+        assert (bill.writes, bill.calls) == (2, ["PutItem"])
+
+    def test_the_first_to_connect_to_a_lambda_also_writes_where_to_post(self, alice: Client, bill: Bill) -> None:
+        assert (bill.writes, bill.calls) == (3, ["PutItem", "PutItem"])
+
+    @pytest.mark.parametrize("channels", [0, 1, 10])
+    def test_disconnecting_costs_two_units_and_one_for_each_channel(
+        self, channels: int, alice: Client, bill: Bill
+    ) -> None:
+        for number in range(channels):
+            alice.sends({"action": "subscribe", "channel": f"live:{number}"})
+        bill.settle()
+        alice.disconnects()
+        assert bill.writes == 2 + channels
+        assert len(bill.calls) == 1 + (channels > 0)
+
+    def test_disconnecting_costs_one_more_later_where_members_are_told(
+        self, peal: Service, bob: Client, alice: Client, jobs: FakeJobs, bill: Bill
+    ) -> None:
+        alice.sends({"action": "subscribe", "channel": CHAT})
+        bill.settle()
+        alice.disconnects()
+        assert (bill.writes, bill.rows, len(jobs.put_jobs)) == (3, 0, 1)
+        for job in jobs.take():
+            worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+        assert (bill.writes, bill.rows, bill.frames) == (4, 2, 1)
+
+    def test_a_heartbeat_is_one_read_and_no_frame_in_return(self, bob: Client, bill: Bill) -> None:
+        bob.sends({"action": "ping"})
+        assert (bill.calls, bill.frames) == (["GetItem"], 0)
+
+    def test_a_message_to_a_user_is_one_query_more(self, bob: Client, bill: Bill) -> None:
+        bob.sends({"action": "sendMessage", "targetUserId": "bob", "text": "hi"})
+        assert (bill.writes, bill.calls, bill.rows, bill.frames) == (0, ["GetItem", "Query"], 1, 1)
+
+
+class TestSubscribing:
+    def test_costs_two_writes_without_history(self, bob: Client, alice: Client, bill: Bill) -> None:
+        bill.settle()
+        alice.sends({"action": "subscribe", "channel": LIVE})
+        assert (bill.writes, bill.calls) == (2, ["GetItem", "GetItem", "PutItem", "UpdateItem"])
+
+    def test_costs_four_writes_with_history_and_reads_no_history(self, bob: Client, alice: Client, bill: Bill) -> None:
+        bill.settle()
+        alice.sends({"action": "subscribe", "channel": FEED})
+        assert bill.writes == 4
+        assert bill.calls == ["GetItem"] * 3 + ["PutItem"] + ["UpdateItem"] * 3
+
+    def test_costs_two_more_for_the_first_in_a_channel_with_history(self, alice: Client, bill: Bill) -> None:
+        bill.settle()
+        alice.sends({"action": "subscribe", "channel": FEED})
+        assert bill.writes == 6
+
+    def test_costs_one_more_once_the_row_is_larger_than_a_kilobyte(self, alice: Client, bill: Bill) -> None:
+        name = "live:" + "x" * 100
+        writes = []
+        for number in range(11):
+            bill.settle()
+            alice.sends({"action": "subscribe", "channel": f"{name}{number}"})
+            writes.append(bill.writes)
+        assert (writes[0], writes[-1]) == (2, 3)
+
+    def test_reads_what_was_missed_and_no_more(self, peal: Service, bob: Client, alice: Client, bill: Bill) -> None:
+        published = [peal.publish(FEED, number) for number in range(20)]
+        bill.settle()
+        position = {"epoch": published[9].epoch, "offset": published[9].offset}
+        alice.sends({"action": "subscribe", "channel": FEED, "recover": position})
+        assert (bill.writes, bill.rows) == (4, 10)
+
+    def test_reads_the_members_once_where_they_are_told(self, bob: Client, alice: Client, bill: Bill) -> None:
+        bill.settle()
+        alice.sends({"action": "subscribe", "channel": CHAT})
+        assert (bill.writes, bill.rows, bill.frames) == (4, 2, 1)
+
+    def test_reads_no_more_members_of_a_crowd_than_it_would_tell(
+        self, peal: Service, api: FakeWebsocketApi, bob: Client, bill: Bill, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(presence, "MAX_TOLD", 3)
+        crowd = [Client(peal, api, f"member{number}=", userId=f"u_{number}") for number in range(9)]
+        for member in crowd[:-1]:
+            member.sends({"action": "subscribe", "channel": CHAT})
+        bill.settle()
+        crowd[-1].sends({"action": "subscribe", "channel": CHAT})
+        assert (bill.rows, bill.frames) == (presence.MAX_TOLD + 2, 0)
+
+
+class TestPublishing:
+    def test_writes_nothing_without_history_and_reads_the_members(
+        self, peal: Service, api: FakeWebsocketApi, bob: Client, bill: Bill
+    ) -> None:
+        Client(peal, api, "carol=", userId="carol").sends({"action": "subscribe", "channel": "live:2"})
+        bill.settle()
+        peal.publish(LIVE, 1)
+        assert (bill.writes, bill.calls, bill.rows, bill.frames) == (0, ["Query"], 1, 1)
+
+    def test_costs_four_writes_with_history_and_reads_the_members(self, peal: Service, bob: Client, bill: Bill) -> None:
+        peal.publish(FEED, 1)
+        assert (bill.writes, bill.rows, bill.frames) == (4, 1, 1)
+        assert bill.calls == ["PutItem", "Query"] + ["UpdateItem"] * 3
+
+    def test_costs_one_write_more_for_a_message_id_without_history(
+        self, peal: Service, bob: Client, bill: Bill
+    ) -> None:
+        peal.publish(LIVE, 1, message_id="m1")
+        assert bill.writes == 1
+
+    def test_costs_three_writes_more_for_a_message_id_with_history(
+        self, peal: Service, bob: Client, bill: Bill
+    ) -> None:
+        # A transaction, which costs twice, writes both the publication and the messageId.
+        peal.publish(FEED, 1, message_id="m1")
+        assert bill.writes == 7
+
+    def test_costs_one_refused_write_when_a_message_id_comes_again(
+        self, peal: Service, bob: Client, bill: Bill
+    ) -> None:
+        peal.publish(FEED, 1, message_id="m1")
+        bill.settle()
+        peal.publish(FEED, 1, message_id="m1")
+        assert (bill.writes, bill.frames) == (1, 0)
