@@ -3,16 +3,30 @@
 Chalice's public seam for this is `app.websocket_api.session`: it asks it for a client once and sends through that.
 """
 
+import logging
+import os
+import ssl
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import NoCredentialsError, NoRegionError
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
-# boto3 is CPU-bound from 16 threads on, so neither more threads nor more connections send faster.
-MAX_CONNECTIONS = 16
+from chalicelib.lean import LeanClient
+from chalicelib.settings import ClientKind
+from chalicelib.signing import Credentials
+
+log = logging.getLogger(__name__)
+
+# How many POSTs are under way at once. boto3 is CPU-bound from 16 threads on, so more of them do not send faster.
+WORKERS: Final[dict[ClientKind, int]] = {"lean": 64, "boto3": 16}
+# Any client's pool is as wide as there may be workers that use it, else it opens and drops connections.
+MAX_CONNECTIONS: Final = max(WORKERS.values())
 # One POST waits at most two tries of 1 s + 3 s and a pause of at most 1 s: below the ten seconds we promise.
 CONFIG = Config(
     connect_timeout=1,
@@ -40,11 +54,17 @@ class ManagementSession:
     Chalice builds its endpoint from the event and with https; this one answers with a client for the endpoint
     that `resolve` gives, whatever Chalice asked for. Chalice does not lock, so threads that send for the first
     time together all ask: they get one and the same client.
+
+    Args:
+        session: whose credentials and Region it is, and who makes boto3's client.
+        resolve: gives the management endpoint.
+        kind: which client; where a proxy leads to the endpoint, it is boto3's.
     """
 
-    def __init__(self, session: boto3.session.Session, resolve: Callable[[], str]) -> None:
+    def __init__(self, session: boto3.session.Session, resolve: Callable[[], str], kind: ClientKind) -> None:
         self._session = session
         self._resolve = resolve
+        self._kind = kind
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
 
@@ -58,10 +78,18 @@ class ManagementSession:
         endpoint = self._resolve()
         with self._lock:
             if endpoint not in self._clients:
-                self._clients[endpoint] = self._session.client(
-                    "apigatewaymanagementapi", endpoint_url=endpoint, config=CONFIG
-                )
+                self._clients[endpoint] = self._make(endpoint)
             return self._clients[endpoint]
+
+    def _make(self, endpoint: str) -> Any:
+        if self._kind == "lean" and get_environ_proxies(endpoint):
+            log.warning("A proxy leads to the connections, so boto3 sends: it needs far more CPU.")
+        elif self._kind == "lean":
+            if self.region_name is None:
+                raise NoRegionError
+            tls = trust() if endpoint.startswith("https:") else None
+            return LeanClient(endpoint, self.region_name, _credentials(self._session), tls)
+        return self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=CONFIG)
 
 
 def prepare(websocket_api: WebsocketApi, endpoint: str) -> None:
@@ -71,3 +99,21 @@ def prepare(websocket_api: WebsocketApi, endpoint: str) -> None:
     """
     url = urlsplit(endpoint)
     websocket_api.configure(url.netloc, url.path.strip("/"))
+
+
+def _credentials(session: boto3.session.Session) -> Callable[[], Credentials]:
+    found = session.get_credentials()
+
+    def current() -> Credentials:
+        if found is None:
+            raise NoCredentialsError
+        # Renewed by botocore when they are about to expire.
+        frozen = found.get_frozen_credentials()
+        return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token)
+
+    return current
+
+
+def trust() -> ssl.SSLContext:
+    """How certificates are checked: by the authorities that boto3 trusts."""
+    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True))

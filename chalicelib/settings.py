@@ -22,7 +22,8 @@ MAX_TICKET_TTL_SECONDS: Final = 3_600
 MIN_SECRET_BYTES: Final = 32
 LogFormat = Literal["json", "text"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-_Choice = TypeVar("_Choice", LogFormat, LogLevel)
+ClientKind = Literal["lean", "boto3"]
+_Choice = TypeVar("_Choice", LogFormat, LogLevel, ClientKind)
 _STAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HTTP_URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?(/[A-Za-z0-9._~$@/-]*)?")
 _LOOPBACK_URL = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])([:/].*)?")
@@ -54,6 +55,7 @@ class Settings:
         connection_ttl_seconds: how long after connecting a row may live (CONNECTION_TTL_SECONDS).
         management_endpoint: where to POST to connections, instead of what $connect taught
             (APIGW_MANAGEMENT_ENDPOINT), without a trailing slash.
+        management_client: what sends to connections (MANAGEMENT_CLIENT).
         allow_anonymous: whether someone who has not signed in may connect (ALLOW_ANONYMOUS).
         anonymous_grants: what someone who has not signed in may do (ANONYMOUS_GRANTS).
         allow_late_authentication: whether a client may connect first and send `authenticate` then
@@ -74,6 +76,7 @@ class Settings:
     max_channels: int = DEFAULT_MAX_CHANNELS
     connection_ttl_seconds: int = DEFAULT_TTL_SECONDS
     management_endpoint: str | None = None
+    management_client: ClientKind = "lean"
     allow_anonymous: bool = False
     anonymous_grants: Grants = NOTHING
     allow_late_authentication: bool = False
@@ -114,6 +117,7 @@ class Settings:
             max_channels=_count(environ, "MAX_CHANNELS", DEFAULT_MAX_CHANNELS, MAX_MAX_CHANNELS),
             connection_ttl_seconds=_count(environ, "CONNECTION_TTL_SECONDS", DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS),
             management_endpoint=_endpoint(environ),
+            management_client=_choice(environ, "MANAGEMENT_CLIENT", get_args(ClientKind), cls.management_client),
             allow_anonymous=_flag(environ, "ALLOW_ANONYMOUS"),
             anonymous_grants=_grants(environ),
             allow_late_authentication=_flag(environ, "ALLOW_LATE_AUTHENTICATION"),

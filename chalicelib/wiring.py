@@ -82,7 +82,7 @@ def build(
     session = session or boto3.session.Session()
     rows = Table(session.client("dynamodb", config=_AWS_CONFIG), settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
-    websocket_api.session = ManagementSession(session, endpoint.resolve)
+    websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
     registry = Registry(rows, clock)
     queue = jobs or SqsJobs(lambda: session.client("sqs", config=_AWS_CONFIG), settings.jobs_queue)
     channels = Channels(rows, namespaces, clock)

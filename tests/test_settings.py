@@ -192,6 +192,11 @@ def test_a_flag_that_is_neither_true_nor_false_is_refused() -> None:
         read(ALLOW_ANONYMOUS="yes")
 
 
+def test_a_management_client_is_read() -> None:
+    assert read().management_client == "lean"
+    assert read(MANAGEMENT_CLIENT="boto3").management_client == "boto3"
+
+
 def test_a_stage_and_how_it_logs_are_read() -> None:
     settings = read(STAGE="dev", LOG_FORMAT="Text", LOG_LEVEL=" debug ")
     assert (settings.stage, settings.log_format, settings.log_level) == ("dev", "text", "DEBUG")
@@ -200,12 +205,17 @@ def test_a_stage_and_how_it_logs_are_read() -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
+        (
+            "MANAGEMENT_CLIENT",
+            "curl",
+            "MANAGEMENT_CLIENT must be one of lean, boto3, for example MANAGEMENT_CLIENT=lean",
+        ),
         ("STAGE", "a b", "STAGE must be 1 to 64 characters of A-Z a-z 0-9 _ -, for example STAGE=dev"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT must be one of json, text, for example LOG_FORMAT=json"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, for example LOG_LEVEL=INFO"),
     ],
 )
-def test_any_other_way_to_log_is_refused(variable: str, text: str, message: str) -> None:
+def test_any_other_choice_is_refused(variable: str, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read(**{variable: text})
     assert str(wrong.value) == message

@@ -1,0 +1,92 @@
+"""What API Gateway answers when it does not do what @connections was asked, raised as boto3 raises it.
+
+Invariant: code and message are read as botocore reads them, which a property test holds this to; an answer that
+botocore fails on is an HTTPClientError.
+"""
+
+import json
+from http.client import responses
+from typing import Any
+
+from botocore import exceptions
+
+from chalicelib.http1 import Answer
+
+
+class GoneException(exceptions.ClientError):
+    """The connection is not there any more."""
+
+
+class LimitExceededException(exceptions.ClientError):
+    """Too many requests, or the receiver does not read."""
+
+
+class PayloadTooLargeException(exceptions.ClientError):
+    """More bytes than a frame may have."""
+
+
+class ForbiddenException(exceptions.ClientError):
+    """The caller may not, or the signature is wrong."""
+
+
+class Refusals:
+    """A client's `exceptions`."""
+
+    ClientError = exceptions.ClientError
+    GoneException = GoneException
+    LimitExceededException = LimitExceededException
+    PayloadTooLargeException = PayloadTooLargeException
+    ForbiddenException = ForbiddenException
+
+
+def refusal(answer: Answer, operation: str, retries: int | None) -> exceptions.ClientError | exceptions.HTTPClientError:
+    """The error of the operation that the answer is.
+
+    Args:
+        answer: with a status of 300 or more.
+        operation: its name in the API: PostToConnection.
+        retries: how often it was tried again, if that did not help; else None.
+    """
+    try:
+        code, message = _code_and_message(answer)
+    except (ValueError, AttributeError, TypeError) as error:
+        return exceptions.HTTPClientError(error=error)
+    metadata = response_metadata(answer)
+    if retries is not None:
+        metadata |= {"MaxAttemptsReached": True, "RetryAttempts": retries}
+    kind = _KINDS.get(code, exceptions.ClientError)
+    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
+    return kind(response, operation)
+
+
+def response_metadata(answer: Answer) -> dict[str, Any]:
+    """What boto3 tells of an answer beside its content."""
+    metadata: dict[str, Any] = {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}
+    if "x-amzn-requestid" in answer.headers:
+        metadata["RequestId"] = answer.headers["x-amzn-requestid"]
+    return metadata
+
+
+def _code_and_message(answer: Answer) -> tuple[str, str]:
+    text = answer.body.strip()
+    if answer.status >= 500 and (not text or text.startswith(b"<html>")):
+        return str(answer.status), responses.get(answer.status, "")
+    body = _json(answer.body)
+    code = answer.headers.get("x-amzn-errortype")
+    if code is None:
+        code = body.get("code", body.get("Code", body.get("__type", str(answer.status))))
+    return code.split(":", 1)[0].rsplit("#", 1)[-1], body.get("message", body.get("Message", ""))
+
+
+def _json(body: bytes) -> Any:
+    text = body.decode() or "{}"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"message": text}
+
+
+_KINDS: dict[str, type[exceptions.ClientError]] = {
+    kind.__name__: kind
+    for kind in (GoneException, LimitExceededException, PayloadTooLargeException, ForbiddenException)
+}
