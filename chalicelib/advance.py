@@ -20,9 +20,10 @@ from typing import Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib import protocol
+from chalicelib.audience import Outcome, Push
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, Lease, LeaseLost
-from chalicelib.delivery import Delivery, Outcome, Push
+from chalicelib.delivery import Delivery
 from chalicelib.errors import ServiceError
 from chalicelib.history import History, Publication
 from chalicelib.jobs import Jobs

@@ -1,72 +1,35 @@
 """Send frames to one connection or many.
 
-Invariants: every send ends as sent, gone or failed, and the counts add up to the audience; one bad receiver never
-stops the others; a connection is believed gone only when API Gateway said 410 twice, some time apart, because it
-is known to say so falsely.
+Invariants: every send ends as sent, gone or failed, and the counts add up to the audience; one bad receiver neither
+stops nor holds up the others; a connection is believed gone only when API Gateway said 410 twice, some time apart,
+because it is known to say so falsely. Memory does not grow with the audience.
 """
 
 import logging
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import asdict, dataclass
-from enum import Enum
-from itertools import islice
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import WebsocketDisconnectedError
 
 from chalicelib import telemetry
+from chalicelib.audience import Attempt, Audience, Outcome, Push, Result
 from chalicelib.errors import ServiceError
-from chalicelib.management import MAX_CONNECTIONS, WebsocketApi, prepare
+from chalicelib.fanout import share
+from chalicelib.management import WebsocketApi, prepare
 from chalicelib.protocol import dump
 from chalicelib.telemetry import Metric
 
-# How many receivers are taken at once, so that memory does not grow with the audience.
-BATCH = 1_000
-CONFIRM_AFTER_SECONDS = 0.2
+CONFIRM_AFTER_SECONDS: Final = 0.2
+# A POST under way takes ten seconds at most; an invocation with less than three times as much ends after two thirds.
+RESERVED_SECONDS: Final = 10
 # What API Gateway answers with 429; botocore makes the number the code where it cannot read the answer.
 _THROTTLED = {"LimitExceededException", "429"}
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Push:
-    """A frame's text, for every receiver but `exclude`."""
-
-    text: str
-    exclude: str | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How many receivers got the frame, were gone, or could not be reached; together they are the audience."""
-
-    sent: int = 0
-    gone: int = 0
-    failed: int = 0
-
-    def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.sent + other.sent, self.gone + other.gone, self.failed + other.failed)
-
-    def as_dict(self) -> dict[str, int]:
-        """`{"sent": 1, "gone": 0, "failed": 0}`"""
-        return asdict(self)
-
-
-class _Result(Enum):
-    SENT = "sent"
-    GONE = "gone"
-    FAILED = "failed"
-    THROTTLED = "failed, with 429"
-
-
-# How many pushes a receiver has got, and what became of the next.
-_Progress = dict[str, tuple[int, _Result]]
 
 
 class Delivery:
@@ -76,7 +39,9 @@ class Delivery:
         websocket_api: `app.websocket_api`.
         resolve: gives the management endpoint, or raises ConfigurationError.
         prune: forgets a connection that is confirmed gone; returns whether there was something to forget.
+        workers: how many receivers are sent to at once.
         sleep: waits the given seconds.
+        clock: seconds that never go back.
     """
 
     def __init__(
@@ -84,32 +49,45 @@ class Delivery:
         websocket_api: WebsocketApi,
         resolve: Callable[[], str],
         prune: Callable[[str], object],
+        workers: int,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = websocket_api
         self._resolve = resolve
         self._prune = prune
+        self._workers = workers
         self._sleep = sleep
+        self._clock = clock
 
-    def send(self, audience: Iterable[str], frame: Mapping[str, Any]) -> Outcome:
-        """Every connection of the audience was tried; the frame was encoded once.
+    def send(
+        self,
+        audience: Iterable[str],
+        frame: Mapping[str, Any],
+        exclude: str | None = None,
+        on_gone: Callable[[str], object] = lambda _: None,
+    ) -> Outcome:
+        """Every connection of the audience was tried, or has failed because the Lambda's time ran out.
 
-        A retry after a lost answer can repeat the frame; order among the receivers is not kept.
+        The frame is encoded once. A retry after a lost answer can repeat it; order among the receivers is not kept.
 
         Args:
-            audience: connection ids, read in batches while sending.
+            audience: connection ids, read while sending.
             frame: the push, reply or error.
+            exclude: a connection that is not sent it.
+            on_gone: called with a connection that is confirmed gone, beside pruning it.
 
         Returns:
-            Counts that add up to the audience.
+            Counts that add up to the audience without the one that is excluded.
 
         Raises:
             ConfigurationError: there is an audience, but nobody knows the management endpoint.
             TableError: the audience or the endpoint could not be read.
         """
-        return self.send_all(audience, [Push(dump(frame))])[0]
+        left = telemetry.seconds_left()
+        until = self._clock() + left - min(RESERVED_SECONDS, left / 3)
+        return self._send(audience, [Push(dump(frame), exclude)], on_gone, lambda _: None, until)[0]
 
-    @telemetry.timed(Metric.DELIVERY_MS)
     def send_all(
         self,
         audience: Iterable[str],
@@ -119,11 +97,15 @@ class Delivery:
     ) -> list[Outcome]:
         """Every connection of the audience was tried with each push, in their order, up to the first it did not get.
 
+        Whoever wants that much knows what to do when the Lambda is killed meanwhile, so there is no other end to it.
+
         Args:
-            audience: as in `send`; whatever its iterator raises ends the sending.
+            audience: as in `send`; its iterator is asked for as long as someone is to be sent to, and whatever it
+                raises ends the sending.
             pushes: what to send.
-            on_gone: called with a connection that is confirmed gone, beside pruning it.
-            on_failed: called with a connection that did not get all, although it is there.
+            on_gone: as in `send`.
+            on_failed: called with a connection that did not get all, although it is there. Both are called by
+                several threads, and what they raise ends the sending, save a ServiceError of `on_gone`.
 
         Returns:
             An outcome for each push, whose counts add up to the audience without the one it excludes.
@@ -131,21 +113,7 @@ class Delivery:
         Raises:
             ConfigurationError, TableError: as `send`.
         """
-        receivers = iter(audience)
-        outcomes = [Outcome()] * len(pushes)
-        # A batch is so many sends, not receivers, so that the audience's iterator is asked again within seconds.
-        size = max(MAX_CONNECTIONS, BATCH // max(1, len(pushes)))
-        while pushes and (batch := list(islice(receivers, size))):
-            prepare(self._api, self._resolve())
-            progress = self._send_batch(batch, pushes, on_gone)
-            for receiver, (_, result) in progress.items():
-                if result in (_Result.FAILED, _Result.THROTTLED):
-                    on_failed(receiver)
-            outcomes = [
-                outcome + _count(progress, index, push.exclude)
-                for index, (outcome, push) in enumerate(zip(outcomes, pushes, strict=True))
-            ]
-        return outcomes
+        return self._send(audience, pushes, on_gone, on_failed, math.inf)
 
     def close(self, connection_id: str) -> bool:
         """The connection is closed; returns False if it was gone already.
@@ -161,73 +129,67 @@ class Delivery:
             return False
         return True
 
-    def _send_batch(self, batch: list[str], pushes: Sequence[Push], on_gone: Callable[[str], object]) -> _Progress:
-        progress = _each(batch, lambda receiver: self._send_from(receiver, pushes, 0))
-        suspects = [receiver for receiver, (_, result) in progress.items() if result is _Result.GONE]
-        if suspects:
-            self._sleep(CONFIRM_AFTER_SECONDS)
-            progress |= _each(
-                suspects, lambda receiver: self._confirm(receiver, pushes, progress[receiver][0], on_gone)
-            )
-        return progress
+    @telemetry.timed(Metric.DELIVERY_MS)
+    def _send(
+        self,
+        audience: Iterable[str],
+        pushes: Sequence[Push],
+        on_gone: Callable[[str], object],
+        on_failed: Callable[[str], object],
+        until: float,
+    ) -> list[Outcome]:
+        rest = iter(audience)
+        first = next(rest, None) if pushes else None
+        if first is None:
+            return [Outcome()] * len(pushes)
+        prepare(self._api, self._resolve())
+        receivers = Audience(chain([first], rest), pushes, until, self._clock)
 
-    def _send_from(self, receiver: str, pushes: Sequence[Push], first: int) -> tuple[int, _Result]:
+        def attempt(which: Attempt) -> None:
+            if which.again_at is not None and (wait := which.again_at - self._clock()) > 0:
+                self._sleep(wait)
+            reached, result = self._send_from(which.receiver, pushes, which.first)
+            if result is Result.GONE:
+                if which.again_at is None or reached > which.first:
+                    return receivers.doubt(Attempt(which.receiver, reached, self._clock() + CONFIRM_AFTER_SECONDS))
+                self._forget(which.receiver, on_gone)
+            receivers.end(which.receiver, reached, result)
+            if result in (Result.FAILED, Result.THROTTLED):
+                on_failed(which.receiver)
+
+        try:
+            share(receivers.next, attempt, self._workers)
+        finally:
+            outcomes = receivers.outcomes()
+        return outcomes
+
+    def _send_from(self, receiver: str, pushes: Sequence[Push], first: int) -> tuple[int, Result]:
         for index, push in enumerate(pushes[first:], first):
-            if push.exclude != receiver and (result := self._send_one(receiver, push.text)) is not _Result.SENT:
+            if push.exclude != receiver and (result := self._send_one(receiver, push.text)) is not Result.SENT:
                 return index, result
-        return len(pushes), _Result.SENT
+        return len(pushes), Result.SENT
 
-    def _confirm(
-        self, receiver: str, pushes: Sequence[Push], first: int, on_gone: Callable[[str], object]
-    ) -> tuple[int, _Result]:
-        reached, result = self._send_from(receiver, pushes, first)
-        if result is _Result.GONE:
-            try:
-                if self._prune(receiver):
-                    telemetry.count(Metric.PRUNES)
-                on_gone(receiver)
-            except ServiceError as error:
-                # TTL reaps the rows, or the next send tries again.
-                log.warning("Pruning %s failed: %s", receiver, error)
-        return reached, result
+    def _forget(self, receiver: str, on_gone: Callable[[str], object]) -> None:
+        try:
+            if self._prune(receiver):
+                telemetry.count(Metric.PRUNES)
+            on_gone(receiver)
+        except ServiceError as error:
+            # TTL reaps the rows, or the next send tries again.
+            log.warning("Pruning %s failed: %s", receiver, error)
 
-    def _send_one(self, receiver: str, text: str) -> _Result:
+    def _send_one(self, receiver: str, text: str) -> Result:
         try:
             self._api.send(receiver, text)
         except WebsocketDisconnectedError:
-            return _Result.GONE
+            return Result.GONE
         except ClientError as error:
             code = error.response["Error"].get("Code")
             log.warning("Sending to %s failed: %s", receiver, code)
             if code in _THROTTLED:
-                return _Result.THROTTLED
+                return Result.THROTTLED
         except BotoCoreError as error:
             log.warning("Sending to %s failed: %s", receiver, type(error).__name__)
         else:
-            return _Result.SENT
-        return _Result.FAILED
-
-
-def _each(receivers: list[str], attempt: Callable[[str], tuple[int, _Result]]) -> _Progress:
-    if len(receivers) == 1:
-        return {receivers[0]: attempt(receivers[0])}
-    # Threads log and count for the invocation that sends: each task has its context, which no two may enter at once.
-    runs = [copy_context().run for _ in receivers]
-    with ThreadPoolExecutor(min(MAX_CONNECTIONS, len(receivers))) as workers:
-        results = workers.map(lambda run, receiver: run(attempt, receiver), runs, receivers)
-        return dict(zip(receivers, results, strict=True))
-
-
-def _count(progress: _Progress, index: int, exclude: str | None) -> Outcome:
-    counts = Counter(
-        _Result.SENT if index < reached else result
-        for receiver, (reached, result) in progress.items()
-        if receiver != exclude
-    )
-    throttled = counts[_Result.THROTTLED]
-    outcome = Outcome(counts[_Result.SENT], counts[_Result.GONE], counts[_Result.FAILED] + throttled)
-    telemetry.count(Metric.SENDS_OK, outcome.sent)
-    telemetry.count(Metric.SENDS_GONE, outcome.gone)
-    telemetry.count(Metric.SENDS_FAILED, outcome.failed)
-    telemetry.count(Metric.SENDS_THROTTLED, throttled)
-    return outcome
+            return Result.SENT
+        return Result.FAILED

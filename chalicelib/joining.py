@@ -16,7 +16,6 @@ from chalicelib.channels import Channels, Waiting
 from chalicelib.cursors import Lease
 from chalicelib.delivery import Delivery
 from chalicelib.history import History, Stream
-from chalicelib.management import MAX_CONNECTIONS
 from chalicelib.namespaces import Channel
 from chalicelib.presence import Attendance
 from chalicelib.recovery import Missed
@@ -24,6 +23,8 @@ from chalicelib.registry import Connection, Registry
 
 # So many are let in at a time, which takes a second or two; then the lease is renewed.
 MAX_AT_ONCE: Final = 200
+# Letting in is mostly reading and writing the table, and boto3 is CPU-bound from so many threads on.
+WORKERS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Joining:
         batch = list(islice(self._channels.waiting(lease.channel, lease.shard), MAX_AT_ONCE))
         # Threads log and count for this invocation: each task has its context, which no two may enter at once.
         runs = [copy_context().run for _ in batch]
-        with ThreadPoolExecutor(MAX_CONNECTIONS) as workers:
+        with ThreadPoolExecutor(WORKERS) as workers:
             entered = workers.map(lambda run, waiting: run(self._admit, lease, waiting), runs, batch)
             return [connection_id for connection_id in entered if connection_id], len(batch) == MAX_AT_ONCE
 

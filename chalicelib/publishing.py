@@ -12,9 +12,10 @@ from typing import Any
 
 from chalicelib import protocol, telemetry
 from chalicelib.advance import Advance, advance_job
+from chalicelib.audience import Outcome
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, LeaseLost
-from chalicelib.delivery import Delivery, Outcome, Push
+from chalicelib.delivery import Delivery
 from chalicelib.errors import Invalid, TooLarge
 from chalicelib.history import History, Publication, Stream
 from chalicelib.jobs import Jobs
@@ -133,9 +134,10 @@ class Publishing:
             self._channels.receivers(channel, shard) for shard in range(channel.options.shards)
         )
         try:
-            (outcome,) = self._delivery.send_all(
+            outcome = self._delivery.send(
                 receivers,
-                [Push(protocol.dump(frame), draft.exclude)],
+                frame,
+                exclude=draft.exclude,
                 on_gone=lambda receiver: self._channels.remove(channel, receiver),
             )
         except Exception:

@@ -9,11 +9,12 @@ from typing import Any
 
 from chalicelib import protocol
 from chalicelib.arrivals import Arrivals
+from chalicelib.audience import Outcome
 from chalicelib.auth import Authentication
 from chalicelib.authorization import Authorization
 from chalicelib.channels import Channels
 from chalicelib.closing import CLOSED, RUN_OUT, Closed, Closing
-from chalicelib.delivery import Delivery, Outcome
+from chalicelib.delivery import Delivery
 from chalicelib.departures import Departures
 from chalicelib.errors import NotFound, NotSubscribed
 from chalicelib.events import Connect

@@ -5,6 +5,7 @@ query or header can become one. The line is a log record with the attribute `inv
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ class Invocation:
     """One invocation as far as it has come. Threads that run in its context share it."""
 
     clock: Callable[[], float] = time.perf_counter
+    ms_left: Callable[[], float] = lambda: math.inf
     facts: Facts = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
@@ -98,6 +100,12 @@ def count(metric: Metric, amount: float = 1) -> None:
     if invocation and amount:
         with invocation.lock:
             invocation.counts[metric] = round(invocation.counts.get(metric, 0) + amount, 3)
+
+
+def seconds_left() -> float:
+    """How long the Lambda lets the invocation go on; without end outside of one."""
+    invocation = _current.get()
+    return invocation.ms_left() / 1000 if invocation else math.inf
 
 
 @contextmanager
@@ -145,7 +153,8 @@ class Observer:
         self._is_cold = True
 
     def __call__(self, event: Any, get_response: Callable[[Any], Any]) -> Any:
-        invocation = Invocation(self._clock, _about(event))
+        invocation = Invocation(self._clock, facts=_about(event))
+        invocation.ms_left = getattr(_lambda_context(event), "get_remaining_time_in_millis", invocation.ms_left)
         token = _current.set(invocation)
         started_at = self._clock()
         if self._is_cold:
@@ -164,17 +173,22 @@ class Observer:
             _current.reset(token)
 
 
-def _about(event: Any) -> Facts:
+def _lambda_context(event: Any) -> Any:
     # Chalice hands REST doors its request and all others the raw event in an object of its own.
     context = getattr(event, "context", None)
+    return event.lambda_context if isinstance(context, Mapping) else context
+
+
+def _about(event: Any) -> Facts:
+    context, on_lambda = getattr(event, "context", None), _lambda_context(event)
     if isinstance(context, Mapping):
-        request, on_lambda = context, event.lambda_context
+        request = context
         route: object = f"{request.get('httpMethod')} {request.get('resourcePath')}"
     else:
         # Whoever invokes a function directly may send it any JSON.
         raw = event.to_dict() if context else None
         told = raw.get("requestContext") if isinstance(raw, Mapping) else None
-        request, on_lambda = told if isinstance(told, Mapping) else {}, context
+        request = told if isinstance(told, Mapping) else {}
         route = request.get("routeKey")
     known = {
         "function": getattr(on_lambda, "function_name", None),

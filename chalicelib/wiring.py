@@ -27,7 +27,7 @@ from chalicelib.endpoint import Endpoint
 from chalicelib.history import History
 from chalicelib.jobs import Jobs, SqsJobs
 from chalicelib.joining import Joining
-from chalicelib.management import MAX_CONNECTIONS, ManagementSession, WebsocketApi
+from chalicelib.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
 from chalicelib.namespaces import NAMESPACES, Namespace
 from chalicelib.presence import Attendance
 from chalicelib.publishing import Publishing
@@ -87,7 +87,8 @@ def build(
     queue = jobs or SqsJobs(lambda: session.client("sqs", config=_AWS_CONFIG), settings.jobs_queue)
     channels = Channels(rows, namespaces, clock)
     departures = Departures(registry, channels, queue)
-    delivery = Delivery(websocket_api, endpoint.resolve, departures.prune, sleep)
+    workers = WORKERS[settings.management_client]
+    delivery = Delivery(websocket_api, endpoint.resolve, departures.prune, workers, sleep)
     history, cursors = History(rows, clock), Cursors(rows, clock)
     attendance = Attendance(channels, delivery)
     joining = Joining(registry, history, channels, delivery, attendance)

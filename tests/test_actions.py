@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from chalicelib import actions, websocket, wiring
-from chalicelib.delivery import Outcome
+from chalicelib.audience import Outcome
 from chalicelib.errors import NotRegistered
 from chalicelib.permission import Grants, Rights
 from chalicelib.protocol import MAX_FRAME_BYTES

@@ -3,18 +3,23 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from chalice.app import LambdaFunctionEvent
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chalicelib import delivery, telemetry
-from chalicelib.delivery import Delivery, Outcome
+from chalicelib.audience import Outcome, Push
+from chalicelib.delivery import Delivery
 from chalicelib.errors import ConfigurationError, TableError
 from tests.fakes import FakeWebsocketApi, gone, refused
 
 ENDPOINT = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api"
+WORKERS = 16
 FRAME = {"type": "broadcast", "note": "é"}
 
 
@@ -25,7 +30,7 @@ class Desk:
         self.api = api
         self.pruned: list[str] = []
         self.slept: list[float] = []
-        self.delivery = Delivery(api, resolve, self.pruned.append, self.slept.append)
+        self.delivery = Delivery(api, resolve, self.pruned.append, WORKERS, self.slept.append)
 
     def send(self, *audience: str) -> Outcome:
         return self.delivery.send(iter(audience), FRAME)
@@ -57,18 +62,17 @@ class TestSending:
         desk.send("c")
         assert desk.api.configured == [("a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com", "api")]
 
-    def test_an_audience_is_read_while_sending_and_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(delivery, "BATCH", 16)
+    def test_an_audience_is_read_while_sending_and_not_kept(self) -> None:
         api = FakeWebsocketApi()
         unsent = []
 
         def audience() -> Iterator[str]:
-            for n in range(50):
+            for n in range(500):
                 unsent.append(n - len(api.inbox))
                 yield f"c{n}"
 
-        assert Desk(api).delivery.send(audience(), FRAME) == Outcome(sent=50)
-        assert max(unsent) < 16
+        assert Desk(api).delivery.send(audience(), FRAME) == Outcome(sent=500)
+        assert max(unsent) <= WORKERS
 
     def test_every_send_knows_which_invocation_it_is_for(self) -> None:
         class Curious(FakeWebsocketApi):
@@ -93,6 +97,21 @@ class TestSending:
 
         assert Desk(OneIsSlow()).send("slow", "a", "b", "c", "d", "e") == Outcome(sent=6)
 
+    def test_one_is_left_out_and_not_counted(self) -> None:
+        desk = Desk(FakeWebsocketApi())
+        assert desk.delivery.send(["a", "me", "b"], FRAME, exclude="me") == Outcome(sent=2)
+        assert {receiver for receiver, _ in desk.api.inbox} == {"a", "b"}
+
+    def test_an_audience_that_cannot_be_read_on_ends_it(self) -> None:
+        def audience() -> Iterator[str]:
+            yield from (f"c{n}" for n in range(100))
+            raise TableError("Query", "InternalServerError")
+
+        desk = Desk(FakeWebsocketApi())
+        with pytest.raises(TableError):
+            desk.delivery.send(audience(), FRAME)
+        assert len(desk.api.inbox) >= 100 - WORKERS
+
 
 class TestBadReceivers:
     def test_one_that_answers_410_twice_is_pruned_and_the_others_get_their_frame(self) -> None:
@@ -105,13 +124,27 @@ class TestBadReceivers:
         desk = Desk(FakeWebsocketApi(alive=[gone()]))
         assert desk.send("alive", "b") == Outcome(sent=2)
         assert desk.pruned == []
-        assert desk.slept == [delivery.CONFIRM_AFTER_SECONDS]
+        assert desk.slept == [pytest.approx(delivery.CONFIRM_AFTER_SECONDS, abs=0.05)]
 
     @pytest.mark.parametrize("error", [refused("LimitExceededException"), ReadTimeoutError(endpoint_url="x")])
     def test_one_that_cannot_be_reached_has_failed_and_is_kept(self, error: Exception) -> None:
         desk = Desk(FakeWebsocketApi(bad=[error]))
         assert desk.send("a", "bad", "b") == Outcome(sent=2, failed=1)
         assert desk.pruned == []
+
+    def test_one_that_is_due_is_asked_again_before_the_rest_of_the_audience(self) -> None:
+        now = [0.0]
+
+        def audience() -> Iterator[str]:
+            yield "dead"
+            yield "a"
+            now[0] += delivery.CONFIRM_AFTER_SECONDS
+            yield from "bcd"
+
+        api = FakeWebsocketApi(dead=[gone()])
+        one_by_one = Delivery(api, lambda: ENDPOINT, lambda _: None, 1, clock=lambda: now[0])
+        assert one_by_one.send(audience(), FRAME) == Outcome(sent=5)
+        assert [receiver for receiver, _ in api.inbox] == ["a", "b", "dead", "c", "d"]
 
     def test_one_that_fails_after_a_410_is_not_believed_gone(self) -> None:
         desk = Desk(FakeWebsocketApi(odd=[gone(), refused("500")]))
@@ -123,12 +156,165 @@ class TestBadReceivers:
             raise TableError("DeleteItem", "InternalServerError")
 
         api = FakeWebsocketApi(dead=[gone(), gone()])
-        assert Delivery(api, lambda: ENDPOINT, broken, lambda _: None).send(["dead", "a"], FRAME) == Outcome(1, 1, 0)
+        assert Delivery(api, lambda: ENDPOINT, broken, WORKERS, lambda _: None).send(["dead", "a"], FRAME) == Outcome(
+            1, 1, 0
+        )
 
     def test_the_log_names_the_receiver_and_the_code_but_no_payload(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         Desk(FakeWebsocketApi(bad=[refused("ForbiddenException")])).send("bad")
         assert caplog.messages == ["Sending to bad failed: ForbiddenException"]
+
+
+class TestSeveralFrames:
+    """send_all: each receiver is sent them in order, up to the first it did not get."""
+
+    PUSHES: ClassVar = [Push("1"), Push("2", exclude="b"), Push("3")]
+
+    def test_each_receiver_gets_them_in_order_but_those_it_is_left_out_of(self) -> None:
+        desk = Desk(FakeWebsocketApi())
+        assert desk.delivery.send_all(["a", "b"], self.PUSHES) == [Outcome(2), Outcome(1), Outcome(2)]
+        for receiver, texts in {"a": ["1", "2", "3"], "b": ["1", "3"]}.items():
+            assert [text for to, text in desk.api.inbox if to == receiver] == texts
+
+    def test_who_did_not_get_one_is_not_sent_the_next(self) -> None:
+        desk = Desk(FakeWebsocketApi())
+        desk.api.fails["a"] = [refused("500")]
+        failed: list[str] = []
+        assert desk.delivery.send_all(["a", "b"], self.PUSHES, on_failed=failed.append) == [
+            Outcome(1, 0, 1),
+            Outcome(0, 0, 1),
+            Outcome(1, 0, 1),
+        ]
+        assert failed == ["a"]
+        assert [to for to, _ in desk.api.inbox] == ["b", "b"]
+
+    def test_a_410_is_asked_again_for_each_frame_anew(self) -> None:
+        class Flickers(FakeWebsocketApi):
+            """Says 410 to every frame once."""
+
+            def send(self, connection_id: str, message: str) -> None:
+                if message not in seen:
+                    seen.add(message)
+                    raise gone()
+                super().send(connection_id, message)
+
+        seen: set[str] = set()
+        desk = Desk(Flickers())
+        assert desk.delivery.send_all(["a"], self.PUSHES) == [Outcome(1)] * 3
+        assert [text for _, text in desk.api.inbox] == ["1", "2", "3"]
+        assert (desk.pruned, len(desk.slept)) == ([], 3)
+
+    def test_nothing_to_send_asks_nobody(self) -> None:
+        def audience() -> Iterator[str]:
+            raise AssertionError("nobody should ask")
+            yield
+
+        assert Desk(FakeWebsocketApi()).delivery.send_all(audience(), []) == []
+
+    def test_what_knowing_of_a_failure_raises_ends_it(self) -> None:
+        def broken(_: str) -> None:
+            raise TableError("UpdateItem", "InternalServerError")
+
+        desk = Desk(FakeWebsocketApi(a=[refused("500")]))
+        with pytest.raises(TableError):
+            desk.delivery.send_all(["a", "b"], self.PUSHES, on_failed=broken)
+
+    @given(
+        st.dictionaries(
+            st.sampled_from([f"c{n}" for n in range(30)]),
+            st.lists(st.sampled_from(["sent", "gone", "failed", "throttled"]), max_size=8),
+        ),
+        st.lists(st.none() | st.sampled_from(["c0", "c1"]), max_size=4),
+    )
+    def test_whatever_happens_the_counts_add_up(self, fates: dict[str, list[str]], excludes: list[str | None]) -> None:
+        api = Fated(fates)
+        pushes = [Push(str(index), exclude) for index, exclude in enumerate(excludes)]
+        outcomes = Desk(api).delivery.send_all(list(fates), pushes)
+        for push, outcome in zip(pushes, outcomes, strict=True):
+            assert outcome.sent + outcome.gone + outcome.failed == len(fates.keys() - {push.exclude})
+            assert outcome.sent == sum(text == push.text for _, text in api.inbox)
+
+
+class Fated(FakeWebsocketApi):
+    """Receivers whose sends go as was decided; once that is used up they are sent."""
+
+    ERRORS: ClassVar = {
+        "gone": gone(),
+        "failed": ReadTimeoutError(endpoint_url="x"),
+        "throttled": refused("LimitExceededException"),
+    }
+
+    def __init__(self, fates: dict[str, list[str]]) -> None:
+        super().__init__()
+        self.fates = {receiver: list(fate) for receiver, fate in fates.items()}
+
+    def send(self, connection_id: str, message: str) -> None:
+        fate = self.fates[connection_id]
+        if fate and (error := self.ERRORS.get(fate.pop(0))):
+            raise error
+        super().send(connection_id, message)
+
+
+class Lambda:
+    """A Lambda's context with so many seconds left, on a clock that a test moves."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.ends_at = 0.0, seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self.ends_at - self.now) * 1000)
+
+    def send(self, api: FakeWebsocketApi, audience: Iterable[str]) -> Outcome:
+        delivery = Delivery(api, lambda: ENDPOINT, lambda _: None, WORKERS, lambda _: None, lambda: self.now)
+        event = LambdaFunctionEvent({}, context=self)
+        outcome: Outcome = telemetry.Observer()(event, lambda _: delivery.send(audience, FRAME))
+        return outcome
+
+
+class TestTimeThatRunsOut:
+    @pytest.mark.parametrize(("seconds", "for_sending"), [(60, 50), (27, 18), (3, 2)])
+    def test_who_was_not_tried_by_then_has_failed_and_is_counted(self, seconds: float, for_sending: float) -> None:
+        clock = Lambda(seconds)
+
+        def audience() -> Iterator[str]:
+            for n in range(1_000):
+                yield f"c{n}"
+                if n == 100:
+                    clock.now = for_sending - 0.01
+                if n == 200:
+                    clock.now = for_sending
+
+        api = FakeWebsocketApi()
+        outcome = clock.send(api, audience())
+        assert outcome.sent == len(api.inbox)
+        assert 200 - WORKERS <= outcome.sent <= 202
+        assert outcome == Outcome(sent=outcome.sent, failed=1_000 - outcome.sent)
+
+    def test_who_was_to_be_asked_again_has_failed_too_and_is_kept(self) -> None:
+        clock = Lambda(3)
+
+        class Slow(FakeWebsocketApi):
+            def send(self, connection_id: str, message: str) -> None:
+                clock.now = 2
+                super().send(connection_id, message)
+
+        assert clock.send(Slow(), ["a"]) == Outcome(sent=1)
+        clock.now = 0
+        api = Slow(dead=[gone()])
+        assert clock.send(api, ["dead"]) == Outcome(failed=1)
+
+    def test_a_run_of_frames_has_no_other_end_than_the_lambdas(self) -> None:
+        clock = Lambda(3)
+        delivery = Delivery(FakeWebsocketApi(), lambda: ENDPOINT, lambda _: None, WORKERS, clock=lambda: clock.now)
+
+        def audience() -> Iterator[str]:
+            clock.now = 10
+            yield from "abc"
+
+        event = LambdaFunctionEvent({}, context=clock)
+        sent = telemetry.Observer()(event, lambda _: delivery.send_all(audience(), [Push("1")]))
+        assert sent == [Outcome(sent=3)]
 
 
 class TestClosing:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from chalicelib import advance, cursors, joining, keys, wiring, worker
+from chalicelib.audience import Outcome
 from chalicelib.cursors import Cursors, LeaseLost
-from chalicelib.delivery import Outcome
 from chalicelib.errors import TableError
 from chalicelib.history import IDLE_SECONDS, History, Stream
 from chalicelib.joining import Joining

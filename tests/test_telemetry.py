@@ -16,8 +16,8 @@ from chalice.app import LambdaFunctionEvent, Request, Response
 from chalice.local import LambdaContext
 
 from chalicelib import rest, telemetry, websocket, wiring, worker
+from chalicelib.audience import Outcome
 from chalicelib.auth import Authentication
-from chalicelib.delivery import Outcome
 from chalicelib.errors import ConfigurationError, TableError
 from chalicelib.protocol import parse
 from chalicelib.service import Service
