@@ -99,7 +99,7 @@ class Advance:
         """
         give_up = self._clock() + MAX_SECONDS
         outcomes: dict[int | None, Outcome] = {}
-        let_in = 0
+        let_in = -1 if lease.waits else 0
         try:
             while True:
                 delivered, of_round = self._round(lease, mine)

@@ -42,6 +42,7 @@ class Lease:
         wanted: the highest offset that was announced, when last looked at.
         joins: how many who wait to be let in were announced since somebody has last let go, when last looked at.
         until_ms: epoch milliseconds; from then on it is anyone's to take.
+        waits: whether who has just taken it waits to be let in too, and is not among `joins`.
     """
 
     channel: Channel
@@ -52,6 +53,7 @@ class Lease:
     wanted: int
     joins: int
     until_ms: int
+    waits: bool = False
 
 
 class LeaseLost(ServiceError):
@@ -125,7 +127,7 @@ class Cursors:
         """
         while not self._leave(channel, shard, stream, "ADD #joins :n", 1):
             if lease := self.claim(channel, shard, stream):
-                return replace(lease, joins=lease.joins + 1)
+                return replace(lease, waits=True)
         return None
 
     def keep(self, lease: Lease, delivered: int) -> Lease:

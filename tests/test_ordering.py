@@ -560,6 +560,27 @@ class TestLettingIn:
         (reply,) = api.frames(bob.id)
         assert reply["data"]["offset"] == 0
 
+    def test_who_lets_itself_in_does_not_overlook_the_next(
+        self, alice: Client, peal: Service, api: FakeWebsocketApi, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = Cursors(peal._registry._rows, clock)
+        held = other.claim(resolve(CHANNEL, ROOM), 0, Stream(epoch_of(peal), 0))
+        assert held
+        bob, carol = (Client(peal, api, f"{name}=", userId=name) for name in ("bob", "carol"))
+        subscribe = {"action": "subscribe", "id": 1, "channel": CHANNEL}
+
+        def carol_subscribes() -> None:
+            carol.sends(subscribe)
+            carol.receives_nothing()
+
+        def holder_is_done() -> None:
+            other.let_go(held, 0)
+            before(monkeypatch, Cursors, "let_go", carol_subscribes)
+
+        before(monkeypatch, Cursors, "announce_join", holder_is_done)
+        bob.sends(subscribe)
+        assert [frame["data"]["offset"] for client in (bob, carol) for frame in api.frames(client.id)] == [0, 0]
+
     def test_more_than_fit_at_once_are_let_in_in_turns(
         self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -669,7 +690,7 @@ class TestTheCursor:
         lease = rules.announce_join(self.channel, 0, self.stream)
         assert lease
         # The one before was never let in.
-        assert lease.joins == 2
+        assert (lease.joins, lease.waits) == (1, True)
 
     def test_who_waits_looks_again_where_another_was_quicker(
         self, rules: Cursors, monkeypatch: pytest.MonkeyPatch
