@@ -7,7 +7,7 @@ it is sent to; what is kept of it are counts, and for a moment who is to be aske
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import StrEnum
 from threading import Lock
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Outcome:
         return asdict(self)
 
 
-class Result(Enum):
+class Result(StrEnum):
     SENT = "sent"
     GONE = "gone"
     FAILED = "failed"

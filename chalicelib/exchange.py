@@ -7,18 +7,24 @@ second time only if the connection was kept and ended before a byte of an answer
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from socket import socket
 from typing import Final
 from urllib.parse import urlsplit
 
 from botocore import exceptions
 
-from chalicelib.http1 import Answer, BadAnswer, read_answer
+from chalicelib.http1 import Answer, BadAnswer, read_answer, read_whole
 from chalicelib.keepalive import Keepalive
 
+# One address of the host, or TLS; all addresses and TLS together.
 CONNECT_SECONDS: Final = 1
+DIAL_SECONDS: Final = 2
+# Sending the request, and again waiting for its answer.
 ANSWER_SECONDS: Final = 3
+# A kept connection was dead beforehand only if it shows within so short a time.
+DEAD_SECONDS: Final = 0.5
+# All of these, one after the other.
+LONGEST_SECONDS: Final = DEAD_SECONDS + DIAL_SECONDS + 2 * ANSWER_SECONDS
 # One TLS record.
 _RECEIVE_BYTES: Final = 16_384
 
@@ -52,12 +58,11 @@ class Exchange:
         self._monotonic = monotonic
         self._kept = Keepalive(name, port, tls, monotonic)
 
-    def ask(self, request: bytes, until: float) -> Answer:
-        """The answer to the request, whatever its status.
+    def ask(self, request: bytes) -> Answer:
+        """The answer to the request, whatever its status, in at most LONGEST_SECONDS.
 
         Args:
             request: head and body.
-            until: when it must have come, on the clock.
 
         Raises:
             ConnectTimeoutError, EndpointConnectionError, SSLError: nobody is there, or it is somebody else.
@@ -66,44 +71,45 @@ class Exchange:
         """
         kept = self._kept.take()
         if kept:
-            with suppress(_Died):
-                return self._converse(kept, request, until)
+            began_at = self._monotonic()
+            try:
+                return self._converse(kept, request)
+            except _Died as error:
+                if self._monotonic() - began_at > DEAD_SECONDS:
+                    raise self._closed(error) from error
         try:
-            return self._converse(self._dial(until), request, until)
+            return self._converse(self._dial(), request)
         except _Died as error:
-            raise exceptions.ConnectionClosedError(endpoint_url=self._endpoint, error=error) from error
+            raise self._closed(error) from error
 
     def close(self) -> None:
         """No connection is kept open."""
         self._kept.close()
 
-    def _dial(self, until: float) -> socket:
+    def _dial(self) -> socket:
         try:
-            return self._kept.dial(CONNECT_SECONDS, until)
+            connection = self._kept.dial(CONNECT_SECONDS, self._monotonic() + DIAL_SECONDS)
         except TimeoutError as error:
             raise exceptions.ConnectTimeoutError(endpoint_url=self._endpoint, error=error) from error
         except ssl.SSLError as error:
             raise exceptions.SSLError(endpoint_url=self._endpoint, error=error) from error
         except OSError as error:
             raise exceptions.EndpointConnectionError(endpoint_url=self._endpoint, error=error) from error
+        # Kept ones have it already: setting it takes time.
+        connection.settimeout(ANSWER_SECONDS)
+        return connection
 
-    def _converse(self, connection: socket, request: bytes, until: float) -> Answer:
-        until = min(until, self._monotonic() + ANSWER_SECONDS)
-
-        def receive() -> bytes:
-            connection.settimeout(self._left(until))
-            return connection.recv(_RECEIVE_BYTES)
-
+    def _converse(self, connection: socket, request: bytes) -> Answer:
         answer = None
         try:
-            connection.settimeout(self._left(until))
-            answer = read_answer(_first(connection, request, receive), receive)
+            first = _first(connection, request)
+            answer = read_whole(first) or self._read_on(first, connection)
         except _Died:
             raise
         except TimeoutError as error:
             raise exceptions.ReadTimeoutError(endpoint_url=self._endpoint, error=error) from error
         except OSError as error:
-            raise exceptions.ConnectionClosedError(endpoint_url=self._endpoint, error=error) from error
+            raise self._closed(error) from error
         except BadAnswer as error:
             raise exceptions.HTTPClientError(error=error) from error
         finally:
@@ -113,17 +119,31 @@ class Exchange:
                 connection.close()
         return answer
 
-    def _left(self, until: float) -> float:
-        left = until - self._monotonic()
-        if left <= 0:
-            raise TimeoutError("not answered in time")
-        return left
+    def _read_on(self, first: bytes, connection: socket) -> Answer:
+        until = self._monotonic() + ANSWER_SECONDS
+
+        def receive() -> bytes:
+            left = until - self._monotonic()
+            if left <= 0:
+                raise TimeoutError("not answered in time")
+            connection.settimeout(left)
+            return connection.recv(_RECEIVE_BYTES)
+
+        answer = read_answer(first, receive)
+        connection.settimeout(ANSWER_SECONDS)
+        return answer
+
+    def _closed(self, error: OSError) -> exceptions.ConnectionClosedError:
+        return exceptions.ConnectionClosedError(endpoint_url=self._endpoint, error=error)
 
 
-def _first(connection: socket, request: bytes, receive: Callable[[], bytes]) -> bytes:
+def _first(connection: socket, request: bytes) -> bytes:
     try:
-        connection.sendall(request)
-        first = receive()
+        # All at once in nearly all cases, for which sendall would need more time than for the sending.
+        sent = connection.send(request)
+        if sent < len(request):
+            connection.sendall(request[sent:])
+        first = connection.recv(_RECEIVE_BYTES)
     except TimeoutError:
         raise
     except OSError as error:

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 # What API Gateway answers has some 400 bytes of head; of bodies, GetConnection's is the largest, with some 200.
 MAX_HEAD_BYTES: Final = 16_384
 MAX_BODY_BYTES: Final = 65_536
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?", re.DOTALL)
-_DECIMAL: Final = re.compile(r"\d{1,9}", re.ASCII)
+_STATUS_LINE: Final = re.compile(rb"http/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?(?=\r\n|\Z)")
+_FINAL: Final = frozenset({b"http/1.1 2", b"http/1.1 4", b"http/1.1 5"})
+_DECIMAL: Final = re.compile(rb"\d{1,9}")
 _HEXADECIMAL: Final = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
@@ -23,15 +24,21 @@ class Answer(NamedTuple):
 
     Attributes:
         status: 200 to 599.
-        headers: by their names in lower case; of a repeated one the last.
         body: without any transfer coding.
         is_last: whether the connection must be closed now.
+        head: the status line and the header lines.
     """
 
     status: int
-    headers: Mapping[str, str]
     body: bytes
     is_last: bool
+    head: bytes
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By their names in lower case; of a repeated one the last. Of an answer that says yes nobody asks for them."""
+        fields = (line.partition(":") for line in self.head.decode("latin-1").split("\r\n")[1:])
+        return {name.lower(): value.strip(" \t") for name, _, value in fields}
 
 
 class BadAnswer(Exception):
@@ -87,49 +94,72 @@ def read_answer(first: bytes, receive: Callable[[], bytes]) -> Answer:
         ConnectionError: the connection was closed before its end.
     """
     incoming = _Incoming(first, receive)
-    version, status, lines = _head(incoming)
+    status = 0
     while status < 200:
-        version, status, lines = _head(incoming)
-    headers = dict(_header(line) for line in lines)
-    body, is_delimited = _body(status, headers, incoming)
-    is_clear = (
-        is_delimited and len(headers) == len(lines) and not {"transfer-encoding", "content-length"} <= headers.keys()
+        head = incoming.until(b"\r\n\r\n", MAX_HEAD_BYTES)
+        plain = head.lower()
+        found = _STATUS_LINE.match(plain)
+        if not found:
+            raise BadAnswer("no status line")
+        version, status = found[1], int(found[2])
+    body, is_delimited = _body(status, plain, incoming)
+    is_last = (
+        not is_delimited
+        or version == b"0"
+        or b"close" in (_field(plain, b"\r\nconnection:") or b"")
+        or bool(incoming.unread)
     )
-    stays_open = version == b"1" and "close" not in headers.get("connection", "").lower()
-    is_last = not (is_clear and stays_open) or bool(incoming.unread)
-    return Answer(status, headers, body, is_last)
+    return Answer(status, body, is_last, head)
 
 
-def _head(incoming: _Incoming) -> tuple[bytes, int, list[bytes]]:
-    """Return HTTP/1's minor version, the status and the header lines."""
-    status_line, *lines = incoming.until(b"\r\n\r\n", MAX_HEAD_BYTES).split(b"\r\n")
-    found = _STATUS_LINE.fullmatch(status_line)
-    if not found:
-        raise BadAnswer("no status line")
-    return found[1], int(found[2]), lines
+def read_whole(data: bytes) -> Answer | None:
+    """The answer that the data is, if it is one of the usual kind and nothing else; what `read_answer` would give.
+
+    Nearly every answer to a POST is: a head and a length, at once. This is the short way for those.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    plain = head.lower()
+    _, name, rest = plain.partition(b"\r\ncontent-length:")
+    size = rest.partition(b"\r\n")[0].strip()
+    if (
+        not end
+        or not name
+        or plain[:10] not in _FINAL
+        or not plain[9:12].isdigit()
+        or size != b"%d" % len(body)
+        or b"\r\ncontent-length:" in rest
+        or b"\r\ntransfer-encoding:" in plain
+        or b"close" in plain
+    ):
+        return None
+    return Answer(int(plain[9:12]), body, False, head)
 
 
-def _header(line: bytes) -> tuple[str, str]:
-    name, colon, value = line.decode("latin-1").partition(":")
-    if not colon or not name or name.strip() != name:
-        raise BadAnswer("no header")
-    return name.lower(), value.strip(" \t")
+def _field(plain: bytes, name: bytes) -> bytes | None:
+    """Return the header's value, if there is one."""
+    start = plain.find(name)
+    if start < 0:
+        return None
+    start += len(name)
+    end = plain.find(b"\r\n", start)
+    return plain[start : end if end >= 0 else None].strip()
 
 
-def _body(status: int, headers: Mapping[str, str], incoming: _Incoming) -> tuple[bytes, bool]:
-    """Return the body, and whether it has an end other than the connection's."""
+def _body(status: int, plain: bytes, incoming: _Incoming) -> tuple[bytes, bool]:
+    """Return the body, and whether it surely ends where it should."""
     if status in (204, 304):
         return b"", True
-    if "transfer-encoding" in headers:
-        if headers["transfer-encoding"].lower() != "chunked":
+    size = _field(plain, b"\r\ncontent-length:")
+    coding = _field(plain, b"\r\ntransfer-encoding:")
+    if coding is not None:
+        if coding != b"chunked":
             raise BadAnswer("unknown coding")
-        return b"".join(_chunks(incoming)), True
-    if "content-length" not in headers:
+        return b"".join(_chunks(incoming)), size is None
+    if size is None:
         return incoming.to_the_end(MAX_BODY_BYTES), False
-    size = headers["content-length"]
     if not _DECIMAL.fullmatch(size) or int(size) > MAX_BODY_BYTES:
         raise BadAnswer("no length that we read")
-    return incoming.exactly(int(size)), True
+    return incoming.exactly(int(size)), plain.count(b"\r\ncontent-length:") == 1
 
 
 def _chunks(incoming: _Incoming) -> Iterator[bytes]:

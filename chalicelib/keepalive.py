@@ -7,7 +7,6 @@ a minute, during which a frozen Lambda may have lost it without notice. Safe in 
 import select
 import socket
 import ssl
-import threading
 import time
 import weakref
 from collections import deque
@@ -36,7 +35,6 @@ class Keepalive:
         self._port = port
         self._tls = tls
         self._clock = clock
-        self._lock = threading.Lock()
         self._idle: deque[tuple[float, socket.socket]] = deque()
         # An app that is dropped leaves none open.
         weakref.finalize(self, _close, self._idle)
@@ -45,21 +43,21 @@ class Keepalive:
         """A connection that was used before and seems alive, or None."""
         now = self._clock()
         while True:
-            with self._lock:
-                # Given back in the order of time, so what has been idle for longest stands first.
-                while self._idle and self._idle[0][0] < now - MAX_IDLE_SECONDS:
+            try:
+                # Given back in the order of time, so what has been idle for longest stands first. Between looking and
+                # taking another thread may come, and a younger one is closed: nobody uses it, so no harm is done.
+                while self._idle[0][0] < now - MAX_IDLE_SECONDS:
                     self._idle.popleft()[1].close()
-                if not self._idle:
-                    return None
                 used_at, connection = self._idle.pop()
+            except IndexError:
+                return None
             if now - used_at < TRUSTED_SECONDS or not _has_news(connection):
                 return connection
             connection.close()
 
     def give(self, connection: socket.socket) -> None:
         """The connection, which has nothing left to read, may be taken again."""
-        with self._lock:
-            self._idle.append((self._clock(), connection))
+        self._idle.append((self._clock(), connection))
 
     def dial(self, connect_seconds: float, until: float) -> socket.socket:
         """A new connection.
@@ -91,8 +89,7 @@ class Keepalive:
 
     def close(self) -> None:
         """No connection is kept open."""
-        with self._lock:
-            _close(self._idle)
+        _close(self._idle)
 
     def _patience(self, seconds: float, until: float) -> float:
         left = min(seconds, until - self._clock())

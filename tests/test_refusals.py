@@ -26,7 +26,9 @@ BODIES = st.one_of(
     body=BODIES,
 )
 def test_code_and_message_are_botocores(status: int, headers: dict[str, str], body: bytes) -> None:
-    error = refusal(Answer(status, headers, body, is_last=False), "PostToConnection", retries=None)
+    lines = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
+    answer = Answer(status, body, is_last=False, head=f"HTTP/1.1 {status}{lines}".encode())
+    error = refusal(answer, "PostToConnection", retries=None)
     try:
         parsed = create_parser("rest-json").parse({"status_code": status, "headers": headers, "body": body}, None)
         expected = parsed["Error"]

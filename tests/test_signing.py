@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.exchange import Exchange
-from chalicelib.lean import Address, signed_request
-from chalicelib.signing import Credentials
+from chalicelib.lean import Address, request
+from chalicelib.signing import Credentials, second
 
 OPERATIONS = {"POST": "post_to_connection", "GET": "get_connection", "DELETE": "delete_connection"}
 ENDPOINTS = (
@@ -98,9 +98,8 @@ def test_a_request_is_what_botocore_would_send(
     with at(epoch):
         theirs = boto3_at(endpoint, region).prepare(method, connection_id, data, credentials)
     to = Exchange(endpoint, TLS if endpoint.startswith("https:") else None)
-    ours = signed_request(
-        Address(to.host, to.path, region), method, connection_id, data if method == "POST" else b"", credentials, epoch
-    )
+    now = second(epoch, to.host, region, credentials)
+    ours = request(Address.of(to.host, to.path, region), now, method, connection_id, data if method == "POST" else b"")
     head, _, body = ours.partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
     headers = dict(header.split(": ", 1) for header in lines)
