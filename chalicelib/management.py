@@ -23,8 +23,8 @@ from chalicelib.signing import Credentials
 
 log = logging.getLogger(__name__)
 
-# How many POSTs are under way at once. 96 that take 10 ms each are 9,600 a second, just below the 10,000 that an account
-# may send. boto3 is CPU-bound from 16 threads on, so more of them do not send faster.
+# How many POSTs are under way at once. 96 of 10 ms each are 9,600 a second, just below the 10,000 that an account may
+# send. boto3 is CPU-bound from 16 threads on, so more of them do not send faster.
 WORKERS: Final[dict[ClientKind, int]] = {"lean": 96, "boto3": 16}
 # Any client's pool is as wide as there may be workers that use it, else it opens and drops connections.
 MAX_CONNECTIONS: Final = max(WORKERS.values())
