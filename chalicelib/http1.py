@@ -126,6 +126,8 @@ def read_whole(data: bytes) -> Answer | None:
         or not name
         or plain[:10] not in _FINAL
         or not plain[9:12].isdigit()
+        # Has no body, whatever it says.
+        or plain[9:12] == b"204"
         or size != b"%d" % len(body)
         or b"\r\ncontent-length:" in rest
         or b"\r\ntransfer-encoding:" in plain
