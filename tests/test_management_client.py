@@ -1,7 +1,6 @@
 """What is behind app.websocket_api: the same truths about both clients, against a real server over TLS."""
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
