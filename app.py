@@ -26,6 +26,9 @@ logs.configure(settings, own=[app.app_name])
 # Every door's invocations end with a line and their metrics, also those of doors that are added below.
 app.register_middleware(Observer())
 
+# Each sends some 5,000 frames a second, and an account may send 10,000: docs/SCALING.md.
+JOBS_AT_ONCE = 4
+
 peal = wiring.build(settings, app.websocket_api)
 
 
@@ -44,9 +47,14 @@ def websocket_disconnect(event: Any) -> Any:
     return websocket.disconnect(peal, event.to_dict())
 
 
-@app.on_sqs_message(queue=os.environ["JOBS_QUEUE"], batch_size=1, name="jobs")
+@app.on_sqs_message(queue=os.environ["JOBS_QUEUE"], batch_size=1, name="jobs", maximum_concurrency=JOBS_AT_ONCE)
 def jobs(event: Any) -> None:
     worker.work(peal, event.to_dict())
+
+
+@app.schedule("rate(5 minutes)", name="reaper")
+def reaper(event: Any) -> dict[str, int]:
+    return worker.reap(peal)
 
 
 # Chalice's own event class raises KeyError for an event without connectionId, before chalicelib could answer 400.

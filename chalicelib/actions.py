@@ -7,6 +7,7 @@ for what the client did wrong. docs/PROTOCOL.md describes each.
 from collections.abc import Mapping
 from typing import Any
 
+from chalicelib.audience import counts
 from chalicelib.errors import Forbidden, Invalid
 from chalicelib.permission import Verb
 from chalicelib.publishing import read_message
@@ -58,7 +59,7 @@ def broadcast_all(request: Request) -> Mapping[str, Any]:
     """Everyone, the sender among them, is sent note and data."""
     request.allow(Verb.BROADCAST)
     note, data = request.frame.optional_string("note"), request.frame.fields.get("data")
-    return request.service.broadcast(note, data).as_dict()
+    return counts(request.service.broadcast(note, data))
 
 
 def subscribe(request: Request) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chalicelib import telemetry
 from chalicelib.telemetry import Metric
@@ -34,6 +34,11 @@ class Outcome:
     def as_dict(self) -> dict[str, int]:
         """`{"sent": 1, "gone": 0, "failed": 0}`"""
         return asdict(self)
+
+
+def counts(outcome: Outcome | None) -> dict[str, Any]:
+    """What stands in replies: the counts, or that it is queued."""
+    return outcome.as_dict() if outcome else {"queued": True}
 
 
 class Result(StrEnum):

@@ -133,9 +133,12 @@ class Channels:
         self._rows.write(left, removed)
         return told
 
-    def receivers(self, channel: Channel, shard: int) -> Iterator[str]:
-        """The ids of the connections that are members, page by page. Raises TableError."""
-        rows = self._read(channel, shard, ["SK", "leftAt", "waiting"])
+    def receivers(self, channel: Channel, shard: int, after: str | None = None) -> Iterator[str]:
+        """The ids of the connections that are members, in order, page by page; or of those after that one.
+
+        Raises TableError.
+        """
+        rows = self._read(channel, shard, ["SK", "leftAt", "waiting"], after=after)
         return (_connection_id(row) for row in rows if "leftAt" not in row and "waiting" not in row)
 
     def members(self, channel: Channel, page_items: int) -> Iterator[Member]:
@@ -153,11 +156,17 @@ class Channels:
                 )
 
     def _read(
-        self, channel: Channel, shard: int, fields: list[str], page_items: int | None = None
+        self,
+        channel: Channel,
+        shard: int,
+        fields: list[str],
+        page_items: int | None = None,
+        after: str | None = None,
     ) -> Iterable[Mapping[str, Any]]:
         partition = keys.members_partition(channel.name, shard)
-        # Sort keys from "CONN#" on; "$" is the character after "#".
-        return self._rows.query(partition, "CONN#", "CONN$", fields, page_items=page_items)
+        # "$" is the character after "#"; "!" comes before all that names are made of.
+        first = f"CONN#{after}!" if after else "CONN#"
+        return self._rows.query(partition, first, "CONN$", fields, page_items=page_items)
 
     def _item(self, channel: Channel, connection: Connection, **marks: int | str) -> Item:
         shows = channel.options.presence

@@ -75,6 +75,13 @@ class Cursors:
         row = self._rows.get(keys.cursor_key(channel.name, shard))
         return _number(row, "delivered") if row and row.get("epoch") == epoch else 0
 
+    def is_left_behind(self, channel: Channel, shard: int) -> bool:
+        """Something is to be delivered, or someone let in, and nobody is at it. Raises TableError."""
+        row = self._rows.get(keys.cursor_key(channel.name, shard))
+        if row is None or self._is_held(row):
+            return False
+        return _number(row, "delivered") < _number(row, "wanted") or _number(row, "joins") > 0
+
     def claim(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
         """The lease, if nobody holds it. Where there is no cursor yet, all up to the stream's offset is wanted.
 

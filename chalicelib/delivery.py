@@ -129,6 +129,21 @@ class Delivery:
             return False
         return True
 
+    def is_open(self, connection_id: str) -> bool:
+        """Whether the connection is there; that it is not is believed when API Gateway has said so twice.
+
+        Errors as `close`.
+        """
+        prepare(self._api, self._resolve())
+        for pause in (0, CONFIRM_AFTER_SECONDS):
+            self._sleep(pause)
+            try:
+                self._api.info(connection_id)
+            except WebsocketDisconnectedError:
+                continue
+            return True
+        return False
+
     @telemetry.timed(Metric.DELIVERY_MS)
     def _send(
         self,

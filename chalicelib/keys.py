@@ -73,6 +73,11 @@ def message_key(channel: str, message_id: str) -> dict[str, str]:
     return {"PK": f"MSG#{channel}#{message_id}", "SK": "MSG"}
 
 
+def reaper_key() -> dict[str, str]:
+    """The primary key of the row that says how far the reaper has come."""
+    return {"PK": "REAPER", "SK": "REAPER"}
+
+
 def ticket_key(ticket_hash: str) -> dict[str, str]:
     """The primary key of the row that holds a ticket's claims, by the hash of the ticket."""
     return {"PK": f"TICKET#{ticket_hash}", "SK": "TICKET"}

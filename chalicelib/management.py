@@ -48,6 +48,8 @@ class WebsocketApi(Protocol):
 
     def close(self, connection_id: str) -> None: ...
 
+    def info(self, connection_id: str) -> Any: ...
+
 
 class ManagementSession:
     """Stands in for the boto3 session that Chalice asks for its client.

@@ -4,7 +4,7 @@ Invariants: in a channel with history a publication is written before it is sent
 one that was announced is delivered by someone. In a channel without, nothing is written and no order is promised.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -12,7 +12,7 @@ from typing import Any
 
 from chalicelib import protocol, telemetry
 from chalicelib.advance import Advance, advance_job
-from chalicelib.audience import Outcome
+from chalicelib.audience import Outcome, counts
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, LeaseLost
 from chalicelib.delivery import Delivery
@@ -22,6 +22,7 @@ from chalicelib.jobs import Jobs
 from chalicelib.namespaces import Channel
 from chalicelib.recovery import as_published
 from chalicelib.registry import Connection
+from chalicelib.slices import Slices
 from chalicelib.telemetry import Metric
 
 
@@ -48,8 +49,7 @@ class Published:
 
     def as_dict(self) -> dict[str, Any]:
         """What stands in replies."""
-        counts = self.outcome.as_dict() if self.outcome else {"queued": True}
-        return {"epoch": self.epoch, "offset": self.offset, **counts}
+        return {"epoch": self.epoch, "offset": self.offset, **counts(self.outcome)}
 
 
 def read_message(frame: protocol.Frame) -> Message:
@@ -77,6 +77,7 @@ class Publishing:
         channels: Channels,
         advance: Advance,
         delivery: Delivery,
+        slices: Slices,
         jobs: Jobs,
         clock: Callable[[], float],
     ) -> None:
@@ -85,6 +86,7 @@ class Publishing:
         self._channels = channels
         self._advance = advance
         self._delivery = delivery
+        self._slices = slices
         self._jobs = jobs
         self._clock = clock
 
@@ -126,19 +128,31 @@ class Publishing:
             with suppress(LeaseLost):
                 self._advance.go_on(lease)
 
+    def send_slice(self, channel: Channel, draft: Publication, shard: int, after: str | None) -> None:
+        """Some members of the shard were sent the publication, which has no history, and the others will be.
+
+        Args:
+            channel, draft: what was published, and where.
+            shard: whose members.
+            after: from which member on, in the order of connection ids.
+
+        Errors as `publish`.
+        """
+        self._slices.send_slice(
+            ((receiver, receiver) for receiver in self._channels.receivers(channel, shard, after)),
+            self._sender(channel, draft),
+            lambda place: _slice_job(channel, draft, shard, place),
+        )
+
     def _send(self, channel: Channel, draft: Publication) -> Published:
         if draft.message_id and not self._history.claim(channel, draft.message_id):
             return Published(None, None, None)
-        frame = protocol.publication(channel.name, None, as_published(draft))
-        receivers = chain.from_iterable(
-            self._channels.receivers(channel, shard) for shard in range(channel.options.shards)
-        )
+        shards = range(channel.options.shards)
         try:
-            outcome = self._delivery.send(
-                receivers,
-                frame,
-                exclude=draft.exclude,
-                on_gone=lambda receiver: self._channels.remove(channel, receiver),
+            outcome = self._slices.send_or_cut(
+                chain.from_iterable(self._channels.receivers(channel, shard) for shard in shards),
+                self._sender(channel, draft),
+                (_slice_job(channel, draft, shard) for shard in shards),
             )
         except Exception:
             if draft.message_id:
@@ -146,6 +160,15 @@ class Publishing:
                 self._history.release(channel, draft.message_id)
             raise
         return Published(None, None, outcome)
+
+    def _sender(self, channel: Channel, draft: Publication) -> Callable[[Iterable[str]], Outcome]:
+        frame = protocol.publication(channel.name, None, as_published(draft))
+        return lambda receivers: self._delivery.send(
+            receivers,
+            frame,
+            exclude=draft.exclude,
+            on_gone=lambda receiver: self._channels.remove(channel, receiver),
+        )
 
     def _keep_and_deliver(self, channel: Channel, drafts: Sequence[Publication]) -> list[Published]:
         written = [self._write(channel, draft) for draft in drafts]
@@ -187,3 +210,17 @@ class Publishing:
             with suppress(LeaseLost):
                 return self._advance.go_on(lease, mine)
         return {}
+
+
+def _slice_job(channel: Channel, draft: Publication, shard: int, after: str | None = None) -> dict[str, Any]:
+    return {
+        "job": "publication",
+        "channel": channel.name,
+        "shard": shard,
+        "after": after,
+        "data": draft.data,
+        "from": draft.sender,
+        "time": draft.time,
+        "messageId": draft.message_id,
+        "exclude": draft.exclude,
+    }

@@ -54,6 +54,19 @@ class Connection:
     is_signed_in: bool = True
 
 
+# A connection's own two keys in the index, from which reading the index can go on.
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the index says of a connection: its id, where it stands there, and epoch seconds until which it counts."""
+
+    connection_id: str
+    place: Place
+    ttl: int
+
+
 class Registry:
     """The connections that stand in `rows`."""
 
@@ -218,13 +231,26 @@ class Registry:
         """The ids of the user's connections. One that connected within the last moments may be missing."""
         return self._rows.connections_of(user_id)
 
-    def expired(self) -> Iterator[str]:
-        """The ids of connections whose time has run out and whose rows still stand. As late as `everyone`."""
-        return self._rows.expired_connections()
-
     def everyone(self) -> Iterator[str]:
         """The ids of all connections. One that connected within the last moments may be missing."""
         return self._rows.connections()
+
+    def listed(self, segment: int = 0, segments: int = 1, after: Place | None = None) -> Iterator[Listed]:
+        """A part of all connections that count, from a place on. One of the last moments may be missing."""
+        return (entry for entry in self.rows(segment, segments, after) if entry.ttl > self._clock())
+
+    def rows(
+        self, segment: int = 0, segments: int = 1, after: Place | None = None, page_items: int | None = None
+    ) -> Iterator[Listed]:
+        """As `listed`, with those whose time has run out and whose rows still stand. Raises TableError."""
+        start = None
+        if after:
+            owner, connection = after
+            start = {"GSI1PK": owner, "GSI1SK": connection, **keys.connection_key(connection.removeprefix("CONN#"))}
+        for item in self._rows.listed_connections(segment, segments, start, page_items):
+            sort, ttl = str(item["GSI1SK"]), item.get("ttl")
+            place = (str(item["GSI1PK"]), sort)
+            yield Listed(sort.removeprefix("CONN#"), place, ttl if isinstance(ttl, int) else 0)
 
 
 def _item(connection: Connection) -> table.Item:

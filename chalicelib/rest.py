@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from chalicelib import protocol, telemetry
+from chalicelib.audience import counts
 from chalicelib.closing import CLOSED
 from chalicelib.errors import ClientError, Invalid, NotFound
 from chalicelib.names import check_name
@@ -56,7 +57,7 @@ def post_to_user(service: Service, user_id: str, body: bytes) -> Answer:
 def post_broadcast(service: Service, body: bytes) -> Answer:
     """`POST /broadcast` {note and/or data, or nothing}: 200 with the outcome."""
     frame = protocol.parse(body or b"{}")
-    return 200, service.broadcast(frame.optional_string("note"), frame.fields.get("data")).as_dict()
+    return 200, counts(service.broadcast(frame.optional_string("note"), frame.fields.get("data")))
 
 
 def post_ticket(service: Service, body: bytes) -> Answer:

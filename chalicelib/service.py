@@ -12,20 +12,22 @@ from chalicelib.arrivals import Arrivals
 from chalicelib.audience import Outcome
 from chalicelib.auth import Authentication
 from chalicelib.authorization import Authorization
+from chalicelib.broadcasting import Broadcasting
 from chalicelib.channels import Channels
 from chalicelib.closing import CLOSED, RUN_OUT, Closed, Closing
 from chalicelib.delivery import Delivery
 from chalicelib.departures import Departures
 from chalicelib.errors import NotFound, NotSubscribed
 from chalicelib.events import Connect
-from chalicelib.history import Stream
+from chalicelib.history import Publication, Stream
 from chalicelib.namespaces import Namespace
 from chalicelib.permission import Verb
 from chalicelib.presence import Attendance, Presence
 from chalicelib.protocol import FrameId
 from chalicelib.publishing import Message, Published, Publishing
+from chalicelib.reaping import Reaped, Reaping
 from chalicelib.recovery import Page, Reader
-from chalicelib.registry import Connection, Registry
+from chalicelib.registry import Connection, Place, Registry
 from chalicelib.subscribing import Subscribing
 from chalicelib.tickets import Ticket
 
@@ -41,6 +43,8 @@ class Service:
         departures: Departures,
         closing: Closing,
         channels: Channels,
+        broadcasting: Broadcasting,
+        reaping: Reaping,
         publishing: Publishing,
         subscribing: Subscribing,
         attendance: Attendance,
@@ -55,6 +59,8 @@ class Service:
         self._departures = departures
         self._closing = closing
         self._channels = channels
+        self._broadcasting = broadcasting
+        self._reaping = reaping
         self._publishing = publishing
         self._subscribing = subscribing
         self._attendance = attendance
@@ -160,14 +166,13 @@ class Service:
         """
         return self._delivery.send(self._registry.by_user(user_id), self._message(sender, text, data))
 
-    def broadcast(self, note: str | None = None, data: Any = None) -> Outcome:
-        """Every connection was sent a `broadcast` frame; errors as `send_to_connection`.
+    def broadcast(self, note: str | None = None, data: Any = None) -> Outcome | None:
+        """Every connection was sent a `broadcast` frame, or will be; errors as `Broadcasting.broadcast`.
 
         Returns:
-            Counts that add up to everyone who is here.
+            Counts that add up to everyone who is here; None where they are so many that jobs do it.
         """
-        frame = protocol.broadcast(note, data, self._clock())
-        return self._delivery.send(self._registry.everyone(), frame)
+        return self._broadcasting.broadcast(note, data)
 
     def publish(
         self,
@@ -276,6 +281,18 @@ class Service:
         if shard < resolved.options.shards:
             self._publishing.advance(resolved, shard)
 
+    def send_slice(self, channel: str, draft: Publication, shard: int, after: str | None) -> None:
+        """A publication in a channel without history goes on its way; as `Publishing.send_slice`. Raises Invalid."""
+        resolved = self._channels.resolve(channel)
+        if shard < resolved.options.shards:
+            self._publishing.send_slice(resolved, draft, shard, after)
+
+    def broadcast_slice(
+        self, note: str | None, data: Any, time: float, segment: int, segments: int, after: Place | None
+    ) -> None:
+        """A broadcast goes on its way; as `Broadcasting.send_slice`."""
+        self._broadcasting.send_slice(note, data, time, segment, segments, after)
+
     def announce_leave(self, channel: str, user_id: str, connection_id: str) -> None:
         """The members know that a user who was cut off has left, if it did not come back. Errors as `publish`."""
         self._attendance.announce_leave(self._channels.resolve(channel), user_id, connection_id)
@@ -316,13 +333,9 @@ class Service:
         connections = self.connections_of(user_id, device_id)
         return self._closing.close_all((connection.connection_id for connection in connections), code, reason)
 
-    def close_expired(self) -> Closed:
-        """Connections that are silent and whose time has run out are told `goodbye`, closed and forgotten.
-
-        Without it they stay open until they send, or for API Gateway's ten minutes of silence; they are sent nothing.
-        Costs a read of the whole index. Raises TableError, ConfigurationError.
-        """
-        return self._closing.close_all(self._registry.expired(), *RUN_OUT)
+    def reap(self) -> Reaped:
+        """The next connections were looked at, and what had gone wrong with them was mended; see `Reaping.reap`."""
+        return self._reaping.reap()
 
     def dismiss(self, connection_id: str) -> None:
         """A connection that is not registered, or whose time has run out, is closed; errors as `close`."""

@@ -250,23 +250,44 @@ class Table:
         """
         return self._index_ids("scan", ExpressionAttributeValues={})
 
-    def expired_connections(self) -> Iterator[str]:
-        """The ids of connections that have expired and are not swept yet, as `connections`. Raises TableError."""
-        return self._index_ids("scan", which="#ttl <= :now", ExpressionAttributeValues={})
+    def listed_connections(
+        self, segment: int, segments: int, after: Mapping[str, str] | None, page_items: int | None = None
+    ) -> Iterator[dict[str, Value]]:
+        """The index's items of one of so many segments, also those that have expired, page by page, as `connections`.
+
+        Args:
+            segment, segments: which part of the index; together they are all of it.
+            after: the four keys of the item after which reading begins; None begins anew.
+            page_items: how many items are read at a time.
+
+        Raises:
+            TableError: DynamoDB failed.
+        """
+        options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
+        if page_items:
+            options["PaginationConfig"] = {"PageSize": page_items}
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._name,
+            IndexName=INDEX,
+            ProjectionExpression="GSI1PK, GSI1SK, #ttl",
+            ExpressionAttributeNames={"#ttl": "ttl"},
+            Segment=segment,
+            TotalSegments=segments,
+            **options,
+        )
+        with _translated("Scan"):
+            for page in pages:
+                for item in page["Items"]:
+                    yield _unmarshal(item)
 
     def _index_ids(
-        self,
-        operation: str,
-        *,
-        which: str = "#ttl > :now",
-        ExpressionAttributeValues: Mapping[str, Any],
-        **arguments: Any,
+        self, operation: str, *, ExpressionAttributeValues: Mapping[str, Any], **arguments: Any
     ) -> Iterator[str]:
         pages = self._client.get_paginator(operation).paginate(  # type: ignore[call-overload]
             TableName=self._name,
             IndexName=INDEX,
             ProjectionExpression="GSI1SK",
-            FilterExpression=which,
+            FilterExpression="#ttl > :now",
             ExpressionAttributeNames={"#ttl": "ttl"},
             ExpressionAttributeValues={**ExpressionAttributeValues, ":now": {"N": str(int(self._clock()))}},
             **arguments,

@@ -18,6 +18,7 @@ from chalicelib.advance import Advance
 from chalicelib.arrivals import Arrivals
 from chalicelib.auth import Authentication
 from chalicelib.authorization import Authorization, Hook, no_opinion
+from chalicelib.broadcasting import Broadcasting
 from chalicelib.channels import Channels
 from chalicelib.closing import Closing
 from chalicelib.cursors import Cursors
@@ -31,11 +32,13 @@ from chalicelib.management import MAX_CONNECTIONS, WORKERS, ManagementSession, W
 from chalicelib.namespaces import NAMESPACES, Namespace
 from chalicelib.presence import Attendance
 from chalicelib.publishing import Publishing
+from chalicelib.reaping import Reaping
 from chalicelib.recovery import Reader
 from chalicelib.registry import Registry
 from chalicelib.secrets import Secrets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
+from chalicelib.slices import Slices
 from chalicelib.subscribing import Subscribing
 from chalicelib.table import Table
 from chalicelib.tickets import Tickets
@@ -90,6 +93,9 @@ def build(
     workers = WORKERS[settings.management_client]
     delivery = Delivery(websocket_api, endpoint.resolve, departures.prune, workers, sleep)
     history, cursors = History(rows, clock), Cursors(rows, clock)
+    slices = Slices(queue, settings.fanout_size, clock)
+    broadcasting = Broadcasting(registry, delivery, slices, settings.fanout_segments, clock)
+    closing = Closing(delivery, departures)
     attendance = Attendance(channels, delivery)
     joining = Joining(registry, history, channels, delivery, attendance)
     advance = Advance(registry, history, cursors, channels, joining, delivery, queue, clock, sleep)
@@ -101,9 +107,11 @@ def build(
         Arrivals(registry, endpoint, authentication, settings.connection_ttl_seconds, settings.rate_limit, clock),
         delivery,
         departures,
-        Closing(delivery, departures),
+        closing,
         channels,
-        Publishing(history, cursors, channels, advance, delivery, queue, clock),
+        broadcasting,
+        Reaping(rows, registry, channels, cursors, delivery, closing, departures, queue, clock),
+        Publishing(history, cursors, channels, advance, delivery, slices, queue, clock),
         Subscribing(registry, history, cursors, joining, advance, queue, settings.max_channels),
         attendance,
         Reader(history, cursors),

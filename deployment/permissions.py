@@ -20,6 +20,7 @@ RESOURCES: Mapping[str, str] = {
     "index": "arn:*:dynamodb:*:*:table/{table}/index/GSI1",
     "send": "arn:*:execute-api:*:*:*/{api_stage}/POST/@connections/*",
     "close": "arn:*:execute-api:*:*:*/{api_stage}/DELETE/@connections/*",
+    "info": "arn:*:execute-api:*:*:*/{api_stage}/GET/@connections/*",
     "jobs": "arn:*:sqs:*:*:{queue}",
     "log": "arn:*:logs:*:*:log-group:/aws/lambda/{function}:*",
     # X-Ray's two actions know no resource, so nothing but `*` can stand here.
@@ -64,7 +65,16 @@ ALLOWED: Mapping[str, Actions] = {
     },
     "jobs": {
         "table": CHANNELS,
+        "index": ("dynamodb:Scan",),
         "send": MANAGE,
+        "jobs": PUT_JOBS,
+    },
+    "reaper": {
+        "table": ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem"),
+        "index": ("dynamodb:Scan",),
+        "send": MANAGE,
+        "close": MANAGE,
+        "info": MANAGE,
         "jobs": PUT_JOBS,
     },
 }

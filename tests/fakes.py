@@ -38,6 +38,11 @@ class FakeWebsocketApi:
             raise errors.pop(0)
         self.closed.append(connection_id)
 
+    def info(self, connection_id: str) -> dict[str, Any]:
+        if errors := self.fails.get(connection_id):
+            raise errors.pop(0)
+        return {}
+
 
 class FakeJobs:
     """A queue that keeps its jobs until the test has them done."""

@@ -26,14 +26,16 @@ DOORS: tuple[tuple[Any, str, str], ...] = (
     (websocket, "disconnect", "websocket_disconnect"),
     (rest, "answer", "api_handler"),
     (worker, "work", "jobs"),
+    (worker, "reap", "reaper"),
 )
 # Our fakes stand for calls of these services.
 FAKES: tuple[tuple[Any, str, tuple[tuple[str, str], ...]], ...] = (
     (FakeWebsocketApi, "send", (("apigatewaymanagementapi", "PostToConnection"),)),
     (FakeWebsocketApi, "close", (("apigatewaymanagementapi", "DeleteConnection"),)),
+    (FakeWebsocketApi, "info", (("apigatewaymanagementapi", "GetConnection"),)),
     (FakeJobs, "put", (("sqs", "GetQueueUrl"), ("sqs", "SendMessage"))),
 )
-MANAGEMENT = {"PostToConnection": "send", "DeleteConnection": "close"}
+MANAGEMENT = {"PostToConnection": "send", "DeleteConnection": "close", "GetConnection": "info"}
 # A transaction needs what its parts would need by themselves.
 PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 

@@ -19,7 +19,6 @@ from chalicelib.table import Table
 from tests.clients import Client
 from tests.conftest import Clock, create_table
 from tests.fakes import FakeJobs, FakeWebsocketApi, gone, refused
-from tests.signing import NOW, token
 from tests.test_registry import CONNECTION
 
 Connect = Callable[..., Client]
@@ -80,21 +79,6 @@ class TestClosing:
         api.fails = {"a=": [gone(), gone(), gone()]}
         assert peal.close_user("u_1") == Closed(1, 0)
         assert peal.connections_of("u_1") == []
-
-    def test_silent_ones_whose_time_has_run_out_are_closed_when_told(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi, clock: Clock
-    ) -> None:
-        alice = Client(peal, api, "alice=", token=token(exp=NOW + 60))
-        bob = connect("bob")
-        assert peal.close_expired() == Closed(0, 0)
-        clock.now += 60
-        assert peal.close_expired() == Closed(1, 0)
-        alice.receives(
-            {"type": "goodbye", "code": "unauthenticated", "reason": "Not signed in any more: connect again."}
-        )
-        bob.receives_nothing()
-        assert api.closed == ["alice="]
-        assert peal.close_expired() == Closed(0, 0)
 
 
 class TestOverRest:

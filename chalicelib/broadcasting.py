@@ -1,0 +1,72 @@
+"""Send to everyone.
+
+Everyone is read from the index. Its segments are what large audiences are cut into: together they hold each connection
+once, and each can be read by a Lambda of its own.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from chalicelib import protocol
+from chalicelib.audience import Outcome
+from chalicelib.delivery import Delivery
+from chalicelib.registry import Place, Registry
+from chalicelib.slices import Slices
+
+
+class Broadcasting:
+    """Broadcasts.
+
+    Args:
+        segments: how many slices everyone is cut into, at least, where they are too many for one Lambda.
+    """
+
+    def __init__(
+        self, registry: Registry, delivery: Delivery, slices: Slices, segments: int, clock: Callable[[], float]
+    ) -> None:
+        self._registry = registry
+        self._delivery = delivery
+        self._slices = slices
+        self._segments = segments
+        self._clock = clock
+
+    def broadcast(self, note: str | None, data: Any) -> Outcome | None:
+        """Every connection was sent a `broadcast` frame, or will be; errors as `Delivery.send` and JobsError.
+
+        Returns:
+            Counts that add up to everyone who is here; None where jobs do it.
+        """
+        time = self._clock()
+        return self._slices.send_or_cut(
+            self._registry.everyone(),
+            self._sender(note, data, time),
+            (_job(note, data, time, segment, self._segments) for segment in range(self._segments)),
+        )
+
+    def send_slice(
+        self, note: str | None, data: Any, time: float, segment: int, segments: int, after: Place | None
+    ) -> None:
+        """Some connections of the segment were sent the frame, and the others will be; errors as `broadcast`."""
+        self._slices.send_slice(
+            ((entry.connection_id, entry.place) for entry in self._registry.listed(segment, segments, after)),
+            self._sender(note, data, time),
+            lambda place: _job(note, data, time, segment, segments, place),
+        )
+
+    def _sender(self, note: str | None, data: Any, time: float) -> Callable[[Iterable[str]], Outcome]:
+        frame = protocol.broadcast(note, data, time)
+        return lambda receivers: self._delivery.send(receivers, frame)
+
+
+def _job(
+    note: str | None, data: Any, time: float, segment: int, segments: int, after: Place | None = None
+) -> dict[str, Any]:
+    return {
+        "job": "broadcast",
+        "note": note,
+        "data": data,
+        "time": time,
+        "segment": segment,
+        "segments": segments,
+        "after": after,
+    }
