@@ -82,6 +82,11 @@ def post_ticket() -> Response:
     return _answer(rest.post_ticket, app.current_request.raw_body)
 
 
+@app.route("/connections", methods=["GET"], authorizer=iam)
+def get_roll() -> Response:
+    return _answer(rest.get_roll, app.current_request.query_params or {})
+
+
 @app.route("/connections/{connection_id}", methods=["GET"], authorizer=iam)
 def get_connection(connection_id: str) -> Response:
     return _answer(rest.get_connection, connection_id)

@@ -3,6 +3,7 @@
 Invariant: the parts of a key are names, which never contain the `#` that separates them.
 """
 
+from collections.abc import Mapping
 from typing import Final
 from zlib import crc32
 
@@ -26,6 +27,17 @@ def owner_keys(connection_id: str, user_id: str | None) -> dict[str, str]:
 def owner_partition(user_id: str) -> str:
     """The index partition of a user's connections."""
     return f"USER#{user_id}"
+
+
+def owner_of(entry: Mapping[str, str]) -> str | None:
+    """The user that the index keys of a connection's row name; None for someone anonymous."""
+    kind, _, user_id = entry["GSI1PK"].partition("#")
+    return user_id if kind == "USER" else None
+
+
+def connection_of(entry: Mapping[str, str]) -> str:
+    """The connection that the index keys of a row name."""
+    return entry["GSI1SK"].removeprefix("CONN#")
 
 
 def endpoint_key() -> dict[str, str]:

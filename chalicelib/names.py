@@ -8,7 +8,9 @@ import re
 from chalicelib.errors import Invalid
 
 MAX_NAME_CHARS = 128
-_NAME = re.compile(r"[A-Za-z0-9._~@:|=+-]+")
+# The same as a pattern, also for JSON Schema and other dialects.
+NAME = rf"[A-Za-z0-9._~@:|=+-]{{1,{MAX_NAME_CHARS}}}"
+_NAME = re.compile(NAME)
 
 
 def check_name(value: object, field: str) -> str:
@@ -23,6 +25,6 @@ def check_name(value: object, field: str) -> str:
     """
     if not isinstance(value, str):
         raise Invalid(field, "must be a string")
-    if not 1 <= len(value) <= MAX_NAME_CHARS or not _NAME.fullmatch(value):
+    if not _NAME.fullmatch(value):
         raise Invalid(field, f"must be 1 to {MAX_NAME_CHARS} characters of A-Z a-z 0-9 . _ ~ @ : | = + -")
     return value

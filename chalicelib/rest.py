@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from chalicelib import protocol, telemetry
+from chalicelib import protocol, roll, telemetry
 from chalicelib.audience import counts
 from chalicelib.closing import CLOSED
 from chalicelib.errors import ClientError, Invalid, NotFound
@@ -64,6 +64,13 @@ def post_ticket(service: Service, body: bytes) -> Answer:
     """`POST /tickets` {userId, deviceId?, expiresAt?, grants}: 201 with the ticket and when it runs out."""
     ticket = service.issue_ticket(protocol.parse(body).fields)
     return 201, {"ticket": ticket.ticket, "expiresAt": ticket.expires_at}
+
+
+def get_roll(service: Service, query: Mapping[str, str]) -> Answer:
+    """`GET /connections?after=&limit=`: 200 with some of those who are connected, and where the next page begins."""
+    frame = protocol.Frame(None, _numbers(query, "limit"))
+    limit = frame.integer("limit", 1, roll.MAX_PAGE, roll.DEFAULT_PAGE)
+    return 200, service.connections(query.get("after"), limit).as_dict()
 
 
 def get_connection(service: Service, connection_id: str) -> Answer:
@@ -126,16 +133,20 @@ def delete_member(service: Service, channel: str, user_id: str) -> Answer:
 
 def get_history(service: Service, channel: str, query: Mapping[str, str]) -> Answer:
     """`GET /channels/{channel}/history?epoch=&offset=&limit=&reverse=`: 200 with a page, as the action gives it."""
-    fields: dict[str, Any] = {"reverse": {"true": True, "false": False}.get(query.get("reverse", "false"), "")}
-    for name in ("limit", "offset"):
-        if name in query:
-            fields[name] = int(query[name]) if re.fullmatch(r"[0-9]{1,15}", query[name]) else query[name]
+    fields: dict[str, Any] = _numbers(query, "limit", "offset")
+    fields["reverse"] = {"true": True, "false": False}.get(query.get("reverse", "false"), "")
     if "offset" in fields or "epoch" in query:
         fields["since"] = {"epoch": query.get("epoch"), "offset": fields.get("offset")}
     frame = protocol.Frame(None, fields)
     limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
     since, reverse = read_position(frame, "since"), frame.boolean("reverse")
     return 200, service.history(_name(channel, "channel"), since, limit, reverse).as_dict()
+
+
+def _numbers(query: Mapping[str, str], *names: str) -> dict[str, Any]:
+    """Those of the query's parameters that are given, as whole numbers; what is none stays text, and is refused."""
+    given = {name: query[name] for name in names if name in query}
+    return {name: int(text) if re.fullmatch(r"[0-9]{1,15}", text) else text for name, text in given.items()}
 
 
 def _goodbye(query: Mapping[str, str]) -> tuple[str, str | None]:

@@ -28,6 +28,8 @@ from chalicelib.publishing import Message, Published, Publishing
 from chalicelib.reaping import Reaped, Reaping
 from chalicelib.recovery import Page, Reader
 from chalicelib.registry import Connection, Place, Registry
+from chalicelib.roll import Page as RollPage
+from chalicelib.roll import Roll
 from chalicelib.subscribing import Subscribing
 from chalicelib.tickets import Ticket
 
@@ -38,6 +40,7 @@ class Service:
     def __init__(
         self,
         registry: Registry,
+        roll: Roll,
         arrivals: Arrivals,
         delivery: Delivery,
         departures: Departures,
@@ -54,6 +57,7 @@ class Service:
         clock: Callable[[], float],
     ) -> None:
         self._registry = registry
+        self._roll = roll
         self._arrivals = arrivals
         self._delivery = delivery
         self._departures = departures
@@ -133,6 +137,10 @@ class Service:
         if connection is None:
             raise NotFound
         return connection
+
+    def connections(self, after: str | None = None, limit: int = 100) -> RollPage:
+        """A page of those who are connected and signed in; arguments and errors as `Roll.page`."""
+        return self._roll.page(after, limit)
 
     def send_to_connection(
         self, connection_id: str, text: str | None = None, data: Any = None, sender: Connection | None = None

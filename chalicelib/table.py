@@ -280,6 +280,28 @@ class Table:
                 for item in page["Items"]:
                     yield _unmarshal(item)
 
+    def connections_page(
+        self, after: Mapping[str, str] | None, limit: int
+    ) -> tuple[list[dict[str, str]], dict[str, str] | None]:
+        """Up to `limit` entries of the index, after that one, and the last one read if there may be more.
+
+        Entries have the keys of table and index; otherwise as `connections`. Raises TableError.
+        """
+        options: dict[str, Any] = {} if after is None else {"ExclusiveStartKey": _marshal(after)}
+        with _translated("Scan"):
+            answer = self._client.scan(
+                TableName=self._name,
+                IndexName=INDEX,
+                FilterExpression="#ttl > :now",
+                ExpressionAttributeNames={"#ttl": "ttl"},
+                ExpressionAttributeValues={":now": {"N": str(int(self._clock()))}},
+                Limit=limit,
+                **options,
+            )
+        entries = [{name: typed["S"] for name, typed in item.items() if "S" in typed} for item in answer["Items"]]
+        last = {name: typed["S"] for name, typed in answer.get("LastEvaluatedKey", {}).items()}
+        return entries, last or None
+
     def _index_ids(
         self, operation: str, *, ExpressionAttributeValues: Mapping[str, Any], **arguments: Any
     ) -> Iterator[str]:

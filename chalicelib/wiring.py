@@ -35,6 +35,7 @@ from chalicelib.publishing import Publishing
 from chalicelib.reaping import Reaping
 from chalicelib.recovery import Reader
 from chalicelib.registry import Registry
+from chalicelib.roll import Roll
 from chalicelib.secrets import Secrets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -104,6 +105,7 @@ def build(
     authentication = Authentication(settings, tokens, tickets, clock)
     return Service(
         registry,
+        Roll(rows),
         Arrivals(registry, endpoint, authentication, settings.connection_ttl_seconds, settings.rate_limit, clock),
         delivery,
         departures,

@@ -12,8 +12,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from deployment.apis import find_rest_api, find_websocket_api
 from deployment.aws import Aws
-from deployment.errors import Ambiguous
 from deployment.stage import Stage
 
 Entry = dict[str, Any]
@@ -54,7 +54,11 @@ class Inventory:
         Raises:
             Ambiguous: there are several of one kind, and nothing tells which is in use.
         """
-        apis = Apis(self._websocket_api(), self._rest_api())
+        noted = {entry.get("websocket_api_id") or entry.get("rest_api_id") or "" for entry in self._recorded}
+        apis = Apis(
+            find_websocket_api(self._aws, self._stage, noted),
+            find_rest_api(self._aws, self._stage, noted),
+        )
         # Chalice deletes in the reverse of this order.
         entries = [
             *self._roles(),
@@ -132,39 +136,6 @@ class Inventory:
             if _or_none(events.describe_rule, "ResourceNotFoundException", Name=rule):
                 yield {"name": f"{function}-event", "resource_type": "cloudwatch_event", "rule_name": rule}
 
-    def _websocket_api(self) -> str | None:
-        """The WebSocket API of the stage's name that runs its functions, or else one that runs nothing yet."""
-        client, prefix = self._aws.client("apigatewayv2"), f":function:{self._stage.title}-websocket_"
-        ours, empty = [], []
-        for page in client.get_paginator("get_apis").paginate():
-            for api in page["Items"]:
-                if api["ProtocolType"] == "WEBSOCKET" and api["Name"] == self._stage.websocket_api:
-                    integrations = client.get_integrations(ApiId=api["ApiId"])["Items"]
-                    if any(prefix in integration.get("IntegrationUri", "") for integration in integrations):
-                        ours.append(api["ApiId"])
-                    elif not integrations:
-                        empty.append(api["ApiId"])
-        return self._only(
-            "WebSocket API", self._stage.websocket_api, ours or empty, "aws apigatewayv2 delete-api --api-id"
-        )
-
-    def _rest_api(self) -> str | None:
-        """The REST API of the app's name, which all stages share, that runs this stage's function."""
-        client, function = self._aws.client("apigateway"), f":function:{self._stage.title}/"
-        ours = []
-        for page in client.get_paginator("get_rest_apis").paginate():
-            for api in page["items"]:
-                if api["name"] == self._stage.app and any(function in uri for uri in _integrations(client, api["id"])):
-                    ours.append(api["id"])
-        return self._only("REST API", self._stage.app, ours, "aws apigateway delete-rest-api --rest-api-id")
-
-    def _only(self, kind: str, name: str, ids: list[str], command: str) -> str | None:
-        recorded = {entry.get("websocket_api_id") or entry.get("rest_api_id") for entry in self._recorded}
-        known = [api_id for api_id in ids if api_id in recorded]
-        if len(ids) > 1 and len(known) != 1:
-            raise Ambiguous(kind, name, ids, command)
-        return next(iter(known or ids), None)
-
     def _api_entries(self, apis: Apis) -> Iterator[Entry]:
         if apis.rest:
             url = self._aws.url("https", apis.rest, self._stage.api_stage)
@@ -195,14 +166,6 @@ class Inventory:
                     "security_policy": settings.get("SecurityPolicy"),
                     "api_mapping": [{"key": _mapping_key(mapping)} for mapping in mappings],
                 }
-
-
-def _integrations(client: Any, rest_api_id: str) -> Iterator[str]:
-    pages = client.get_paginator("get_resources").paginate(restApiId=rest_api_id, embed=["methods"])
-    for page in pages:
-        for resource in page["items"]:
-            for method in resource.get("resourceMethods", {}).values():
-                yield method.get("methodIntegration", {}).get("uri", "")
 
 
 def _mapping_key(mapping: Mapping[str, str]) -> str:

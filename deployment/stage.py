@@ -76,7 +76,7 @@ def read_stage(directory: Path, name: str) -> Stage:
         hint = (
             "stage local is for the desk (`make dev`)" if name == LOCAL else f".chalice/config.json has no stage {name}"
         )
-        raise BadProject(f"{hint[0].upper()}{hint[1:]}: say STAGE={' or STAGE='.join(stages)}.")
+        raise BadProject(f"{hint[0].upper()}{hint[1:]}; on AWS there can be {' and '.join(stages)}.")
     settings: Mapping[str, Any] = {**config, **config["stages"][name]}
     variables = {**config.get("environment_variables", {}), **settings.get("environment_variables", {})}
     for variable, example in (("CONNECTIONS_TABLE", f"peal-{name}-connections"), ("JOBS_QUEUE", f"peal-{name}-jobs")):

@@ -62,6 +62,27 @@ class Clone:
             start_new_session=True,
         )
 
+    def operates(self, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on stage dev as somebody."""
+        return subprocess.run(
+            [sys.executable, "-m", "peal", "--stage", "dev", *arguments],
+            cwd=self.directory,
+            env=self._process_environment() | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def starts_operating(self, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+        """The same, with a command that goes on until it is interrupted."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "peal", "--stage", "dev", *arguments],
+            cwd=self.directory,
+            env=self._process_environment() | environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def deploys(self, stage: str = "dev") -> "Deployed":
         """Deploy; what goes wrong is shown."""
         done = self.run("deploy", "--stage", stage)

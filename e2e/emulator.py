@@ -46,11 +46,15 @@ class Account:
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, config=config, **self._owner)
 
     def make_deployer(self, policy: str) -> dict[str, str]:
+        """The user `deployer`, as `make_user`."""
+        return self.make_user("deployer", policy)
+
+    def make_user(self, name: str, policy: str) -> dict[str, str]:
         """A user with that policy and no other; returns what puts a process in its place."""
         iam = self.client("iam")
-        iam.create_user(UserName="deployer")
-        iam.put_user_policy(UserName="deployer", PolicyName="deployer", PolicyDocument=policy)
-        key = iam.create_access_key(UserName="deployer")["AccessKey"]
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
         return {
             "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],

@@ -1,5 +1,6 @@
 """What has been deployed is used: each function does what it is for, with the permissions of its policy file only."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from botocore.credentials import Credentials
 from websockets.exceptions import InvalidStatus
 
 from e2e.client import Client, call, connected, ticket
-from e2e.conftest import Clone, Deployed
+from e2e.conftest import PROJECT, Clone, Deployed
 
 Join = Callable[[str], Client]
 TABLE = "peal-dev-connections"
@@ -154,6 +155,50 @@ class TestRest:
         deployer = Credentials(clone.environment["AWS_ACCESS_KEY_ID"], clone.environment["AWS_SECRET_ACCESS_KEY"])
         status, answer = call(clone.account, f"{deployed.rest}/broadcast", "POST", {}, by=deployer)
         assert (status, "not authorized" in str(answer)) == (403, True)
+
+
+class TestCommandLine:
+    """`python -m peal --stage dev`: where the stage is it asks AWS, all else the REST API."""
+
+    @pytest.fixture
+    def operator(self, clone: Clone) -> dict[str, str]:
+        """Somebody who may do what docs/OPERATIONS.md says and nothing else."""
+        return clone.account.make_user("operator", (PROJECT / "docs" / "operator-policy.json").read_text())
+
+    def test_an_operator_looks_sends_and_follows(
+        self, clone: Clone, operator: dict[str, str], deployed: Deployed, join: Join
+    ) -> None:
+        bob = join("u_bob")
+        me = bob.asks(action="whoami")["connectionId"]
+        bob.asks(action="subscribe", channel="chat:ops")
+
+        def says(*arguments: str) -> str:
+            done = clone.operates(operator, *arguments)
+            assert (done.returncode, done.stderr) == (0, "")
+            return done.stdout
+
+        assert f"{me}  u_bob\n" in says("connections")
+        assert says("members", "chat:ops") == "u_bob  1  -\n"
+        assert says("send", "--connection", me, "hi") == "sent 1, gone 0, failed 0\n"
+        assert says("send", "--channel", "chat:ops", "--data", '{"a+b=":"é"}').startswith("sent 1, gone 0, failed 0; ")
+        assert [bob.receives().get("text"), bob.receives().get("data")] == ["hi", {"a+b=": "é"}]
+        assert says("history", "chat:ops").endswith('  1  (server)  {"a+b=":"é"}\n')
+        with clone.starts_operating(operator, "tail", "live:ops") as tail:
+            deadline = time.monotonic() + 20
+            while "live:ops" not in says("connections", "--user", "peal-tail") and time.monotonic() < deadline:
+                time.sleep(0.2)
+            says("send", "--channel", "live:ops", "moved")
+            assert tail.stdout
+            assert tail.stdout.readline().endswith('  -  (server)  "moved"\n')
+            tail.send_signal(signal.SIGINT)
+        assert says("kick", "--user", "u_bob") == "closed 1, failed 0\n"
+
+    def test_who_may_not_is_told(self, clone: Clone, deployed: Deployed) -> None:
+        """The deployer may find the stage, make tickets, and nothing else."""
+        done = clone.operates(clone.environment, "send", "--everyone", "hi")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("POST /broadcast is refused (403): ")
+        assert done.stderr.endswith(" You need execute-api:Invoke for it: docs/OPERATIONS.md, Command line.\n")
 
 
 def test_nobody_connects_without_a_ticket(deployed: Deployed) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from chalicelib import actions, errors, protocol, websocket
 from chalicelib.service import Service
+from peal.commands import COMMANDS
 from tests import raw_events
 from tests.conftest import PROJECT
 from tests.fakes import FakeWebsocketApi
@@ -100,3 +101,9 @@ def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
             titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.M)
             slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
             assert anchor[1:] in slugs, f"{name} links to {anchor}"
+
+
+def test_every_command_is_in_the_operators_table() -> None:
+    page = (PROJECT / "docs" / "OPERATIONS.md").read_text()
+    for command in COMMANDS:
+        assert re.search(rf"^\|.*`{command}[ `]", page, re.M), command

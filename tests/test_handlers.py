@@ -135,7 +135,7 @@ class TestRestHandlers:
 
     def test_every_route_is_protected_by_iam_on_aws(self, app: ModuleType) -> None:
         entries = [entry for methods in app.app.routes.values() for entry in methods.values()]
-        assert len(entries) == 13
+        assert len(entries) == 14
         assert {type(entry.authorizer).__name__ for entry in entries} == {"IAMAuthorizer"}
 
     def post(self, client: Client, path: str, body: Any) -> tuple[int, Any]:

@@ -58,8 +58,8 @@ def test_the_desks_own_stage_is_not_among_those_that_are_deployed() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("local", "Stage local is for the desk (`make dev`): say STAGE=dev or STAGE=prod."),
-        ("qa", ".chalice/config.json has no stage qa: say STAGE=dev or STAGE=prod."),
+        ("local", "Stage local is for the desk (`make dev`); on AWS there can be dev and prod."),
+        ("qa", ".chalice/config.json has no stage qa; on AWS there can be dev and prod."),
     ],
 )
 def test_another_stage_is_answered_with_those_there_are(name: str, sentence: str) -> None:
