@@ -26,8 +26,8 @@ logs.configure(settings, own=[app.app_name])
 # Every door's invocations end with a line and their metrics, also those of doors that are added below.
 app.register_middleware(Observer())
 
-# Each sends some 5,000 frames a second, and an account may send 10,000: docs/SCALING.md.
-JOBS_AT_ONCE = 4
+# Two of them send the 10,000 frames a second that an account may. More would be refused: docs/SCALING.md.
+JOBS_AT_ONCE = 2
 
 peal = wiring.build(settings, app.websocket_api)
 

@@ -5,7 +5,7 @@ once, and each can be read by a Lambda of its own.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from chalicelib import protocol
 from chalicelib.audience import Outcome
@@ -13,21 +13,20 @@ from chalicelib.delivery import Delivery
 from chalicelib.registry import Place, Registry
 from chalicelib.slices import Slices
 
+# Twice as many as jobs run at once (JOBS_AT_ONCE in app.py), so that none waits for the longest. More would only send
+# more slowly: each slice has pages of its own to read, and waits for its own confirmations of 410.
+SEGMENTS: Final = 4
+# Of jobs that another version has made.
+MAX_SEGMENTS: Final = 1_000
+
 
 class Broadcasting:
-    """Broadcasts.
+    """Broadcasts."""
 
-    Args:
-        segments: how many slices everyone is cut into, at least, where they are too many for one Lambda.
-    """
-
-    def __init__(
-        self, registry: Registry, delivery: Delivery, slices: Slices, segments: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, registry: Registry, delivery: Delivery, slices: Slices, clock: Callable[[], float]) -> None:
         self._registry = registry
         self._delivery = delivery
         self._slices = slices
-        self._segments = segments
         self._clock = clock
 
     def broadcast(self, note: str | None, data: Any) -> Outcome | None:
@@ -40,7 +39,7 @@ class Broadcasting:
         return self._slices.send_or_cut(
             self._registry.everyone(),
             self._sender(note, data, time),
-            (_job(note, data, time, segment, self._segments) for segment in range(self._segments)),
+            (_job(note, data, time, segment, SEGMENTS) for segment in range(SEGMENTS)),
         )
 
     def send_slice(

@@ -23,8 +23,6 @@ MIN_SECRET_BYTES: Final = 32
 # One Lambda of 1,024 MB sends so many in a second.
 DEFAULT_FANOUT_SIZE: Final = 5_000
 MAX_FANOUT_SIZE: Final = 100_000
-DEFAULT_FANOUT_SEGMENTS: Final = 8
-MAX_FANOUT_SEGMENTS: Final = 1_000
 LogFormat = Literal["json", "text"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 ClientKind = Literal["lean", "boto3"]
@@ -59,7 +57,6 @@ class Settings:
         max_channels: how many channels one connection may subscribe to (MAX_CHANNELS).
         connection_ttl_seconds: how long after connecting a row may live (CONNECTION_TTL_SECONDS).
         fanout_size: how many receivers one invocation sends to; a larger audience is cut into jobs (FANOUT_SIZE).
-        fanout_segments: how many jobs a large audience of everyone is cut into (FANOUT_SEGMENTS).
         management_endpoint: where to POST to connections, instead of what $connect taught
             (APIGW_MANAGEMENT_ENDPOINT), without a trailing slash.
         management_client: what sends to connections (MANAGEMENT_CLIENT).
@@ -83,7 +80,6 @@ class Settings:
     max_channels: int = DEFAULT_MAX_CHANNELS
     connection_ttl_seconds: int = DEFAULT_TTL_SECONDS
     fanout_size: int = DEFAULT_FANOUT_SIZE
-    fanout_segments: int = DEFAULT_FANOUT_SEGMENTS
     management_endpoint: str | None = None
     management_client: ClientKind = "lean"
     allow_anonymous: bool = False
@@ -126,7 +122,6 @@ class Settings:
             max_channels=_count(environ, "MAX_CHANNELS", DEFAULT_MAX_CHANNELS, MAX_MAX_CHANNELS),
             connection_ttl_seconds=_count(environ, "CONNECTION_TTL_SECONDS", DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS),
             fanout_size=_count(environ, "FANOUT_SIZE", DEFAULT_FANOUT_SIZE, MAX_FANOUT_SIZE),
-            fanout_segments=_count(environ, "FANOUT_SEGMENTS", DEFAULT_FANOUT_SEGMENTS, MAX_FANOUT_SEGMENTS),
             management_endpoint=_endpoint(environ),
             management_client=_choice(environ, "MANAGEMENT_CLIENT", get_args(ClientKind), cls.management_client),
             allow_anonymous=_flag(environ, "ALLOW_ANONYMOUS"),

@@ -95,7 +95,7 @@ def build(
     delivery = Delivery(websocket_api, endpoint.resolve, departures.prune, workers, sleep)
     history, cursors = History(rows, clock), Cursors(rows, clock)
     slices = Slices(queue, settings.fanout_size, clock)
-    broadcasting = Broadcasting(registry, delivery, slices, settings.fanout_segments, clock)
+    broadcasting = Broadcasting(registry, delivery, slices, clock)
     closing = Closing(delivery, departures)
     attendance = Attendance(channels, delivery)
     joining = Joining(registry, history, channels, delivery, attendance)

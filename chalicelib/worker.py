@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chalicelib import telemetry
+from chalicelib.broadcasting import MAX_SEGMENTS
 from chalicelib.errors import ClientError, Invalid
 from chalicelib.history import Publication
 from chalicelib.names import check_name
 from chalicelib.protocol import is_integer
 from chalicelib.service import Service
-from chalicelib.settings import MAX_FANOUT_SEGMENTS
 from chalicelib.telemetry import Metric
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def broadcast(service: Service, job: Mapping[str, Any]) -> None:
     note, time, segments, after = (job.get(name) for name in ("note", "time", "segments", "after"))
     if not (note is None or isinstance(note, str)) or not isinstance(time, int | float):
         raise Invalid("note", "must be a text, and time a number")
-    if not is_integer(segments, 1, MAX_FANOUT_SEGMENTS) or not is_integer(job.get("segment"), 0, segments - 1):
+    if not is_integer(segments, 1, MAX_SEGMENTS) or not is_integer(job.get("segment"), 0, segments - 1):
         raise Invalid("segment", "must be a whole number below segments")
     match after:
         case None:
