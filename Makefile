@@ -4,7 +4,7 @@ STAGE ?= local
 BIN := .venv/bin
 OLD := Peal needs Python 3.11 or newer, this is %d.%d: try make PYTHON=python3.12
 
-.PHONY: help setup dev check format test test-deploy deploy destroy package policies matrix any-project autobahn bench clean
+.PHONY: help setup sdk dev check format test test-deploy deploy destroy package policies matrix any-project autobahn bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1: /p' Makefile
@@ -18,6 +18,12 @@ setup: .venv/installed ## make the environment, .venv; the others do it themselv
 # What Chalice packages, for this machine and for Lambda, so that tests need no network.
 	for platform in "" "--only-binary=:all: --platform manylinux2014_x86_64"; do $(BIN)/python -m pip download --quiet \
 	  --disable-pip-version-check --requirement requirements.txt --dest .venv/wheels $$platform || exit 1; done
+	@touch $@
+
+sdk: tests/sdk/node_modules ## fetch the official JavaScript SDK, which `make test` tries if it is there; needs Node.js and npm
+
+tests/sdk/node_modules: tests/sdk/package-lock.json
+	npm ci --prefix tests/sdk --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 dev: setup ## run the app, its WebSocket gateway and DynamoDB on this machine
@@ -50,4 +56,4 @@ matrix any-project autobahn bench: setup ## prove more, or measure; these fetch 
 	$(BIN)/python $(SCRIPT) $(ARGS)
 
 clean: ## remove .venv and all caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv tests/sdk/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -141,8 +141,15 @@ class Peal:
         self._invoked(lambda: websocket.disconnect(self.service, disconnect_event(connection_id)))
 
     def frame(self, connection_id: str, action: str, **fields: Any) -> None:
+        self._send(connection_id, {"action": action, **fields})
+
+    def command(self, connection_id: str, name: str, **fields: Any) -> None:
+        """As an SDK of Centrifugo's protocol sends it."""
+        self._send(connection_id, {"id": 1, name: fields})
+
+    def _send(self, connection_id: str, frame: dict[str, Any]) -> None:
         self._meter.bill.received += 1
-        event = message_event(json.dumps({"action": action, **fields}), connection_id)
+        event = message_event(json.dumps(frame), connection_id)
         self._invoked(lambda: websocket.message(self.service, event))
 
     def seat(self, channel: str, count: int) -> None:
@@ -289,6 +296,9 @@ def peal_costs(peal: Peal, meter: Meter, members: int) -> Iterator[tuple[str, Bi
         peal.frame("b2=", "subscribe", id=1, channel=CHAT, recover=recover)
 
     yield "reconnect: connect, and subscribe with 10 missed", measure(meter, come_back)
+    peal.connect("sdk=", "sam")
+    yield "an SDK's `connect` command", measure(meter, lambda: peal.command("sdk=", "connect"))
+    yield "an SDK's `subscribe`, history", measure(meter, lambda: peal.command("sdk=", "subscribe", channel=FEED))
     peal.frame("b2=", "unsubscribe", channel=CHAT)
     for count in (0, 1, 10):
         peal.connect(f"d{count}=", "dave")

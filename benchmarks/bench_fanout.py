@@ -43,6 +43,7 @@ from chalicelib import fanout
 from chalicelib.delivery import Delivery
 from chalicelib.management import WORKERS, ManagementSession, prepare, trust
 from chalicelib.protocol import dump
+from chalicelib.receivers import Receiver
 
 HERE = Path(__file__).parent
 FRAME = {"type": "broadcast", "time": "2026-11-23T09:30:10.123Z", "note": "hello", "data": {"n": 1, "text": "x" * 60}}
@@ -134,7 +135,7 @@ def peal(endpoint: str, workers: int = WORKERS["lean"]) -> Send:
     delivery = Delivery(api, lambda: endpoint, lambda _: None, workers)
 
     def send(receivers: int) -> None:
-        outcome = delivery.send(connection_ids(receivers), FRAME)
+        outcome = delivery.send(map(Receiver, connection_ids(receivers)), lambda codec: FRAME)
         if outcome.sent != receivers:
             raise SystemExit(f"{outcome} of {receivers}")
 

@@ -19,17 +19,17 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib import protocol
 from chalicelib.audience import Outcome, Push
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, Lease, LeaseLost
 from chalicelib.delivery import Delivery
 from chalicelib.errors import ServiceError
-from chalicelib.history import History, Publication
+from chalicelib.history import History
 from chalicelib.jobs import Jobs
 from chalicelib.joining import Joining
 from chalicelib.namespaces import Channel
-from chalicelib.recovery import as_published
+from chalicelib.publications import Publication
+from chalicelib.receivers import Receiver
 from chalicelib.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class Advance:
                 self._history.fill(lease.channel, lease.epoch, first)
         return []
 
-    def _receivers(self, lease: Lease) -> Iterator[str]:
+    def _receivers(self, lease: Lease) -> Iterator[Receiver]:
         # Before a lease is old enough to be taken by another, it is renewed, or it is noticed that it was.
         for receiver in self._channels.receivers(lease.channel, lease.shard):
             lease = self._cursors.renew(lease)
@@ -196,5 +196,4 @@ def advance_job(channel: Channel, shard: int) -> dict[str, object]:
 
 
 def _push(lease: Lease, publication: Publication) -> Push:
-    frame = protocol.publication(lease.channel.name, lease.epoch, as_published(publication))
-    return Push(protocol.dump(frame), publication.exclude)
+    return Push(lambda codec: codec.publication(lease.channel.name, lease.epoch, publication), publication.exclude)

@@ -73,12 +73,26 @@ class Arrivals:
             raise
         return connection
 
-    def authenticate(self, connection: Connection, token: str) -> Connection:
+    def speak(self, connection: Connection, codec: str) -> Connection:
+        """The connection, which has signed in, reads and writes that codec.
+
+        Raises:
+            NotRegistered: it has closed or run out meanwhile.
+            TableError: DynamoDB failed.
+        """
+        spoken = connection if connection.codec == codec else self._registry.speak(connection, codec)
+        if spoken is None:
+            raise NotRegistered
+        return spoken
+
+    def authenticate(self, connection: Connection, token: str, codec: str | None = None) -> Connection:
         """The connection is its user's, with the grants and until the end that the token says.
 
         Args:
-            connection: one that has not signed in yet, or is the same user's.
+            connection: one that has not signed in yet, or is the same user's. Someone anonymous who is in no channel
+                has not signed in yet.
             token: see `Tokens.verify`.
+            codec: what it reads and writes from now on; None: as before.
 
         Raises:
             Unauthenticated: the token proves nothing; all stays as it was.
@@ -87,15 +101,17 @@ class Arrivals:
             ServiceError, ConfigurationError: the table or the keys cannot be read.
         """
         identity = self._authentication.verify(token)
-        if connection.is_signed_in and connection.user_id != identity.user_id:
+        is_nobody = connection.user_id is None and not connection.channels
+        if connection.user_id != identity.user_id and connection.is_signed_in and not is_nobody:
             raise Forbidden
-        renewed = self._registry.renew(connection.connection_id, identity, self._ttl(self._clock(), identity))
+        ttl = self._ttl(self._clock(), identity)
+        renewed = self._registry.renew(connection.connection_id, identity, ttl, codec or connection.codec)
         if renewed is None:
             raise NotRegistered
         return renewed
 
-    def admit(self, connection_id: str) -> Connection:
-        """The connection that sent a frame, which may be acted upon.
+    def admit(self, connection_id: str, frames: int = 1) -> Connection:
+        """The connection that sent so many frames, which may be acted upon.
 
         Raises:
             NotRegistered: it is not registered (any more), or its time has run out.
@@ -105,7 +121,7 @@ class Arrivals:
         if self._rate_limit is None:
             connection = self._registry.get(connection_id)
         else:
-            connection = self._registry.spend(connection_id, self._rate_limit)
+            connection = self._registry.spend(connection_id, self._rate_limit, frames)
         if connection is None:
             raise NotRegistered
         return connection

@@ -12,15 +12,27 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from chalicelib import telemetry
+from chalicelib.codecs import Said, codec_of
+from chalicelib.receivers import Receiver
 from chalicelib.telemetry import Metric
 
 
-@dataclass(frozen=True)
 class Push:
-    """A frame's text, for every receiver but `exclude`."""
+    """What every receiver is told but the connection `exclude`; its text is made once for each codec among them."""
 
-    text: str
-    exclude: str | None = None
+    def __init__(self, said: Said, exclude: str | None = None) -> None:
+        self.exclude = exclude
+        self._said = said
+        self._texts: dict[str, str] = {}
+
+    def text(self, receiver: Receiver) -> str:
+        """The frame's text, as the receiver reads it."""
+        text = self._texts.get(receiver.codec)
+        if text is None:
+            # Threads that come here at once make the same text.
+            codec = codec_of(receiver)
+            text = self._texts[receiver.codec] = codec.dump(self._said(codec))
+        return text
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Result(StrEnum):
 class Attempt(NamedTuple):
     """Try a receiver, from which push on; and not before when, if it has answered 410 to that one."""
 
-    receiver: str
+    receiver: Receiver
     first: int = 0
     again_at: float | None = None
 
@@ -67,7 +79,7 @@ class Audience:
     """
 
     def __init__(
-        self, receivers: Iterator[str], pushes: Sequence[Push], until: float, clock: Callable[[], float]
+        self, receivers: Iterator[Receiver], pushes: Sequence[Push], until: float, clock: Callable[[], float]
     ) -> None:
         self._receivers = receivers
         self._pushes = pushes
@@ -96,12 +108,12 @@ class Audience:
         """Somebody has said 410 and is to be asked again."""
         self._doubted.append(attempt)
 
-    def end(self, receiver: str, reached: int, result: Result) -> None:
+    def end(self, receiver: Receiver, reached: int, result: Result) -> None:
         """The receiver got so many pushes, and that became of the next, if there was one."""
         with self._lock:
             self._ended[reached, result] += 1
-            if receiver in self._excluded:
-                self._excluded[receiver] = (reached, result)
+            if receiver.connection_id in self._excluded:
+                self._excluded[receiver.connection_id] = (reached, result)
 
     def outcomes(self) -> list[Outcome]:
         """What became of each push so far; it is counted for the invocation."""

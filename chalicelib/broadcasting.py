@@ -7,9 +7,9 @@ once, and each can be read by a Lambda of its own.
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from chalicelib import protocol
 from chalicelib.audience import Outcome
 from chalicelib.delivery import Delivery
+from chalicelib.receivers import Receiver
 from chalicelib.registry import Place, Registry
 from chalicelib.slices import Slices
 
@@ -47,14 +47,13 @@ class Broadcasting:
     ) -> None:
         """Some connections of the segment were sent the frame, and the others will be; errors as `broadcast`."""
         self._slices.send_slice(
-            ((entry.connection_id, entry.place) for entry in self._registry.listed(segment, segments, after)),
+            ((entry.receiver, entry.place) for entry in self._registry.listed(segment, segments, after)),
             self._sender(note, data, time),
             lambda place: _job(note, data, time, segment, segments, place),
         )
 
-    def _sender(self, note: str | None, data: Any, time: float) -> Callable[[Iterable[str]], Outcome]:
-        frame = protocol.broadcast(note, data, time)
-        return lambda receivers: self._delivery.send(receivers, frame)
+    def _sender(self, note: str | None, data: Any, time: float) -> Callable[[Iterable[Receiver]], Outcome]:
+        return lambda receivers: self._delivery.send(receivers, lambda codec: codec.broadcast(note, data, time))
 
 
 def _job(

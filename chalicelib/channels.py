@@ -12,6 +12,7 @@ from chalicelib import keys, telemetry
 from chalicelib.errors import Invalid
 from chalicelib.namespaces import Channel, Namespace, resolve
 from chalicelib.protocol import FrameId, dump
+from chalicelib.receivers import PEAL, Receiver
 from chalicelib.registry import Connection
 from chalicelib.table import Item, Table
 
@@ -29,12 +30,19 @@ class Member:
         connection_id, user_id: whose; user_id is None for someone anonymous.
         attributes: what the connection says of itself.
         left_at_ms: epoch milliseconds at which it was cut off; None while it is connected.
+        codec: the name of the codec that it reads.
     """
 
     connection_id: str
     user_id: str | None
     attributes: Mapping[str, Any]
     left_at_ms: int | None
+    codec: str = PEAL
+
+    @property
+    def receiver(self) -> Receiver:
+        """The member as one that is sent something."""
+        return Receiver(self.connection_id, self.codec)
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,14 @@ class Waiting:
         reply_to: the id of the frame that asked; None wants no reply.
         recover: the last epoch and offset it knows; None asks for nothing.
         is_new: whether it was no member before.
+        turn: see `Channels.add`.
     """
 
     connection_id: str
     reply_to: FrameId
     recover: tuple[str, int] | None
     is_new: bool
+    turn: int | None = None
 
 
 class Channels:
@@ -68,9 +78,13 @@ class Channels:
         telemetry.note("channel", channel.name)
         return channel
 
-    def add(self, channel: Channel, connection: Connection) -> None:
-        """The connection is a member. Raises TableError."""
-        self._rows.put(self._item(channel, connection))
+    def add(self, channel: Channel, connection: Connection, turn: int | None = None) -> None:
+        """The connection is a member, unless it has become one by a later turn. Raises TableError.
+
+        Frames that a client sends one after the other are handled at once. Where it numbers them, the turn says which
+        came last, and that one is done.
+        """
+        self._put(self._item(channel, connection, turn), turn)
 
     def add_waiting(self, channel: Channel, connection: Connection, waiting: Waiting) -> None:
         """The connection will be a member once it is let in; until then it is sent nothing, unless it was one before.
@@ -78,21 +92,21 @@ class Channels:
         Raises TableError.
         """
         asked = dump([waiting.reply_to, waiting.recover])
-        if not waiting.is_new:
+        if not waiting.is_new and waiting.turn is None:
             key = keys.membership_key(
                 channel.name, channel.shard_of(connection.connection_id), connection.connection_id
             )
             is_member = "attribute_exists(PK) AND attribute_not_exists(#waiting) AND attribute_not_exists(#leftAt)"
             if self._rows.update(key, "SET #asking = :asked", {":asked": asked}, where=is_member).applied:
                 return
-        self._rows.put(self._item(channel, connection, waiting=asked))
+        self._put(self._item(channel, connection, waiting.turn, waiting=asked), waiting.turn)
 
     def waiting(self, channel: Channel, shard: int) -> Iterator[Waiting]:
         """Who is to be let in, page by page. Raises TableError."""
-        for row in self._read(channel, shard, ["SK", "waiting", "asking"]):
+        for row in self._read(channel, shard, ["SK", "waiting", "asking", "turn"]):
             for mark in ("waiting", "asking"):
                 if mark in row:
-                    yield _waiting(_connection_id(row), row[mark], is_new=mark == "waiting")
+                    yield _waiting(_connection_id(row), row[mark], mark == "waiting", row.get("turn"))
 
     def extend(self, name: str, connection: Connection) -> None:
         """The connection's membership, if there is one, counts as long as its row. Raises TableError."""
@@ -104,9 +118,13 @@ class Channels:
             where="attribute_exists(PK) AND attribute_not_exists(#leftAt)",
         )
 
-    def remove(self, channel: Channel, connection_id: str) -> None:
-        """The connection is no member. Raises TableError."""
-        self._rows.delete(keys.membership_key(channel.name, channel.shard_of(connection_id), connection_id))
+    def remove(self, channel: Channel, connection_id: str, turn: int | None = None) -> bool:
+        """The connection is no member, unless it has become one by a later turn; see `add`. Raises TableError.
+
+        Returns whether it is none.
+        """
+        key = keys.membership_key(channel.name, channel.shard_of(connection_id), connection_id)
+        return self._rows.delete(key, **_unless_later(turn)).applied
 
     def remove_all(self, connection: Connection) -> list[Channel]:
         """A connection that is gone is a member of none of its channels.
@@ -133,18 +151,21 @@ class Channels:
         self._rows.write(left, removed)
         return told
 
-    def receivers(self, channel: Channel, shard: int, after: str | None = None) -> Iterator[str]:
-        """The ids of the connections that are members, in order, page by page; or of those after that one.
+    def receivers(self, channel: Channel, shard: int, after: str | None = None) -> Iterator[Receiver]:
+        """The connections that are members, in the order of their ids, page by page; or those after that one.
 
         Raises TableError.
         """
-        rows = self._read(channel, shard, ["SK", "leftAt", "waiting"], after=after)
-        return (_connection_id(row) for row in rows if "leftAt" not in row and "waiting" not in row)
+        rows = self._read(channel, shard, ["SK", "leftAt", "waiting", "codec"], after=after)
+        return (
+            Receiver(_connection_id(row), _codec(row)) for row in rows if "leftAt" not in row and "waiting" not in row
+        )
 
     def members(self, channel: Channel, page_items: int) -> Iterator[Member]:
         """All members, those who have left a moment ago too, read so many at a time. Raises TableError."""
+        fields = ["SK", "userId", "attributes", "leftAt", "waiting", "codec"]
         for shard in range(channel.options.shards):
-            for row in self._read(channel, shard, ["SK", "userId", "attributes", "leftAt", "waiting"], page_items):
+            for row in self._read(channel, shard, fields, page_items):
                 if "waiting" in row:
                     continue
                 user_id, left_at = row.get("userId"), row.get("leftAt")
@@ -153,6 +174,7 @@ class Channels:
                     user_id=user_id if isinstance(user_id, str) else None,
                     attributes=_attributes(row.get("attributes")),
                     left_at_ms=left_at if isinstance(left_at, int) else None,
+                    codec=_codec(row),
                 )
 
     def _read(
@@ -168,12 +190,17 @@ class Channels:
         first = f"CONN#{after}!" if after else "CONN#"
         return self._rows.query(partition, first, "CONN$", fields, page_items=page_items)
 
-    def _item(self, channel: Channel, connection: Connection, **marks: int | str) -> Item:
+    def _put(self, item: Item, turn: int | None) -> None:
+        self._rows.put(item, **_unless_later(turn))
+
+    def _item(self, channel: Channel, connection: Connection, turn: int | None = None, **marks: int | str) -> Item:
         shows = channel.options.presence
         return {
             **keys.membership_key(channel.name, channel.shard_of(connection.connection_id), connection.connection_id),
             "userId": connection.user_id,
             "attributes": dump(connection.attributes) if shows and connection.attributes else None,
+            "codec": None if connection.codec == PEAL else connection.codec,
+            "turn": turn,
             "ttl": connection.ttl,
             **marks,
         }
@@ -190,7 +217,17 @@ def _connection_id(row: Mapping[str, Any]) -> str:
     return str(row["SK"]).removeprefix("CONN#")
 
 
-def _waiting(connection_id: str, text: object, is_new: bool) -> Waiting:
+def _codec(row: Mapping[str, Any]) -> str:
+    return str(row.get("codec", PEAL))
+
+
+def _unless_later(turn: int | None) -> dict[str, Any]:
+    if turn is None:
+        return {}
+    return {"where": "attribute_not_exists(#turn) OR #turn <= :turn", "values": {":turn": turn}}
+
+
+def _waiting(connection_id: str, text: object, is_new: bool, turn: object) -> Waiting:
     # Of another version's row as much is taken as can be understood.
     asked = _json(text)
     reply_to, recover = asked if isinstance(asked, list) and len(asked) == 2 else (None, None)
@@ -199,7 +236,13 @@ def _waiting(connection_id: str, text: object, is_new: bool) -> Waiting:
             position: tuple[str, int] | None = (epoch, offset)
         case _:
             position = None
-    return Waiting(connection_id, reply_to if isinstance(reply_to, str | int) else None, position, is_new)
+    return Waiting(
+        connection_id,
+        reply_to if isinstance(reply_to, str | int) else None,
+        position,
+        is_new,
+        turn if isinstance(turn, int) else None,
+    )
 
 
 def _json(text: object) -> Any:

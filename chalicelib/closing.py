@@ -10,10 +10,10 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib import protocol
 from chalicelib.delivery import Delivery
 from chalicelib.departures import Departures
 from chalicelib.errors import ServiceError
+from chalicelib.receivers import Receiver
 
 # The codes of docs/PROTOCOL.md, "What closes a connection"; RUN_OUT has its reason with it.
 CLOSED: Final = "closed"
@@ -41,29 +41,29 @@ class Closing:
         self._delivery = delivery
         self._departures = departures
 
-    def close(self, connection_id: str, code: str, reason: str | None) -> None:
+    def close(self, receiver: Receiver, code: str, reason: str | None) -> None:
         """The connection is told `goodbye`, closed and forgotten; one that is gone already is forgotten.
 
         Raises:
             ServiceError: API Gateway or DynamoDB failed; it stays registered.
             ConfigurationError: nobody knows the management endpoint.
         """
-        self._delivery.send([connection_id], protocol.goodbye(code, reason))
+        self._delivery.send([receiver], lambda codec: codec.goodbye(code, reason))
         try:
-            self._delivery.close(connection_id)
+            self._delivery.close(receiver.connection_id)
         except (ClientError, BotoCoreError) as error:
-            raise ServiceError(f"Closing {connection_id} failed: {type(error).__name__}") from error
-        self._departures.forget(connection_id)
+            raise ServiceError(f"Closing {receiver.connection_id} failed: {type(error).__name__}") from error
+        self._departures.forget(receiver.connection_id)
 
-    def close_all(self, connection_ids: Iterable[str], code: str, reason: str | None) -> Closed:
+    def close_all(self, receivers: Iterable[Receiver], code: str, reason: str | None) -> Closed:
         """Each of them is closed as `close` does, also where another cannot be. Raises ConfigurationError, TableError.
 
         TableError: they could not be read.
         """
         closed, failed = 0, 0
-        for connection_id in connection_ids:
+        for receiver in receivers:
             try:
-                self.close(connection_id, code, reason)
+                self.close(receiver, code, reason)
                 closed += 1
             except ServiceError as error:
                 log.warning("%s", error)

@@ -19,8 +19,9 @@ from typing import Final
 
 from chalicelib import keys
 from chalicelib.errors import ServiceError
-from chalicelib.history import IDLE_SECONDS, Stream
+from chalicelib.history import IDLE_SECONDS
 from chalicelib.namespaces import Channel
+from chalicelib.publications import Stream
 from chalicelib.table import Table, Value
 
 # Longer than one POST may take, ten seconds, so that who is slow is not taken for dead.

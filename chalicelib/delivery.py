@@ -8,19 +8,20 @@ because it is known to say so falsely. Memory does not grow with the audience.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import WebsocketDisconnectedError
 
 from chalicelib import telemetry
 from chalicelib.audience import Attempt, Audience, Outcome, Push, Result
+from chalicelib.codecs import Said
 from chalicelib.errors import ServiceError
 from chalicelib.fanout import share
 from chalicelib.management import WebsocketApi, prepare
-from chalicelib.protocol import dump
+from chalicelib.receivers import Receiver
 from chalicelib.telemetry import Metric
 
 CONFIRM_AFTER_SECONDS: Final = 0.2
@@ -62,18 +63,19 @@ class Delivery:
 
     def send(
         self,
-        audience: Iterable[str],
-        frame: Mapping[str, Any],
+        audience: Iterable[Receiver],
+        said: Said,
         exclude: str | None = None,
         on_gone: Callable[[str], object] = lambda _: None,
     ) -> Outcome:
         """Every connection of the audience was tried, or has failed because the Lambda's time ran out.
 
-        The frame is encoded once. A retry after a lost answer can repeat it; order among the receivers is not kept.
+        The frame is encoded once for each codec. A retry after a lost answer can repeat it; order among the receivers
+        is not kept.
 
         Args:
-            audience: connection ids, read while sending.
-            frame: the push, reply or error.
+            audience: read while sending.
+            said: the push, reply or error, as a codec builds it.
             exclude: a connection that is not sent it.
             on_gone: called with a connection that is confirmed gone, beside pruning it.
 
@@ -86,11 +88,11 @@ class Delivery:
         """
         left = telemetry.seconds_left()
         until = self._clock() + left - min(RESERVED_SECONDS, left / 3)
-        return self._send(audience, [Push(dump(frame), exclude)], on_gone, lambda _: None, until)[0]
+        return self._send(audience, [Push(said, exclude)], on_gone, lambda _: None, until)[0]
 
     def send_all(
         self,
-        audience: Iterable[str],
+        audience: Iterable[Receiver],
         pushes: Sequence[Push],
         on_gone: Callable[[str], object] = lambda _: None,
         on_failed: Callable[[str], object] = lambda _: None,
@@ -147,7 +149,7 @@ class Delivery:
     @telemetry.timed(Metric.DELIVERY_MS)
     def _send(
         self,
-        audience: Iterable[str],
+        audience: Iterable[Receiver],
         pushes: Sequence[Push],
         on_gone: Callable[[str], object],
         on_failed: Callable[[str], object],
@@ -167,10 +169,10 @@ class Delivery:
             if result is Result.GONE:
                 if which.again_at is None or reached > which.first:
                     return receivers.doubt(Attempt(which.receiver, reached, self._clock() + CONFIRM_AFTER_SECONDS))
-                self._forget(which.receiver, on_gone)
+                self._forget(which.receiver.connection_id, on_gone)
             receivers.end(which.receiver, reached, result)
             if result in (Result.FAILED, Result.THROTTLED):
-                on_failed(which.receiver)
+                on_failed(which.receiver.connection_id)
 
         try:
             share(receivers.next, attempt, self._workers)
@@ -178,9 +180,12 @@ class Delivery:
             outcomes = receivers.outcomes()
         return outcomes
 
-    def _send_from(self, receiver: str, pushes: Sequence[Push], first: int) -> tuple[int, Result]:
+    def _send_from(self, receiver: Receiver, pushes: Sequence[Push], first: int) -> tuple[int, Result]:
         for index, push in enumerate(pushes[first:], first):
-            if push.exclude != receiver and (result := self._send_one(receiver, push.text)) is not Result.SENT:
+            if push.exclude == receiver.connection_id:
+                continue
+            result = self._send_one(receiver.connection_id, push.text(receiver))
+            if result is not Result.SENT:
                 return index, result
         return len(pushes), Result.SENT
 

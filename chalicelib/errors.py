@@ -5,8 +5,12 @@
     │   ├── BadFrame         bad_frame        not a JSON object
     │   ├── UnknownAction    unknown_action   no such action
     │   ├── Invalid          invalid          a field is missing, mistyped or out of bounds
+    │   │   ├── UnknownChannel                no namespace has a channel of that name
+    │   │   ├── NotAvailable                  the channel's namespace has no such thing
+    │   │   └── EpochOver                     a position of an epoch that is over
     │   ├── TooLarge         too_large        more bytes than a frame may have
     │   ├── Unauthenticated  unauthenticated  nobody we know
+    │   │   ├── TokenExpired                  a token that was good and is over
     │   │   └── NotRegistered                 a frame of a connection that does not count any more
     │   ├── Forbidden        forbidden        no grant for it
     │   ├── NotFound         not_found        no such connection
@@ -77,6 +81,18 @@ class Invalid(ClientError):
         return f"{self.field} {self.requirement}."
 
 
+class UnknownChannel(Invalid):
+    """There can be no channel of that name."""
+
+
+class NotAvailable(Invalid):
+    """The channel is in a namespace without history, or without presence."""
+
+
+class EpochOver(Invalid):
+    """The position is of an epoch that is over."""
+
+
 class TooLarge(ClientError):
     """The text has more bytes than `limit_bytes`."""
 
@@ -102,6 +118,10 @@ class Unauthenticated(ClientError):
 
     def __str__(self) -> str:
         return "Not signed in."
+
+
+class TokenExpired(Unauthenticated):
+    """The token was good once; its time is over. Only whom it was issued to can know more of it than that."""
 
 
 class NotRegistered(Unauthenticated):

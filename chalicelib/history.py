@@ -8,12 +8,12 @@ no hole; whoever comes too late for its number takes another (as in CORFU, Balak
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from chalicelib import keys
 from chalicelib.namespaces import Channel
 from chalicelib.protocol import dump
+from chalicelib.publications import Publication, Stream
 from chalicelib.table import Item, Table, Value
 
 # A channel that nobody has used for that long is forgotten; the next use begins a new epoch.
@@ -21,37 +21,6 @@ IDLE_SECONDS: Final = 30 * 24 * 3_600
 # Within which a messageId that comes again is the same message.
 REPEAT_SECONDS: Final = 5 * 60
 EPOCH_BYTES: Final = 6
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Where a channel stands: `offset` publications were numbered in `epoch`."""
-
-    epoch: str
-    offset: int
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What was published.
-
-    Attributes:
-        offset: its number; None in a channel without history.
-        data: any JSON.
-        sender: {"userId", "connectionId"} of the client that published it; None for a server.
-        time: RFC 3339 in UTC with milliseconds.
-        message_id: the publisher's own name for it, if it gave one.
-        exclude: the connection that is not sent it.
-        is_empty: whether this fills a hole and is nothing to send.
-    """
-
-    offset: int | None
-    data: Any
-    sender: Mapping[str, Any] | None
-    time: str
-    message_id: str | None = None
-    exclude: str | None = None
-    is_empty: bool = False
 
 
 class History:

@@ -4,52 +4,28 @@ Invariant: the reply stands before the first push, and what it says was missed, 
 join without a gap or a repeat. So it happens under the shard's lease; whoever holds that lets in all who wait.
 """
 
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-from chalicelib import protocol
 from chalicelib.channels import Channels, Waiting
+from chalicelib.codecs import Codec, codec_of
 from chalicelib.cursors import Lease
 from chalicelib.delivery import Delivery
-from chalicelib.history import History, Stream
+from chalicelib.history import History
+from chalicelib.missed import Missed
 from chalicelib.namespaces import Channel
 from chalicelib.presence import Attendance
-from chalicelib.recovery import Missed
+from chalicelib.protocol import FrameId
+from chalicelib.publications import Stream
 from chalicelib.registry import Connection, Registry
 
 # So many are let in at a time, which takes a second or two; then the lease is renewed.
 MAX_AT_ONCE: Final = 200
 # Letting in is mostly reading and writing the table, and boto3 is CPU-bound from so many threads on.
 WORKERS: Final = 16
-
-
-@dataclass(frozen=True)
-class Subscription:
-    """What a subscriber is told.
-
-    Attributes:
-        channel: full name.
-        epoch, offset: where it joined: the next push is the next publication after it. None without history.
-        recovered: whether it is given all that it missed; None where it did not ask.
-        publications: what it missed, the last part of it.
-    """
-
-    channel: str
-    epoch: str | None = None
-    offset: int | None = None
-    recovered: bool | None = None
-    publications: Sequence[Mapping[str, Any]] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The reply's data."""
-        data: dict[str, Any] = {"channel": self.channel, "epoch": self.epoch, "offset": self.offset}
-        if self.recovered is not None:
-            data |= {"recovered": self.recovered, "publications": self.publications}
-        return data
 
 
 class Joining:
@@ -69,15 +45,24 @@ class Joining:
         self._delivery = delivery
         self._attendance = attendance
 
-    def reply(self, waiting: Waiting, subscription: Subscription) -> bool:
-        """The subscriber was told, if it wants to be; False where it could not be reached.
+    def tell(
+        self, channel: Channel, connection: Connection, reply_to: FrameId, stream: Stream | None, missed: Missed
+    ) -> bool:
+        """The subscriber was told where it joins, and what it missed; False where it could not be reached.
 
-        Errors as `Delivery.send`.
+        Args:
+            channel: which.
+            connection: who.
+            reply_to: the id of the frame that asks; None wants no reply.
+            stream: where it joins: the next push is the next publication after it; None in a channel without history.
+            missed: what it is given.
+
+        Raises:
+            ConfigurationError, ServiceError: as `Delivery.send`.
         """
-        if waiting.reply_to is None:
-            return True
-        frame = protocol.reply(waiting.reply_to, subscription.as_dict())
-        return self._delivery.send([waiting.connection_id], frame).sent == 1
+        receiver = connection.receiver
+        told = codec_of(receiver).subscribed(reply_to, channel.name, stream, missed)
+        return all(self._delivery.send([receiver], partial(_as_it_is, frame)).sent for frame in told)
 
     def let_in_some(self, lease: Lease) -> tuple[list[str], bool]:
         """Who waits in the lease's shard is a member, and knows that it joined where the lease has delivered to.
@@ -104,45 +89,52 @@ class Joining:
         Raises:
             ConfigurationError, ServiceError: it is none either, or waits on.
         """
+        channel = lease.channel
         missed = Missed(
             Stream(*waiting.recover) if waiting.recover else None,
             Stream(lease.epoch, max(lease.wanted, lease.delivered)),
-            lease.channel,
-            lambda part: self._send_part(lease, waiting, part),
+            channel.options.history_size,
+            lease.delivered,
+            lambda first, last: self._history.read(channel, lease.epoch, first, last),
         )
-        missed.read(self._history, lease.delivered)
-        told = missed.is_reached and self.reply(
-            waiting,
-            Subscription(lease.channel.name, lease.epoch, lease.delivered, missed.recovered, missed.rest),
-        )
+        told = self.tell(channel, connection, waiting.reply_to, Stream(lease.epoch, lease.delivered), missed)
         if told:
-            self.add(lease.channel, connection)
+            self.add(channel, connection, waiting.turn)
         else:
-            self.remove(lease.channel, connection.connection_id)
+            self.remove(channel, connection, waiting.turn)
         return told
 
-    def add(self, channel: Channel, connection: Connection, waiting: Waiting | None = None) -> None:
-        """The connection is a member, or waits to be one, unless its end came in between. Raises TableError."""
-        if waiting:
-            self._channels.add_waiting(channel, connection, waiting)
-        else:
-            self._channels.add(channel, connection)
+    def add(self, channel: Channel, connection: Connection, turn: int | None) -> None:
+        """The connection is a member, unless its end came in between. Raises TableError."""
+        self._channels.add(channel, connection, turn)
+        self._look_again(channel, connection, turn)
+
+    def add_waiting(self, channel: Channel, connection: Connection, waiting: Waiting) -> None:
+        """The connection waits to be a member, unless its end came in between. Raises TableError."""
+        self._channels.add_waiting(channel, connection, waiting)
+        self._look_again(channel, connection, waiting.turn)
+
+    def remove(self, channel: Channel, connection: Connection, turn: int | None) -> bool:
+        """The connection is no member, unless it has become one by a later turn. Raises TableError.
+
+        Returns whether it is none.
+        """
+        is_none = self._channels.remove(channel, connection.connection_id, turn)
+        self._registry.remove_channel(connection.connection_id, connection.subscriptions(channel.name, turn))
+        return is_none
+
+    def _look_again(self, channel: Channel, connection: Connection, turn: int | None) -> None:
         now = self._registry.get(connection.connection_id)
-        if now is None or channel.name not in now.channels:
+        if now is None or not now.has(channel.name, turn):
             # Its end, or a token that does not grant this, came in between and looked for memberships too early.
-            self._channels.remove(channel, connection.connection_id)
+            self._channels.remove(channel, connection.connection_id, turn)
         elif now.ttl != connection.ttl:
             self._channels.extend(channel.name, now)
 
-    def remove(self, channel: Channel, connection_id: str) -> None:
-        """The connection is no member. Raises TableError."""
-        self._channels.remove(channel, connection_id)
-        self._registry.remove_channel(connection_id, channel.name)
-
     def _admit(self, lease: Lease, waiting: Waiting) -> str | None:
         connection = self._registry.get(waiting.connection_id)
-        if connection is None or lease.channel.name not in connection.channels:
-            self._channels.remove(lease.channel, waiting.connection_id)
+        if connection is None or not connection.has(lease.channel.name, waiting.turn):
+            self._channels.remove(lease.channel, waiting.connection_id, waiting.turn)
             return None
         if not self.let_in(lease, waiting, connection):
             return None
@@ -150,6 +142,6 @@ class Joining:
             self._attendance.came(lease.channel, connection)
         return waiting.connection_id
 
-    def _send_part(self, lease: Lease, waiting: Waiting, part: Sequence[Mapping[str, Any]]) -> bool:
-        frame = protocol.recovery(lease.channel.name, lease.epoch, part)
-        return self._delivery.send([waiting.connection_id], frame).sent == 1
+
+def _as_it_is(frame: object, codec: Codec) -> object:
+    return frame

@@ -3,9 +3,10 @@
 Invariant: the parts of a key are names, which never contain the `#` that separates them.
 """
 
-from collections.abc import Mapping
 from typing import Final
 from zlib import crc32
+
+from chalicelib.receivers import PEAL, Receiver
 
 # Anonymous connections share the index partitions ANON#0 to ANON#7: DynamoDB takes 1,000 writes a second on each.
 ANONYMOUS_SHARDS: Final = 8
@@ -18,10 +19,24 @@ def connection_key(connection_id: str) -> dict[str, str]:
     return {"PK": f"CONN#{connection_id}", "SK": "CONN"}
 
 
-def owner_keys(connection_id: str, user_id: str | None) -> dict[str, str]:
-    """The index keys of a connection's row: by user, or by shard for someone anonymous."""
+def owner_keys(connection_id: str, user_id: str | None, codec: str = PEAL) -> dict[str, str]:
+    """The index keys of a connection's row: by user, or by shard for someone anonymous; and what it reads."""
     anonymous = f"ANON#{crc32(connection_id.encode()) % ANONYMOUS_SHARDS}"
-    return {"GSI1PK": anonymous if user_id is None else owner_partition(user_id), "GSI1SK": f"CONN#{connection_id}"}
+    return {
+        "GSI1PK": anonymous if user_id is None else owner_partition(user_id),
+        "GSI1SK": owner_sort(connection_id, codec),
+    }
+
+
+def owner_sort(connection_id: str, codec: str) -> str:
+    """The index's sort key of a connection: who reads the index knows its codec without reading its row."""
+    return f"CONN#{connection_id}" if codec == PEAL else f"CONN#{connection_id}#{codec}"
+
+
+def read_owner_sort(sort: str) -> Receiver:
+    """The connection that has this sort key in the index."""
+    _, connection_id, *codec = sort.split("#")
+    return Receiver(connection_id, *codec[:1])
 
 
 def owner_partition(user_id: str) -> str:
@@ -29,15 +44,10 @@ def owner_partition(user_id: str) -> str:
     return f"USER#{user_id}"
 
 
-def owner_of(entry: Mapping[str, str]) -> str | None:
-    """The user that the index keys of a connection's row name; None for someone anonymous."""
-    kind, _, user_id = entry["GSI1PK"].partition("#")
+def read_owner_partition(partition: str) -> str | None:
+    """The user whose index partition it is; None where it is one of anonymous connections."""
+    kind, _, user_id = partition.partition("#")
     return user_id if kind == "USER" else None
-
-
-def connection_of(entry: Mapping[str, str]) -> str:
-    """The connection that the index keys of a row name."""
-    return entry["GSI1SK"].removeprefix("CONN#")
 
 
 def endpoint_key() -> dict[str, str]:
@@ -58,6 +68,11 @@ def membership_key(channel: str, shard: int, connection_id: str) -> dict[str, st
 def members_partition(channel: str, shard: int) -> str:
     """The partition that holds the members of one shard."""
     return f"CHAN#{channel}#{shard}"
+
+
+def subscription(channel: str, turn: int | None) -> str:
+    """What the row of a connection says of its subscription to a channel; `turn` tells it from earlier ones."""
+    return channel if turn is None else f"{channel}#{turn}"
 
 
 def cursor_key(channel: str, shard: int) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from zlib import crc32
 
-from chalicelib.errors import Invalid
+from chalicelib.errors import Invalid, UnknownChannel
 from chalicelib.names import check_name
 
 
@@ -66,12 +66,15 @@ def resolve(name: object, namespaces: Mapping[str, Namespace] = NAMESPACES) -> C
     """`name` is a channel of a namespace that exists.
 
     Raises:
-        Invalid: it is not `namespace:rest` in the alphabet of names, or there is no such namespace.
+        UnknownChannel: it is not `namespace:rest` in the alphabet of names, or there is no such namespace.
     """
-    full = check_name(name, "channel")
+    try:
+        full = check_name(name, "channel")
+    except Invalid as error:
+        raise UnknownChannel(error.field, error.requirement) from error
     namespace, colon, rest = full.partition(":")
     if not colon or not rest:
-        raise Invalid("channel", "must be namespace:name")
+        raise UnknownChannel("channel", "must be namespace:name")
     if namespace not in namespaces:
-        raise Invalid("channel", f"must be in one of the namespaces {', '.join(sorted(namespaces))}")
+        raise UnknownChannel("channel", f"must be in one of the namespaces {', '.join(sorted(namespaces))}")
     return Channel(full, namespaces[namespace])

@@ -11,7 +11,7 @@ from typing import Any, Final
 from chalicelib import protocol
 from chalicelib.channels import Channels, Member
 from chalicelib.delivery import Delivery
-from chalicelib.errors import Invalid
+from chalicelib.errors import NotAvailable
 from chalicelib.namespaces import Channel
 from chalicelib.registry import Connection
 
@@ -61,14 +61,10 @@ class Attendance:
         """Who is in the channel now.
 
         Raises:
-            Invalid: its namespace has no presence.
+            NotAvailable: its namespace has no presence.
             TableError: DynamoDB failed.
         """
-        if not channel.options.presence:
-            raise Invalid("channel", "is in a namespace without presence")
-        members = self._some(channel, MAX_COUNTED + 1)
-        is_complete = len(members) <= MAX_COUNTED
-        here = members[:MAX_COUNTED]
+        here, is_complete = self.members(channel)
         users: dict[str | None, dict[str, Any]] = {}
         for member in here:
             known = users.setdefault(
@@ -84,6 +80,13 @@ class Attendance:
             is_complete=is_complete,
         )
 
+    def members(self, channel: Channel) -> tuple[list[Member], bool]:
+        """Who is in the channel now, at most MAX_COUNTED, and whether that is all. Errors as `who`."""
+        if not channel.options.presence:
+            raise NotAvailable("channel", "is in a namespace without presence")
+        members = self._some(channel, MAX_COUNTED + 1)
+        return members[:MAX_COUNTED], len(members) <= MAX_COUNTED
+
     def came(self, channel: Channel, connection: Connection) -> None:
         """The other members know that the user is here, unless they know already. Errors as `Delivery.send`."""
         if not channel.options.join_leave or connection.user_id is None:
@@ -91,7 +94,7 @@ class Attendance:
         members = self._told(channel)
         others = [member for member in members if member.connection_id != connection.connection_id]
         if all(member.user_id != connection.user_id for member in others):
-            self._tell("join", channel, connection.user_id, others)
+            self._tell("join", channel, connection.user_id, connection.connection_id, others)
 
     def quit(self, channel: Channel, connection: Connection) -> None:
         """The other members know that the user has left, unless another connection of it stays.
@@ -102,7 +105,7 @@ class Attendance:
             return
         others = self._told(channel)
         if all(member.user_id != connection.user_id for member in others):
-            self._tell("leave", channel, connection.user_id, others)
+            self._tell("leave", channel, connection.user_id, connection.connection_id, others)
 
     def announce_leave(self, channel: Channel, user_id: str, connection_id: str) -> None:
         """The members know that the user has left, if it did not come back. Errors as `Delivery.send`."""
@@ -114,15 +117,15 @@ class Attendance:
         over = [member for member in of_user if not _outlasts(member, mine)]
         # Of connections that were cut off together, the job of the last one tells, whichever comes first.
         if len(over) == len(of_user):
-            self._tell("leave", channel, user_id, [member for member in members if member not in over])
+            self._tell("leave", channel, user_id, connection_id, [member for member in members if member not in over])
         for member in over:
             self._channels.remove(channel, member.connection_id)
 
-    def _tell(self, kind: str, channel: Channel, user_id: str, members: list[Member]) -> None:
+    def _tell(self, kind: str, channel: Channel, user_id: str, connection_id: str, members: list[Member]) -> None:
         if len(members) > MAX_TOLD:
             return
-        receivers = [member.connection_id for member in members if member.left_at_ms is None]
-        self._delivery.send(receivers, protocol.presence_change(kind, channel.name, user_id))
+        receivers = [member.receiver for member in members if member.left_at_ms is None]
+        self._delivery.send(receivers, lambda codec: codec.presence_change(kind, channel.name, user_id, connection_id))
 
     def _told(self, channel: Channel) -> list[Member]:
         return self._some(channel, MAX_TOLD + 2)

@@ -1,4 +1,4 @@
-"""The wire protocol: text to frames and back. Pure: no AWS, no clock, no state.
+"""Text to frames and back. Pure: no AWS, no clock, no state.
 
 Invariant: `parse` returns a frame or raises a ClientError, whatever the text; what it accepts, `dump` can send
 again as strict JSON. The contract is docs/PROTOCOL.md.
@@ -6,7 +6,7 @@ again as strict JSON. The contract is docs/PROTOCOL.md.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeGuard
@@ -101,7 +101,7 @@ def parse(text: str | bytes | None, limit_bytes: int = MAX_FRAME_BYTES) -> Frame
         BadFrame: it is not a JSON object, or holds what JSON or UTF-8 cannot say again (NaN, lone surrogates).
         Invalid: its `id` is neither a string of at most MAX_ID_CHARS nor a safe integer.
     """
-    return _frame(_loads(text or "", limit_bytes))
+    return _frame(load(text or "", limit_bytes))
 
 
 def parse_attributes(text: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def parse_attributes(text: str) -> dict[str, Any]:
         Invalid: it is anything else.
     """
     try:
-        attributes = _loads(text, MAX_ATTRIBUTES_BYTES)
+        attributes = load(text, MAX_ATTRIBUTES_BYTES)
     except ClientError as error:
         raise Invalid("attributes", f"must be a JSON object of at most {MAX_ATTRIBUTES_BYTES} bytes") from error
     if len(attributes) > MAX_ATTRIBUTES:
@@ -121,73 +121,31 @@ def parse_attributes(text: str) -> dict[str, Any]:
     return attributes
 
 
+def load(text: str | bytes, limit_bytes: int) -> dict[str, Any]:
+    """`text` is a JSON object of at most so many bytes. Raises TooLarge, BadFrame: as `parse`."""
+    try:
+        encoded = text if isinstance(text, bytes) else text.encode()
+        if len(encoded) > limit_bytes:
+            raise TooLarge(len(encoded), limit_bytes)
+        value = json.loads(encoded.decode(), parse_constant=_refuse, parse_float=_finite)
+        if b"\\u" in encoded:
+            # An escape can smuggle in half a surrogate pair, which no UTF-8 frame can carry on.
+            dump(value).encode()
+    except (ValueError, RecursionError) as cause:
+        raise BadFrame("this is not JSON") from cause
+    if not isinstance(value, dict):
+        raise BadFrame("this is JSON, but no object")
+    return value
+
+
 def dump(value: Any) -> str:
     """A frame, or any part of one, as compact JSON text, not escaped beyond what JSON asks."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def reply(frame_id: FrameId, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to the frame that carried `frame_id`."""
-    return {"type": "reply", "id": frame_id, "data": data}
-
-
-def error(frame_id: FrameId, cause: Exception) -> dict[str, Any]:
-    """The error frame for `cause`: a ClientError as it is, anything else as internal_error without a detail."""
-    return {"type": "error", "id": frame_id, "error": error_body(cause)}
-
-
-def error_body(cause: Exception) -> dict[str, Any]:
-    """What a caller may learn of `cause`: code, message, retryable."""
-    if isinstance(cause, ClientError):
-        return {"code": cause.code, "message": str(cause), "retryable": cause.retryable}
-    return {"code": "internal_error", "message": "Something went wrong on our side.", "retryable": True}
-
-
-def message(sender: Mapping[str, Any] | None, text: str | None, data: Any, time_seconds: float) -> dict[str, Any]:
-    """A push to the target of a sendMessage; `sender` is None when a server sent it."""
-    return {"type": "message", "from": sender, "text": text, "data": data, "time": timestamp(time_seconds)}
-
-
-def broadcast(note: str | None, data: Any, time_seconds: float) -> dict[str, Any]:
-    """A push to everyone."""
-    return {"type": "broadcast", "time": timestamp(time_seconds), "note": note, "data": data}
-
-
-def publication(channel: str, epoch: str | None, published: Mapping[str, Any]) -> dict[str, Any]:
-    """A push to the members of a channel. What has no history has neither epoch nor offset: both are null."""
-    return {"type": "publication", "channel": channel, "epoch": epoch, **published}
-
-
-def published(
-    offset: int | None, data: Any, sender: Mapping[str, Any] | None, time: str, message_id: str | None
-) -> dict[str, Any]:
-    """A publication as it stands in pushes, recoveries and histories."""
-    return {"offset": offset, "data": data, "from": sender, "time": time, "messageId": message_id}
-
-
-def recovery(channel: str, epoch: str, publications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A push that is part of what its receiver has missed; the reply to its subscribe completes it."""
-    return {"type": "recovery", "channel": channel, "epoch": epoch, "publications": publications}
-
-
-def unsubscribed(channel: str) -> dict[str, Any]:
-    """A push to a connection that a server has unsubscribed from a channel."""
-    return {"type": "unsubscribed", "channel": channel}
-
-
-def presence_change(kind: str, channel: str, user_id: str) -> dict[str, Any]:
-    """A push to the members of a channel: a user has come (`join`) or gone (`leave`)."""
-    return {"type": kind, "channel": channel, "user": user_id}
-
-
 def is_integer(value: object, lowest: int, highest: int) -> TypeGuard[int]:
     """The value is a whole number within the bounds, and neither a boolean nor a float."""
     return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
-
-
-def goodbye(code: str, reason: str | None) -> dict[str, Any]:
-    """The last push before the server closes the socket."""
-    return {"type": "goodbye", "code": code, "reason": reason}
 
 
 def timestamp(time_seconds: float) -> str:
@@ -202,22 +160,6 @@ def _frame(fields: dict[str, Any]) -> Frame:
     if is_integer(frame_id, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER):
         return Frame(frame_id, fields)
     raise Invalid("id", f"must be a string of at most {MAX_ID_CHARS} characters or a safe integer")
-
-
-def _loads(text: str | bytes, limit_bytes: int) -> dict[str, Any]:
-    try:
-        encoded = text if isinstance(text, bytes) else text.encode()
-        if len(encoded) > limit_bytes:
-            raise TooLarge(len(encoded), limit_bytes)
-        value = json.loads(encoded.decode(), parse_constant=_refuse, parse_float=_finite)
-        if b"\\u" in encoded:
-            # An escape can smuggle in half a surrogate pair, which no UTF-8 frame can carry on.
-            dump(value).encode()
-    except (ValueError, RecursionError) as cause:
-        raise BadFrame("this is not JSON") from cause
-    if not isinstance(value, dict):
-        raise BadFrame("this is JSON, but no object")
-    return value
 
 
 def _refuse(constant: str) -> None:

@@ -17,10 +17,11 @@ from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, LeaseLost
 from chalicelib.delivery import Delivery
 from chalicelib.errors import Invalid, TooLarge
-from chalicelib.history import History, Publication, Stream
+from chalicelib.history import History
 from chalicelib.jobs import Jobs
 from chalicelib.namespaces import Channel
-from chalicelib.recovery import as_published
+from chalicelib.publications import Publication, Stream
+from chalicelib.receivers import Receiver
 from chalicelib.registry import Connection
 from chalicelib.slices import Slices
 from chalicelib.telemetry import Metric
@@ -139,7 +140,7 @@ class Publishing:
         Errors as `publish`.
         """
         self._slices.send_slice(
-            ((receiver, receiver) for receiver in self._channels.receivers(channel, shard, after)),
+            ((receiver, receiver.connection_id) for receiver in self._channels.receivers(channel, shard, after)),
             self._sender(channel, draft),
             lambda place: _slice_job(channel, draft, shard, place),
         )
@@ -161,11 +162,10 @@ class Publishing:
             raise
         return Published(None, None, outcome)
 
-    def _sender(self, channel: Channel, draft: Publication) -> Callable[[Iterable[str]], Outcome]:
-        frame = protocol.publication(channel.name, None, as_published(draft))
+    def _sender(self, channel: Channel, draft: Publication) -> Callable[[Iterable[Receiver]], Outcome]:
         return lambda receivers: self._delivery.send(
             receivers,
-            frame,
+            lambda codec: codec.publication(channel.name, None, draft),
             exclude=draft.exclude,
             on_gone=lambda receiver: self._channels.remove(channel, receiver),
         )

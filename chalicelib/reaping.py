@@ -98,7 +98,7 @@ class Reaping:
             try:
                 found = self._look(entry, seen)
             except (ServiceError, ClientError, BotoCoreError) as error:
-                log.warning("Looking at %s failed: %s", entry.connection_id, type(error).__name__)
+                log.warning("Looking at %s failed: %s", entry.receiver.connection_id, type(error).__name__)
                 found = Reaped(failed=1)
             with lock:
                 reaped.checked += 1
@@ -113,11 +113,12 @@ class Reaping:
 
     def _look(self, entry: Listed, seen: set[tuple[str, int]]) -> Reaped:
         if entry.ttl <= self._clock():
-            self._closing.close(entry.connection_id, *RUN_OUT)
+            self._closing.close(entry.receiver, *RUN_OUT)
             return Reaped(closed=1)
-        if not self._delivery.is_open(entry.connection_id):
-            return Reaped(pruned=1 if self._departures.prune(entry.connection_id) else 0)
-        return Reaped(resumed=self._resume(entry.connection_id, seen))
+        connection_id = entry.receiver.connection_id
+        if not self._delivery.is_open(connection_id):
+            return Reaped(pruned=1 if self._departures.prune(connection_id) else 0)
+        return Reaped(resumed=self._resume(connection_id, seen))
 
     def _resume(self, connection_id: str, seen: set[tuple[str, int]]) -> int:
         connection = self._registry.get(connection_id)

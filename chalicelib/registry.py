@@ -14,6 +14,7 @@ from chalicelib.errors import Conflict, Invalid, LimitExceeded, RateLimited
 from chalicelib.identity import Identity
 from chalicelib.permission import NOTHING, Grants, parse_grants
 from chalicelib.protocol import dump, timestamp
+from chalicelib.receivers import PEAL, Receiver
 from chalicelib.settings import RateLimit
 
 # Until its $connect has returned, a connection answers 410 like a dead one: one that is younger is not believed dead.
@@ -33,10 +34,12 @@ class Connection:
         source_ip, user_agent: as API Gateway saw them.
         attributes: what the client said of itself when it connected.
         channels: full names of the channels it has subscribed to.
+        turns: those subscriptions that have a turn, as `keys.subscription` writes them.
         expires_at: epoch seconds at which its credential runs out, and never before `ttl`; None where it has none.
         grants: what its credential grants; None for someone anonymous, who may do what the settings say.
         is_signed_in: False until a client that connected without a credential has sent one. Such a connection is
             not among its user's nor among everyone.
+        codec: the name of the codec it reads and writes.
     """
 
     connection_id: str
@@ -52,6 +55,22 @@ class Connection:
     expires_at: int | None = None
     grants: Grants | None = None
     is_signed_in: bool = True
+    codec: str = PEAL
+    turns: frozenset[str] = frozenset()
+
+    def has(self, channel: str, turn: int | None) -> bool:
+        """It has subscribed to the channel; where there is a turn, with that one."""
+        return channel in self.channels if turn is None else keys.subscription(channel, turn) in self.turns
+
+    def subscriptions(self, channel: str, until: int | None) -> frozenset[str]:
+        """What its row may say of subscriptions to the channel, save those whose turn came later."""
+        ours = (name for name in self.turns if name.startswith(f"{channel}#"))
+        return frozenset({channel, *(name for name in ours if until is None or int(name.split("#")[1]) <= until)})
+
+    @property
+    def receiver(self) -> Receiver:
+        """The connection as one that is sent something."""
+        return Receiver(self.connection_id, self.codec)
 
 
 # A connection's own two keys in the index, from which reading the index can go on.
@@ -60,9 +79,9 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Listed:
-    """What the index says of a connection: its id, where it stands there, and epoch seconds until which it counts."""
+    """What the index says of a connection: who it is, where it stands there, and until which epoch second it counts."""
 
-    connection_id: str
+    receiver: Receiver
     place: Place
     ttl: int
 
@@ -128,8 +147,8 @@ class Registry:
             where="attribute_exists(PK)",
         )
 
-    def spend(self, connection_id: str, limit: RateLimit) -> Connection | None:
-        """A frame of the connection is counted.
+    def spend(self, connection_id: str, limit: RateLimit, frames: int = 1) -> Connection | None:
+        """So many frames of the connection are counted, all or none.
 
         The row keeps the time at which the next frame is due, as if they came evenly; a frame may be early by what a
         burst takes. That is a token bucket in one number, and one write; two within a burst.
@@ -138,15 +157,16 @@ class Registry:
             The connection; None where it is not registered, or its time has run out.
 
         Raises:
-            RateLimited: the frame is too early. Nothing is written.
+            RateLimited: they are too early. Nothing is written.
             TableError: DynamoDB failed; the frame may be counted all the same.
         """
         key, now_us = keys.connection_key(connection_id), int(self._clock() * 1_000_000)
+        cost_us = frames * limit.interval_us
         now = now_us // 1_000_000
         counted = self._rows.update(
             key,
             "SET #frameDueAt = :next",
-            {":next": now_us + limit.interval_us, ":now": now, ":nowUs": now_us},
+            {":next": now_us + cost_us, ":now": now, ":nowUs": now_us},
             where="#ttl > :now AND (attribute_not_exists(#frameDueAt) OR #frameDueAt <= :nowUs)",
         )
         if not counted.applied:
@@ -154,9 +174,9 @@ class Registry:
                 key,
                 "SET #frameDueAt = #frameDueAt + :interval",
                 {
-                    ":interval": limit.interval_us,
+                    ":interval": cost_us,
                     ":now": now,
-                    ":latest": now_us + (limit.burst - 1) * limit.interval_us,
+                    ":latest": now_us + limit.burst * limit.interval_us - cost_us,
                 },
                 where="#ttl > :now AND #frameDueAt <= :latest",
             )
@@ -166,8 +186,8 @@ class Registry:
             raise RateLimited
         return _connection(connection_id, counted.item)
 
-    def add_channel(self, connection_id: str, channel: str, max_channels: int) -> bool:
-        """The connection's row names the channel. Adding it twice is no error.
+    def add_channel(self, connection_id: str, channel: str, max_channels: int, turn: int | None = None) -> bool:
+        """The connection's row names the channel, and the turn if there is one. Adding it twice is no error.
 
         Returns:
             False where it does not: the connection is not registered any more.
@@ -176,10 +196,11 @@ class Registry:
             LimitExceeded: the row names `max_channels` others already.
             TableError: DynamoDB failed; the row may name it all the same.
         """
+        name = keys.subscription(channel, turn)
         added = self._rows.update(
             keys.connection_key(connection_id),
             "ADD #channels :channels",
-            {":channels": frozenset({channel}), ":channel": channel, ":max": max_channels},
+            {":channels": frozenset({name}), ":channel": name, ":max": max_channels},
             where="attribute_exists(PK) AND "
             "(attribute_not_exists(#channels) OR size(#channels) < :max OR contains(#channels, :channel))",
         )
@@ -187,22 +208,41 @@ class Registry:
             raise LimitExceeded("channels", max_channels)
         return added.applied
 
-    def remove_channel(self, connection_id: str, channel: str) -> None:
-        """The connection's row, if there is one, does not name the channel. Raises TableError."""
+    def remove_channel(self, connection_id: str, subscriptions: frozenset[str]) -> None:
+        """The connection's row, if there is one, does not name these subscriptions. Raises TableError."""
         self._rows.update(
             keys.connection_key(connection_id),
             "DELETE #channels :channels",
-            {":channels": frozenset({channel})},
+            {":channels": subscriptions},
             where="attribute_exists(PK)",
         )
 
-    def renew(self, connection_id: str, identity: Identity, ttl: int) -> Connection | None:
+    def speak(self, connection: Connection, codec: str) -> Connection | None:
+        """The connection, which has signed in, reads and writes that codec from now on.
+
+        Returns the connection as it is then; None where it is not registered any more. Raises TableError.
+        """
+        written = self._rows.update(
+            keys.connection_key(connection.connection_id),
+            "SET #codec = :codec, #GSI1SK = :sort",
+            {
+                ":codec": codec,
+                ":sort": keys.owner_sort(connection.connection_id, codec),
+                ":now": int(self._clock()),
+            },
+            where="#ttl > :now AND attribute_exists(#GSI1PK)",
+        )
+        return _connection(connection.connection_id, written.item) if written.applied and written.item else None
+
+    def renew(self, connection_id: str, identity: Identity, ttl: int, codec: str = PEAL) -> Connection | None:
         """The connection has this identity's user, end and grants, as if it had connected with them.
 
         Args:
-            connection_id: a connection of the same user, or one that has not signed in yet.
+            connection_id: a connection of the same user, or one that has not signed in yet; someone anonymous has
+                not, as long as it is in no channel.
             identity: what it has proven now.
             ttl: epoch seconds after which its row does not count any more.
+            codec: which codec it reads and writes from now on.
 
         Returns:
             The connection as it is then; None where it is another user's or not registered any more.
@@ -211,28 +251,30 @@ class Registry:
             TableError: DynamoDB failed; it may be renewed all the same.
         """
         changes: dict[str, table.Value | None] = {
-            **keys.owner_keys(connection_id, identity.user_id),
+            **keys.owner_keys(connection_id, identity.user_id, codec),
             "userId": identity.user_id,
             "deviceId": identity.device_id,
             "expiresAt": identity.expires_at,
             "grants": _grants_text(identity.grants or NOTHING),
             "ttl": ttl,
+            "codec": _codec_value(codec),
         }
         values = {name: value for name, value in changes.items() if value is not None}
         written = self._rows.update(
             keys.connection_key(connection_id),
             "SET " + ", ".join(f"#{name} = :{name}" for name in values),
             {f":{name}": value for name, value in values.items()} | {":now": int(self._clock())},
-            where="#ttl > :now AND (attribute_not_exists(#GSI1PK) OR #userId = :userId)",
+            where="#ttl > :now AND (attribute_not_exists(#GSI1PK) OR #userId = :userId"
+            " OR (attribute_not_exists(#userId) AND attribute_not_exists(#channels)))",
         )
         return _connection(connection_id, written.item) if written.applied and written.item else None
 
-    def by_user(self, user_id: str) -> Iterator[str]:
-        """The ids of the user's connections. One that connected within the last moments may be missing."""
+    def by_user(self, user_id: str) -> Iterator[Receiver]:
+        """The user's connections. One that connected within the last moments may be missing."""
         return self._rows.connections_of(user_id)
 
-    def everyone(self) -> Iterator[str]:
-        """The ids of all connections. One that connected within the last moments may be missing."""
+    def everyone(self) -> Iterator[Receiver]:
+        """All connections. One that connected within the last moments may be missing."""
         return self._rows.connections()
 
     def listed(self, segment: int = 0, segments: int = 1, after: Place | None = None) -> Iterator[Listed]:
@@ -246,18 +288,24 @@ class Registry:
         start = None
         if after:
             owner, connection = after
-            start = {"GSI1PK": owner, "GSI1SK": connection, **keys.connection_key(connection.removeprefix("CONN#"))}
+            own_key = keys.connection_key(keys.read_owner_sort(connection).connection_id)
+            start = {"GSI1PK": owner, "GSI1SK": connection, **own_key}
         for item in self._rows.listed_connections(segment, segments, start, page_items):
             sort, ttl = str(item["GSI1SK"]), item.get("ttl")
             place = (str(item["GSI1PK"]), sort)
-            yield Listed(sort.removeprefix("CONN#"), place, ttl if isinstance(ttl, int) else 0)
+            yield Listed(keys.read_owner_sort(sort), place, ttl if isinstance(ttl, int) else 0)
 
 
 def _item(connection: Connection) -> table.Item:
     return {
         **keys.connection_key(connection.connection_id),
         # Who has not signed in is in no index, so nothing that is sent to a user or to everyone reaches it.
-        **(keys.owner_keys(connection.connection_id, connection.user_id) if connection.is_signed_in else {}),
+        **(
+            keys.owner_keys(connection.connection_id, connection.user_id, connection.codec)
+            if connection.is_signed_in
+            else {}
+        ),
+        "codec": _codec_value(connection.codec),
         "connectionId": connection.connection_id,
         "userId": connection.user_id,
         "deviceId": connection.device_id,
@@ -279,12 +327,8 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         value = item.get(name)
         return value if isinstance(value, str) else None
 
-    ttl, expires_at, channels, grants = (
-        item.get("ttl"),
-        item.get("expiresAt"),
-        item.get("channels"),
-        text("grants"),
-    )
+    ttl, expires_at, grants, names = item.get("ttl"), item.get("expiresAt"), text("grants"), item.get("channels")
+    subscriptions = names if isinstance(names, frozenset) else frozenset()
     try:
         attributes = json.loads(text("attributes") or "{}")
     except ValueError:
@@ -299,10 +343,12 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         source_ip=text("sourceIp"),
         user_agent=text("userAgent"),
         attributes=attributes if isinstance(attributes, dict) else {},
-        channels=channels if isinstance(channels, frozenset) else frozenset(),
+        channels=frozenset(name.split("#")[0] for name in subscriptions),
+        turns=frozenset(name for name in subscriptions if "#" in name),
         expires_at=expires_at if isinstance(expires_at, int) else None,
         grants=None if grants is None else _grants(grants),
         is_signed_in="GSI1PK" in item,
+        codec=text("codec") or PEAL,
     )
 
 
@@ -315,3 +361,8 @@ def _grants(text: str) -> Grants:
         return parse_grants(json.loads(text))
     except (ValueError, AttributeError, Invalid):
         return NOTHING
+
+
+def _codec_value(codec: str) -> str | None:
+    # Most rows are of connections that read action frames, and say nothing of it.
+    return None if codec == PEAL else codec

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from chalicelib import protocol, roll, telemetry
+from chalicelib import frames, protocol, roll, telemetry
 from chalicelib.audience import counts
 from chalicelib.closing import CLOSED
 from chalicelib.errors import ClientError, Invalid, NotFound
@@ -33,10 +33,10 @@ def answer(door: Callable[..., Answer], *arguments: Any) -> Answer:
         return door(*arguments)
     except ClientError as refusal:
         telemetry.refuse(refusal.code)
-        return (404 if isinstance(refusal, NotFound) else 400), {"error": protocol.error_body(refusal)}
+        return (404 if isinstance(refusal, NotFound) else 400), {"error": frames.error_body(refusal)}
     except Exception as failure:
         telemetry.fail(failure)
-        return 500, {"error": protocol.error_body(failure)}
+        return 500, {"error": frames.error_body(failure)}
 
 
 def post_to_connection(service: Service, connection_id: str, body: bytes) -> Answer:
@@ -157,7 +157,7 @@ def _goodbye(query: Mapping[str, str]) -> tuple[str, str | None]:
 
 
 def _view(connection: Connection) -> dict[str, Any]:
-    known = {_camel(name): value for name, value in asdict(connection).items()}
+    known = {_camel(name): value for name, value in asdict(connection).items() if name != "turns"}
     grants = connection.grants.as_claims() if connection.grants else None
     return known | {"channels": sorted(connection.channels), "grants": grants}
 

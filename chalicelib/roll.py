@@ -6,18 +6,19 @@ page to the last is named once.
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from chalicelib import keys
 from chalicelib.errors import Invalid
 from chalicelib.names import NAME
-from chalicelib.table import Table
+from chalicelib.registry import Place, Registry
 
 MAX_PAGE: Final = 1_000
 DEFAULT_PAGE: Final = 100
-_PLACE: Final = re.compile(rf"(USER#{NAME}|ANON#[0-9])#({NAME})")
+_PLACE: Final = re.compile(rf"(USER#{NAME}|ANON#[0-9])#(CONN#{NAME}(?:#{NAME})?)")
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Page:
 
 
 class Roll:
-    """Reads the connections that stand in `rows`."""
+    """Reads the connections of the registry."""
 
-    def __init__(self, rows: Table) -> None:
-        self._rows = rows
+    def __init__(self, registry: Registry, clock: Callable[[], float]) -> None:
+        self._registry = registry
+        self._clock = clock
 
     def page(self, after: str | None, limit: int) -> Page:
         """Up to `limit` of those who are connected and signed in, in no order; fewer do not mean that it is the last.
@@ -58,23 +60,27 @@ class Roll:
             Invalid: `after` is no page's `next`.
             TableError: DynamoDB failed.
         """
-        found, last = self._rows.connections_page(None if after is None else _read(after), limit)
-        entries = tuple((keys.connection_of(entry), keys.owner_of(entry)) for entry in found)
-        return Page(entries, _write(last) if last else None)
+        start = None if after is None else _read(after)
+        # Read in pages of one more, so that the last page does not name a next one.
+        read = list(islice(self._registry.rows(after=start, page_items=limit + 1), limit + 1))
+        entries = tuple(
+            (entry.receiver.connection_id, keys.read_owner_partition(entry.place[0]))
+            for entry in read[:limit]
+            if entry.ttl > self._clock()
+        )
+        return Page(entries, _write(read[limit - 1].place) if len(read) > limit else None)
 
 
-def _write(entry: Mapping[str, str]) -> str:
+def _write(place: Place) -> str:
     # Base64, so that it stands in a query as it is: names may have `+` and `=`, keys have `#`.
-    owner, connection_id = entry["GSI1PK"], keys.connection_of(entry)
-    return urlsafe_b64encode(f"{owner}#{connection_id}".encode()).decode().rstrip("=")
+    return urlsafe_b64encode("#".join(place).encode()).decode().rstrip("=")
 
 
-def _read(place: str) -> dict[str, str]:
+def _read(text: str) -> Place:
     try:
-        found = _PLACE.fullmatch(urlsafe_b64decode(place + "=" * (-len(place) % 4)).decode())
+        found = _PLACE.fullmatch(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
     except ValueError:
         found = None
     if not found:
         raise Invalid("after", "must be the `next` of the page before")
-    owner, connection_id = found[1], found[2]
-    return {**keys.connection_key(connection_id), "GSI1PK": owner, "GSI1SK": f"CONN#{connection_id}"}
+    return found[1], found[2]

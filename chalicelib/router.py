@@ -1,21 +1,35 @@
-"""From a client's text frame to the action it names, and back with the reply.
+"""From a client's frame to the actions or commands it names, and back with the replies.
 
 Invariant: a bad frame gets an error frame, does nothing else and leaves the socket open; what went wrong on our
 side is logged with the request id and never told.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
-from chalicelib import protocol, telemetry
-from chalicelib.errors import ClientError, NotRegistered, Unauthenticated, UnknownAction
+from chalicelib import centrifuge, frames, protocol, telemetry
+from chalicelib.centrifuge import Command, Line
+from chalicelib.errors import BadFrame, ClientError, NotRegistered, TooLarge, Unauthenticated, UnknownAction
 from chalicelib.events import Message
+from chalicelib.fanout import share
 from chalicelib.permission import Verb
+from chalicelib.receivers import CENTRIFUGE, PEAL, Receiver
 from chalicelib.registry import Connection
 from chalicelib.service import Service
 from chalicelib.telemetry import Metric
 
+# What a connection that speaks Centrifugo's protocol is told that sends anything else: its id, if any, means nothing.
+BAD_REQUEST: Final = ("3501", "bad request")
+# What comes first in Centrifugo's protocol, and what SDKs send many of at once, when they come back.
+CONNECT: Final = "connect"
+SUBSCRIBE: Final = "subscribe"
+# So many are subscribed at a time; boto3 is CPU-bound from so many threads on.
+WORKERS: Final = 16
 # All that a connection may ask for that has not signed in yet.
 AUTHENTICATE: Final = "authenticate"
 
@@ -55,6 +69,8 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
             # What is no frame counts as one all the same, and who is not registered hears of that first.
             sender = service.admit(connection_id)
             telemetry.note("userId", sender.user_id)
+            if sender.codec != PEAL:
+                raise _OtherCodec
         name = frame.string("action")
         if not sender.is_signed_in and name != AUTHENTICATE:
             raise Unauthenticated
@@ -65,15 +81,96 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         data = action(Request(service, sender, frame))
         if frame_id is None or data is None:
             return
-        answer = protocol.reply(frame_id, data)
+        answer = frames.reply(frame_id, data)
+    except _OtherCodec:
+        # An empty object is what the other codec calls a pong.
+        if message.body.strip() != "{}":
+            telemetry.count(Metric.FRAME_ERRORS)
+            telemetry.refuse(BadFrame.code)
+            service.close(connection_id, *BAD_REQUEST)
+        return
     except ClientError as cause:
         telemetry.count(Metric.FRAME_ERRORS)
         telemetry.refuse(cause.code, cause.reason if isinstance(cause, Unauthenticated) else None)
         is_over = isinstance(cause, NotRegistered)
-        answer = protocol.error(frame_id, cause)
+        answer = frames.error(frame_id, cause)
     except Exception as cause:
         telemetry.fail(cause)
-        answer = protocol.error(frame_id, cause)
-    is_open = service.send_frame(connection_id, answer).sent
+        answer = frames.error(frame_id, cause)
+    receiver = Receiver(connection_id)
+    is_open = service.send(receiver, lambda _: answer).sent
     if is_over and is_open:
-        service.dismiss(connection_id)
+        service.dismiss(receiver)
+
+
+def route_commands(
+    service: Service, message: Message, asked: Sequence[Command], commands: Mapping[str, Action]
+) -> None:
+    """The commands were acted upon in their order, subscribes in a row at once, and answered in one frame.
+
+    Those who answer by themselves have, in frames of their own. Errors as `route`.
+    """
+    receiver = Receiver(message.context.connection_id, CENTRIFUGE)
+    telemetry.count(Metric.FRAMES)
+    try:
+        try:
+            sender = service.admit(receiver.connection_id, len(asked))
+            telemetry.note("userId", sender.user_id)
+            answers = _perform_all(service, sender, asked, commands)
+        except NotRegistered:
+            raise
+        except Exception as cause:
+            answers = [_explain(command, cause) for command in asked]
+    except NotRegistered as cause:
+        _explain(asked[0], cause)
+        return service.dismiss(receiver)
+    if told := [answer for answer in answers if answer and answer["id"] is not None]:
+        service.send(receiver, lambda _: told)
+
+
+def _perform_all(
+    service: Service, sender: Connection, asked: Sequence[Command], commands: Mapping[str, Action]
+) -> list[Line | None]:
+    answers: list[Line | None] = []
+    for name, group in groupby(asked, key=attrgetter("name")):
+        perform = partial(_perform, service, sender, commands)
+        answers += (_at_once if name == SUBSCRIBE else map)(perform, list(group))
+        if name == CONNECT and len(answers) < len(asked):
+            sender = service.connection(sender.connection_id)
+    return answers
+
+
+def _at_once(perform: Callable[[Command], Line | None], asked: Sequence[Command]) -> list[Line | None]:
+    left = deque(asked)
+    answers: list[Line | None] = []
+    share(lambda: left.popleft() if left else None, lambda command: answers.append(perform(command)), WORKERS)
+    return answers
+
+
+def _perform(service: Service, sender: Connection, commands: Mapping[str, Action], command: Command) -> Line | None:
+    telemetry.note("action", command.name)
+    try:
+        if command.size_bytes > protocol.MAX_FRAME_BYTES:
+            raise TooLarge(command.size_bytes, protocol.MAX_FRAME_BYTES)
+        if sender.codec != CENTRIFUGE and command.name != CONNECT:
+            raise Unauthenticated("connect first")
+        frame = protocol.Frame(command.id, command.fields)
+        result = commands[command.name](Request(service, sender, frame))
+        return None if result is None else centrifuge.reply(command, result)
+    except NotRegistered:
+        raise
+    except Exception as cause:
+        return _explain(command, cause)
+
+
+def _explain(command: Command, cause: Exception) -> Line:
+    if isinstance(cause, ClientError):
+        telemetry.count(Metric.FRAME_ERRORS)
+        telemetry.refuse(cause.code, cause.reason if isinstance(cause, Unauthenticated) else None)
+    else:
+        telemetry.fail(cause)
+    return centrifuge.error(command.id, cause)
+
+
+class _OtherCodec(Exception):
+    """The connection reads and writes another codec."""

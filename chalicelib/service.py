@@ -7,25 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from chalicelib import protocol
 from chalicelib.arrivals import Arrivals
 from chalicelib.audience import Outcome
 from chalicelib.auth import Authentication
 from chalicelib.authorization import Authorization
 from chalicelib.broadcasting import Broadcasting
-from chalicelib.channels import Channels
+from chalicelib.channels import Channels, Member
 from chalicelib.closing import CLOSED, RUN_OUT, Closed, Closing
+from chalicelib.codecs import Said
 from chalicelib.delivery import Delivery
 from chalicelib.departures import Departures
 from chalicelib.errors import NotFound, NotSubscribed
 from chalicelib.events import Connect
-from chalicelib.history import Publication, Stream
+from chalicelib.missed import Missed
 from chalicelib.namespaces import Namespace
 from chalicelib.permission import Verb
 from chalicelib.presence import Attendance, Presence
 from chalicelib.protocol import FrameId
+from chalicelib.publications import Publication, Stream
 from chalicelib.publishing import Message, Published, Publishing
 from chalicelib.reaping import Reaped, Reaping
+from chalicelib.receivers import Receiver
 from chalicelib.recovery import Page, Reader
 from chalicelib.registry import Connection, Place, Registry
 from chalicelib.roll import Page as RollPage
@@ -77,17 +79,21 @@ class Service:
         """The connection is registered; errors as `Arrivals.register`."""
         return self._arrivals.register(event)
 
-    def admit(self, connection_id: str) -> Connection:
-        """The connection that sent a frame, which may be acted upon; errors as `Arrivals.admit`."""
-        return self._arrivals.admit(connection_id)
+    def admit(self, connection_id: str, frames: int = 1) -> Connection:
+        """The connection that sent so many frames, which may be acted upon; errors as `Arrivals.admit`."""
+        return self._arrivals.admit(connection_id, frames)
 
-    def authenticate(self, connection: Connection, token: str) -> Connection:
+    def speak(self, connection: Connection, codec: str) -> Connection:
+        """The connection reads and writes that codec from now on; errors as `Arrivals.speak`."""
+        return self._arrivals.speak(connection, codec)
+
+    def authenticate(self, connection: Connection, token: str, codec: str | None = None) -> Connection:
         """The connection is its user's, with the token's grants and end, also in its channels.
 
         It is no member any more of channels that it may not subscribe to now. Doing it again is no error. Errors as
         `Arrivals.authenticate`; after a ServiceError some of its memberships may end sooner.
         """
-        renewed = self._arrivals.authenticate(connection, token)
+        renewed = self._arrivals.authenticate(connection, token, codec)
         for name in sorted(renewed.channels):
             if self._authorization.allows(renewed, Verb.SUBSCRIBE, name):
                 self._channels.extend(name, renewed)
@@ -95,6 +101,14 @@ class Service:
                 with suppress(NotSubscribed):
                     self.unsubscribe(renewed, name)
         return renewed
+
+    def seconds_left(self, connection: Connection) -> float | None:
+        """How long the connection's credential counts; None where it has no end of its own."""
+        return None if connection.expires_at is None else connection.expires_at - self._clock()
+
+    def allows(self, connection: Connection, verb: Verb, target: str | None = None) -> bool:
+        """Whether the connection may do that: see `Authorization.allows`."""
+        return self._authorization.allows(connection, verb, target)
 
     def allow(self, connection: Connection, verb: Verb, target: str | None = None) -> None:
         """Raises Forbidden where the connection may not do that: see `Authorization.allows`."""
@@ -162,7 +176,7 @@ class Service:
         connection = self._registry.get(connection_id)
         if connection is None or not connection.is_signed_in:
             return Outcome(gone=1)
-        return self._delivery.send([connection_id], self._message(sender, text, data))
+        return self._delivery.send([connection.receiver], self._message(sender, text, data))
 
     def send_to_user(
         self, user_id: str, text: str | None = None, data: Any = None, sender: Connection | None = None
@@ -215,7 +229,14 @@ class Service:
         """The messages are published in their order; as `publish`."""
         return self._publishing.publish(self._channels.resolve(channel), messages, sender, excludes_sender)
 
-    def subscribe(self, connection: Connection, channel: str, recover: Stream | None, reply_to: FrameId) -> None:
+    def subscribe(
+        self,
+        connection: Connection,
+        channel: str,
+        recover: Stream | None,
+        reply_to: FrameId,
+        turn: int | None = None,
+    ) -> None:
         """The connection is a member of the channel and the frame `reply_to` was answered, or soon will be.
 
         The other members know that its user is here.
@@ -223,14 +244,14 @@ class Service:
         Errors as `Subscribing.subscribe`; Invalid: there can be no such channel.
         """
         resolved = self._channels.resolve(channel)
-        if self._subscribing.subscribe(resolved, connection, recover, reply_to):
+        if self._subscribing.subscribe(resolved, connection, recover, reply_to, turn):
             self._attendance.came(resolved, connection)
 
-    def unsubscribe(self, connection: Connection, channel: str) -> None:
+    def unsubscribe(self, connection: Connection, channel: str, turn: int | None = None) -> None:
         """The connection is no member of the channel, and the others know. Raises NotSubscribed, Invalid."""
         resolved = self._channels.resolve(channel)
-        self._subscribing.unsubscribe(resolved, connection)
-        self._attendance.quit(resolved, connection)
+        if self._subscribing.unsubscribe(resolved, connection, turn):
+            self._attendance.quit(resolved, connection)
 
     def unsubscribe_user(self, channel: str, user_id: str) -> int:
         """None of the user's connections is a member of the channel; each that was is told so.
@@ -238,11 +259,11 @@ class Service:
         Returns how many there were. Errors as `publish`.
         """
         resolved, count = self._channels.resolve(channel), 0
-        for connection_id in self._registry.by_user(user_id):
-            connection = self._registry.get(connection_id)
+        for receiver in self._registry.by_user(user_id):
+            connection = self._registry.get(receiver.connection_id)
             if connection and channel in connection.channels:
                 self._subscribing.unsubscribe(resolved, connection)
-                self.send_frame(connection_id, protocol.unsubscribed(channel))
+                self._delivery.send([connection.receiver], lambda codec: codec.unsubscribed(channel))
                 self._attendance.quit(resolved, connection)
                 count += 1
         return count
@@ -279,9 +300,17 @@ class Service:
         """Who is in the channel. Raises Invalid where it has no presence, TableError."""
         return self._attendance.who(self._channels.resolve(channel))
 
+    def members(self, channel: str) -> tuple[list[Member], bool]:
+        """Each connection in the channel, and whether that is all of them; as `presence`."""
+        return self._attendance.members(self._channels.resolve(channel))
+
     def history(self, channel: str, since: Stream | None = None, limit: int = 100, reverse: bool = False) -> Page:
         """A page of the channel's publications; arguments and errors as `Reader.page`."""
         return self._reader.page(self._channels.resolve(channel), since, limit, reverse)
+
+    def missed(self, connection: Connection, channel: str, recover: Stream | None) -> tuple[Stream | None, Missed]:
+        """Where the connection would join the channel, and what it has missed: see `Reader.missed`. Raises Invalid."""
+        return self._reader.missed(self._channels.resolve(channel), connection.connection_id, recover)
 
     def advance(self, channel: str, shard: int) -> None:
         """Whatever was published in the shard is delivered, or somebody is at it. Errors as `publish`."""
@@ -305,9 +334,9 @@ class Service:
         """The members know that a user who was cut off has left, if it did not come back. Errors as `publish`."""
         self._attendance.announce_leave(self._channels.resolve(channel), user_id, connection_id)
 
-    def send_frame(self, connection_id: str, frame: dict[str, Any]) -> Outcome:
-        """The connection was sent that frame as it is: a reply or an error. Errors as `send_to_connection`."""
-        return self._delivery.send([connection_id], frame)
+    def send(self, receiver: Receiver, said: Said) -> Outcome:
+        """The connection was told that: a reply or an error. Errors as `send_to_connection`."""
+        return self._delivery.send([receiver], said)
 
     def close(self, connection_id: str, code: str = CLOSED, reason: str | None = None) -> None:
         """The connection is told `goodbye`, closed and forgotten.
@@ -322,12 +351,11 @@ class Service:
             ServiceError: API Gateway or DynamoDB failed; it stays registered.
             ConfigurationError: nobody knows the management endpoint.
         """
-        self.connection(connection_id)
-        self._closing.close(connection_id, code, reason)
+        self._closing.close(self.connection(connection_id).receiver, code, reason)
 
     def connections_of(self, user_id: str, device_id: str | None = None) -> list[Connection]:
         """The user's connections, or those of one device. One of the last moments may be missing. Raises TableError."""
-        found = (self._registry.get(connection_id) for connection_id in self._registry.by_user(user_id))
+        found = (self._registry.get(receiver.connection_id) for receiver in self._registry.by_user(user_id))
         return [connection for connection in found if connection and device_id in (None, connection.device_id)]
 
     def close_user(
@@ -339,16 +367,17 @@ class Service:
         away before. Arguments as `close`; raises TableError, ConfigurationError.
         """
         connections = self.connections_of(user_id, device_id)
-        return self._closing.close_all((connection.connection_id for connection in connections), code, reason)
+        return self._closing.close_all((connection.receiver for connection in connections), code, reason)
 
     def reap(self) -> Reaped:
         """The next connections were looked at, and what had gone wrong with them was mended; see `Reaping.reap`."""
         return self._reaping.reap()
 
-    def dismiss(self, connection_id: str) -> None:
+    def dismiss(self, receiver: Receiver) -> None:
         """A connection that is not registered, or whose time has run out, is closed; errors as `close`."""
-        self._closing.close(connection_id, *RUN_OUT)
+        self._closing.close(receiver, *RUN_OUT)
 
-    def _message(self, sender: Connection | None, text: str | None, data: Any) -> dict[str, Any]:
+    def _message(self, sender: Connection | None, text: str | None, data: Any) -> Said:
         origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None
-        return protocol.message(origin, text, data, self._clock())
+        now = self._clock()
+        return lambda codec: codec.message(origin, text, data, now)

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from chalicelib.audience import Outcome
 from chalicelib.jobs import Jobs
+from chalicelib.receivers import Receiver
 
 # How long a job sends, at most; one POST may take ten seconds more.
 MAX_SECONDS: Final = 10.0
@@ -18,7 +19,7 @@ Job = Mapping[str, Any]
 # Where in its audience a receiver stands: reading can go on after it.
 Place = TypeVar("Place")
 # Sends to some connections.
-Send = Callable[[Iterable[str]], Outcome]
+Send = Callable[[Iterable[Receiver]], Outcome]
 
 
 class Slices:
@@ -35,7 +36,7 @@ class Slices:
         self._size = size
         self._clock = clock
 
-    def send_or_cut(self, audience: Iterator[str], send: Send, slices: Iterable[Job]) -> Outcome | None:
+    def send_or_cut(self, audience: Iterator[Receiver], send: Send, slices: Iterable[Job]) -> Outcome | None:
         """A small audience was sent to; of a large one, each slice is a job.
 
         Args:
@@ -56,7 +57,7 @@ class Slices:
             self._jobs.put(job)
         return None
 
-    def send_slice(self, audience: Iterator[tuple[str, Place]], send: Send, rest: Callable[[Place], Job]) -> None:
+    def send_slice(self, audience: Iterator[tuple[Receiver, Place]], send: Send, rest: Callable[[Place], Job]) -> None:
         """As many of the slice were sent to as one job may; the others are a job.
 
         Args:
@@ -77,7 +78,7 @@ class _Some(Generic[Place]):
     """The first of an audience: so many, and none after a time."""
 
     def __init__(
-        self, audience: Iterator[tuple[str, Place]], size: int, until: float, clock: Callable[[], float]
+        self, audience: Iterator[tuple[Receiver, Place]], size: int, until: float, clock: Callable[[], float]
     ) -> None:
         self._audience = audience
         self._size = size
@@ -86,7 +87,7 @@ class _Some(Generic[Place]):
         self.last: Place | None = None
         self.is_cut = False
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Receiver]:
         for _ in range(self._size):
             # One is always taken, else a slice whose reading is slow would never get on.
             if self.last is not None and self._clock() >= self._until:
@@ -94,6 +95,6 @@ class _Some(Generic[Place]):
             taken = next(self._audience, None)
             if taken is None:
                 return
-            connection_id, self.last = taken
-            yield connection_id
+            receiver, self.last = taken
+            yield receiver
         self.is_cut = True

@@ -15,11 +15,13 @@ from chalicelib.advance import Advance, advance_job
 from chalicelib.channels import Waiting
 from chalicelib.cursors import LEASE_MS, Cursors, Lease
 from chalicelib.errors import LimitExceeded, NotRegistered, NotSubscribed, ServiceError
-from chalicelib.history import History, Stream
+from chalicelib.history import History
 from chalicelib.jobs import Jobs
-from chalicelib.joining import Joining, Subscription
+from chalicelib.joining import Joining
+from chalicelib.missed import Missed
 from chalicelib.namespaces import Channel
 from chalicelib.protocol import FrameId
+from chalicelib.publications import Stream
 from chalicelib.registry import Connection, Registry
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,14 @@ class Subscribing:
         self._jobs = jobs
         self._max_channels = max_channels
 
-    def subscribe(self, channel: Channel, connection: Connection, recover: Stream | None, reply_to: FrameId) -> bool:
+    def subscribe(
+        self,
+        channel: Channel,
+        connection: Connection,
+        recover: Stream | None,
+        reply_to: FrameId,
+        turn: int | None = None,
+    ) -> bool:
         """The connection is a member of the channel and was told so, or soon will be.
 
         Where there is history, it is told before it is a member, and if somebody delivers just now, by that one.
@@ -56,6 +65,7 @@ class Subscribing:
             connection: who.
             recover: the last position it knows; what came after it is sent.
             reply_to: the id of the frame that asks; None wants no reply.
+            turn: see `Channels.add`. Whoever has turns does not subscribe to what it is in.
 
         Returns:
             Whether it has become a member: False where it was one before, could not be told, or waits to be let in.
@@ -67,24 +77,27 @@ class Subscribing:
         """
         if channel.name not in connection.channels and len(connection.channels) >= self._max_channels:
             raise LimitExceeded("channels", self._max_channels)
-        if not self._registry.add_channel(connection.connection_id, channel.name, self._max_channels):
+        if not self._registry.add_channel(connection.connection_id, channel.name, self._max_channels, turn):
             raise NotRegistered
         waiting = Waiting(
             connection.connection_id,
             reply_to,
             (recover.epoch, recover.offset) if recover else None,
-            is_new=channel.name not in connection.channels,
+            is_new=turn is not None or channel.name not in connection.channels,
+            turn=turn,
         )
         if channel.options.history_size:
             return self._join_in_order(channel, connection, waiting) and waiting.is_new
-        self._joining.add(channel, connection)
-        told = self._joining.reply(waiting, Subscription(channel.name, recovered=False if recover else None))
+        self._joining.add(channel, connection, turn)
+        told = self._joining.tell(channel, connection, reply_to, None, Missed(recover))
         if not told:
-            self._joining.remove(channel, connection.connection_id)
+            self._joining.remove(channel, connection, turn)
         return told and waiting.is_new
 
-    def unsubscribe(self, channel: Channel, connection: Connection) -> None:
-        """The connection is no member; a push that is under way may still reach it.
+    def unsubscribe(self, channel: Channel, connection: Connection, turn: int | None = None) -> bool:
+        """The connection is no member, unless it has become one by a later turn; a push under way may still reach it.
+
+        Returns whether it is none.
 
         Raises:
             NotSubscribed: it was none.
@@ -92,14 +105,14 @@ class Subscribing:
         """
         if channel.name not in connection.channels:
             raise NotSubscribed
-        self._joining.remove(channel, connection.connection_id)
+        return self._joining.remove(channel, connection, turn)
 
     def _join_in_order(self, channel: Channel, connection: Connection, waiting: Waiting) -> bool:
         shard = channel.shard_of(connection.connection_id)
         stream = self._history.stream(channel)
         lease = self._cursors.claim(channel, shard, stream)
         if lease is None:
-            self._joining.add(channel, connection, waiting)
+            self._joining.add_waiting(channel, connection, waiting)
             lease = self._cursors.announce_join(channel, shard, stream)
             if lease is None:
                 # Should whoever delivers be dead, this looks after it.

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib import keys
 from chalicelib.errors import TableError
+from chalicelib.receivers import Receiver
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -53,10 +54,17 @@ class Table:
         self._name = name
         self._clock = clock
 
-    def put(self, item: Item) -> None:
-        """The item stands in the table, whatever stood there before. Raises TableError."""
+    def put(self, item: Item, where: str | None = None, values: Mapping[str, Value] | None = None) -> bool:
+        """The item stands in the table, whatever stood there before, unless that is not as `where` says.
+
+        Returns whether it does. Arguments and errors as `update`.
+        """
         with _translated("PutItem"):
-            self._client.put_item(TableName=self._name, Item=_marshal(item))
+            try:
+                self._client.put_item(TableName=self._name, Item=_marshal(item), **_condition(where, values or {}))
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return False
+        return True
 
     def put_new(self, item: Item) -> bool:
         """The item stands in the table and replaced nothing, or only what had expired.
@@ -234,21 +242,21 @@ class Table:
                 for item in page["Items"]:
                     yield _unmarshal(item)
 
-    def connections_of(self, user_id: str) -> Iterator[str]:
-        """The ids of the user's connections, page by page. Eventually consistent. Raises TableError."""
-        return self._index_ids(
+    def connections_of(self, user_id: str) -> Iterator[Receiver]:
+        """The user's connections, page by page. Eventually consistent. Raises TableError."""
+        return self._index(
             "query",
             KeyConditionExpression="GSI1PK = :owner",
             ExpressionAttributeValues={":owner": {"S": keys.owner_partition(user_id)}},
         )
 
-    def connections(self) -> Iterator[str]:
-        """The ids of all connections, page by page. Eventually consistent. Raises TableError.
+    def connections(self) -> Iterator[Receiver]:
+        """All connections, page by page. Eventually consistent. Raises TableError.
 
         Reads the index, which holds connections and nothing else, so the cost grows with them and not with
         the table.
         """
-        return self._index_ids("scan", ExpressionAttributeValues={})
+        return self._index("scan", ExpressionAttributeValues={})
 
     def listed_connections(
         self, segment: int, segments: int, after: Mapping[str, str] | None, page_items: int | None = None
@@ -280,31 +288,9 @@ class Table:
                 for item in page["Items"]:
                     yield _unmarshal(item)
 
-    def connections_page(
-        self, after: Mapping[str, str] | None, limit: int
-    ) -> tuple[list[dict[str, str]], dict[str, str] | None]:
-        """Up to `limit` entries of the index, after that one, and the last one read if there may be more.
-
-        Entries have the keys of table and index; otherwise as `connections`. Raises TableError.
-        """
-        options: dict[str, Any] = {} if after is None else {"ExclusiveStartKey": _marshal(after)}
-        with _translated("Scan"):
-            answer = self._client.scan(
-                TableName=self._name,
-                IndexName=INDEX,
-                FilterExpression="#ttl > :now",
-                ExpressionAttributeNames={"#ttl": "ttl"},
-                ExpressionAttributeValues={":now": {"N": str(int(self._clock()))}},
-                Limit=limit,
-                **options,
-            )
-        entries = [{name: typed["S"] for name, typed in item.items() if "S" in typed} for item in answer["Items"]]
-        last = {name: typed["S"] for name, typed in answer.get("LastEvaluatedKey", {}).items()}
-        return entries, last or None
-
-    def _index_ids(
+    def _index(
         self, operation: str, *, ExpressionAttributeValues: Mapping[str, Any], **arguments: Any
-    ) -> Iterator[str]:
+    ) -> Iterator[Receiver]:
         pages = self._client.get_paginator(operation).paginate(  # type: ignore[call-overload]
             TableName=self._name,
             IndexName=INDEX,
@@ -317,7 +303,7 @@ class Table:
         with _translated(operation.capitalize()):
             for page in pages:
                 for item in page["Items"]:
-                    yield item["GSI1SK"]["S"].removeprefix("CONN#")
+                    yield keys.read_owner_sort(item["GSI1SK"]["S"])
 
     def _is_vacant(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ this package: docs/decisions/tokens.md.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from chalicelib.errors import ConfigurationError, Invalid, Unauthenticated
+from chalicelib.errors import ConfigurationError, Invalid, TokenExpired, Unauthenticated
 from chalicelib.identity import Identity, read_identity, read_time
 from chalicelib.jwks import Jwks
 from chalicelib.secrets import Secrets
@@ -102,7 +102,7 @@ class Tokens:
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = self._clock()
         if int(read_time(claims, "exp")) <= now:
-            raise Unauthenticated("expired")
+            raise TokenExpired("expired")
         for name in ("nbf", "iat"):
             if name in claims and read_time(claims, name) > now + LEEWAY_SECONDS:
                 raise Unauthenticated(f"claim {name}")

@@ -7,15 +7,16 @@ client as a frame only, because what a Lambda returns for it goes nowhere.
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib import router, telemetry
+from chalicelib import centrifuge, router, telemetry
 from chalicelib.actions import ACTIONS
+from chalicelib.commands import COMMANDS
 from chalicelib.credentials import choose_subprotocol
-from chalicelib.errors import ClientError, Conflict, Forbidden, Unauthenticated
+from chalicelib.errors import ClientError, Conflict, Forbidden, TokenExpired, Unauthenticated
 from chalicelib.events import parse_connect, parse_disconnect, parse_message
 from chalicelib.service import Service
 from chalicelib.telemetry import Metric
 
-_REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, Forbidden: 403, Conflict: 409}
+_REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, TokenExpired: 401, Forbidden: 403, Conflict: 409}
 
 Answer = Mapping[str, Any]
 
@@ -44,8 +45,13 @@ def connect(service: Service, event: Mapping[str, Any]) -> Answer:
 
 
 def message(service: Service, event: Mapping[str, Any]) -> Answer:
-    """The frame was routed to its action and answered."""
-    router.route(service, parse_message(event), ACTIONS)
+    """The frame was routed to its action, or its commands, and answered."""
+    message = parse_message(event)
+    asked = centrifuge.parse(message.body)
+    if asked is None:
+        router.route(service, message, ACTIONS)
+    else:
+        router.route_commands(service, message, asked, COMMANDS)
     return {"statusCode": 200}
 
 

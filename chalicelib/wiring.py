@@ -105,7 +105,7 @@ def build(
     authentication = Authentication(settings, tokens, tickets, clock)
     return Service(
         registry,
-        Roll(rows),
+        Roll(registry, clock),
         Arrivals(registry, endpoint, authentication, settings.connection_ttl_seconds, settings.rate_limit, clock),
         delivery,
         departures,

@@ -12,9 +12,9 @@ from typing import Any, Final
 from chalicelib import telemetry
 from chalicelib.broadcasting import MAX_SEGMENTS
 from chalicelib.errors import ClientError, Invalid
-from chalicelib.history import Publication
 from chalicelib.names import check_name
 from chalicelib.protocol import is_integer
+from chalicelib.publications import Publication
 from chalicelib.service import Service
 from chalicelib.telemetry import Metric
 

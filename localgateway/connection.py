@@ -117,6 +117,10 @@ class Connection(asyncio.Protocol):
         else:
             self._timer = self._loop.call_later(remaining, self.check_clocks)
 
+    def cut(self) -> None:
+        """Have the network fail: the client gets no close frame, and $disconnect says 1006."""
+        self._transport.abort()
+
     def drop(self) -> None:
         """Cut the connection without a word to the client or to $disconnect."""
         self.is_open = False

@@ -67,3 +67,32 @@ class Client:
 
     def disconnects(self) -> None:
         assert websocket.disconnect(self.peal, raw_events.disconnect(self.id)) == {"statusCode": 200}
+
+
+class Sdk(Client):
+    """A connected client that speaks Centrifugo's protocol, as an SDK does."""
+
+    def __init__(self, *arguments: Any, connect: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._last_id = 0
+        self.connected = self.calls("connect", **(connect or {}))
+
+    def sends_commands(self, *commands: tuple[str, dict[str, Any]]) -> list[int]:
+        """Sends commands in one frame; returns their ids."""
+        ids = [self._last_id + index for index in range(1, len(commands) + 1)]
+        self._last_id = ids[-1]
+        lines = [{"id": id, name: fields} for id, (name, fields) in zip(ids, commands, strict=True)]
+        self.sends("\n".join(map(json.dumps, lines)))
+        return ids
+
+    def calls(self, name: str, **fields: Any) -> dict[str, Any]:
+        """The result of the command, or its error; what was pushed stays to be received."""
+        (command_id,) = self.sends_commands((name, fields))
+        frames = self.api.frames(self.id)
+        (answer,) = [frame for frame in frames if frame.get("id") == command_id]
+        self.api.inbox += [(self.id, json.dumps(frame)) for frame in frames if frame is not answer]
+        return dict(answer[name] if name in answer else answer["error"])
+
+    def receives_pushes(self) -> list[dict[str, Any]]:
+        """All that it was pushed so far."""
+        return [frame["push"] for frame in self.api.frames(self.id)]

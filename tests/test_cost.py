@@ -13,7 +13,7 @@ from chalicelib import presence, wiring, worker
 from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
-from tests.clients import Client
+from tests.clients import Client, Sdk
 from tests.conftest import Clock
 from tests.fakes import FakeJobs, FakeWebsocketApi
 
@@ -215,3 +215,40 @@ class TestPublishing:
         bill.settle()
         peal.publish(FEED, 1, message_id="m1")
         assert (bill.writes, bill.frames) == (1, 0)
+
+
+class TestAnSdk:
+    """What a client of Centrifugo's protocol costs beyond one of action frames."""
+
+    @pytest.fixture
+    def sdk(self, bob: Client, peal: Service, api: FakeWebsocketApi) -> Sdk:
+        return Sdk(peal, api, "sdk=", userId="carol")
+
+    def test_its_connect_is_a_write_of_three_units_the_row_and_its_place_in_the_index(
+        self, sdk: Sdk, bill: Bill
+    ) -> None:
+        assert (bill.writes, bill.calls, bill.frames) == (2 + 3, ["GetItem", "PutItem", "UpdateItem"], 0)
+
+    def test_subscribing_and_publishing_cost_the_same(self, sdk: Sdk, bill: Bill) -> None:
+        for channel, writes in ((LIVE, 2), (FEED, 4), (CHAT, 4)):
+            bill.settle()
+            sdk.calls("subscribe", channel=channel)
+            assert bill.writes == writes
+        bill.settle()
+        sdk.calls("publish", channel=CHAT, data=1)
+        # One reply, one push to each kind of client; the members are read once.
+        assert (bill.writes, bill.rows) == (4, 2)
+        assert bill.calls == ["GetItem", "PutItem", "Query"] + ["UpdateItem"] * 3
+
+    def test_many_commands_in_a_frame_are_one_read_of_the_sender_and_one_frame_in_return(
+        self, sdk: Sdk, bill: Bill
+    ) -> None:
+        bill.settle()
+        sdk.sends_commands(*[("ping", {})] * 10)
+        assert (bill.calls, bill.frames) == (["GetItem"], 1)
+
+    def test_unsubscribing_costs_the_same(self, sdk: Sdk, bill: Bill) -> None:
+        sdk.calls("subscribe", channel=LIVE)
+        bill.settle()
+        sdk.calls("unsubscribe", channel=LIVE)
+        assert (bill.writes, bill.calls) == (2, ["DeleteItem", "GetItem", "UpdateItem"])

@@ -12,15 +12,30 @@ from chalice.app import LambdaFunctionEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib import delivery, telemetry
+from chalicelib import centrifuge, delivery, frames, telemetry
 from chalicelib.audience import Outcome, Push
+from chalicelib.codecs import Codec
 from chalicelib.delivery import Delivery
 from chalicelib.errors import ConfigurationError, TableError
+from chalicelib.receivers import CENTRIFUGE, Receiver
 from tests.fakes import FakeWebsocketApi, gone, refused
 
 ENDPOINT = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api"
 WORKERS = 16
 FRAME = {"type": "broadcast", "note": "é"}
+
+
+def said(codec: Codec) -> object:
+    """The frame, in whichever codec."""
+    return FRAME
+
+
+def push(text: str, exclude: str | None = None) -> Push:
+    return Push(lambda codec: text, exclude)
+
+
+def text_of(said: Push) -> str:
+    return said.text(Receiver("c"))
 
 
 class Desk:
@@ -33,7 +48,7 @@ class Desk:
         self.delivery = Delivery(api, resolve, self.pruned.append, WORKERS, self.slept.append)
 
     def send(self, *audience: str) -> Outcome:
-        return self.delivery.send(iter(audience), FRAME)
+        return self.delivery.send(map(Receiver, audience), said)
 
 
 class TestSending:
@@ -71,7 +86,7 @@ class TestSending:
                 unsent.append(n - len(api.inbox))
                 yield f"c{n}"
 
-        assert Desk(api).delivery.send(audience(), FRAME) == Outcome(sent=500)
+        assert Desk(api).delivery.send(map(Receiver, audience()), said) == Outcome(sent=500)
         assert max(unsent) <= WORKERS
 
     def test_every_send_knows_which_invocation_it_is_for(self) -> None:
@@ -99,7 +114,7 @@ class TestSending:
 
     def test_one_is_left_out_and_not_counted(self) -> None:
         desk = Desk(FakeWebsocketApi())
-        assert desk.delivery.send(["a", "me", "b"], FRAME, exclude="me") == Outcome(sent=2)
+        assert desk.delivery.send(map(Receiver, ["a", "me", "b"]), said, exclude="me") == Outcome(sent=2)
         assert {receiver for receiver, _ in desk.api.inbox} == {"a", "b"}
 
     def test_an_audience_that_cannot_be_read_on_ends_it(self) -> None:
@@ -109,8 +124,29 @@ class TestSending:
 
         desk = Desk(FakeWebsocketApi())
         with pytest.raises(TableError):
-            desk.delivery.send(audience(), FRAME)
+            desk.delivery.send(map(Receiver, audience()), said)
         assert len(desk.api.inbox) >= 100 - WORKERS
+
+    def test_what_is_said_is_made_once_for_each_codec_among_the_receivers(self) -> None:
+        desk = Desk(FakeWebsocketApi())
+        made: list[Codec] = []
+
+        def goodbye(codec: Codec) -> object:
+            made.append(codec)
+            return codec.goodbye("closed", None)
+
+        audience = [Receiver("a"), Receiver("b", CENTRIFUGE), Receiver("c"), Receiver("d", CENTRIFUGE)]
+        one_by_one = Delivery(desk.api, lambda: ENDPOINT, lambda _: None, workers=1)
+        assert one_by_one.send(audience, goodbye) == Outcome(sent=4)
+        assert made == [frames, centrifuge]
+        of_actions = '{"type":"goodbye","code":"closed","reason":null}'
+        of_centrifuge = '{"push":{"disconnect":{"code":3503,"reason":"closed"}}}'
+        assert desk.api.inbox == [("a", of_actions), ("b", of_centrifuge), ("c", of_actions), ("d", of_centrifuge)]
+
+    def test_whoever_reads_a_codec_that_we_do_not_know_is_sent_action_frames(self) -> None:
+        desk = Desk(FakeWebsocketApi())
+        assert desk.delivery.send([Receiver("a", "newer")], said) == Outcome(sent=1)
+        assert desk.api.frames("a") == [FRAME]
 
 
 class TestBadReceivers:
@@ -143,7 +179,7 @@ class TestBadReceivers:
 
         api = FakeWebsocketApi(dead=[gone()])
         one_by_one = Delivery(api, lambda: ENDPOINT, lambda _: None, 1, clock=lambda: now[0])
-        assert one_by_one.send(audience(), FRAME) == Outcome(sent=5)
+        assert one_by_one.send(map(Receiver, audience()), said) == Outcome(sent=5)
         assert [receiver for receiver, _ in api.inbox] == ["a", "b", "dead", "c", "d"]
 
     def test_one_that_fails_after_a_410_is_not_believed_gone(self) -> None:
@@ -156,9 +192,9 @@ class TestBadReceivers:
             raise TableError("DeleteItem", "InternalServerError")
 
         api = FakeWebsocketApi(dead=[gone(), gone()])
-        assert Delivery(api, lambda: ENDPOINT, broken, WORKERS, lambda _: None).send(["dead", "a"], FRAME) == Outcome(
-            1, 1, 0
-        )
+        assert Delivery(api, lambda: ENDPOINT, broken, WORKERS, lambda _: None).send(
+            map(Receiver, ["dead", "a"]), said
+        ) == Outcome(1, 1, 0)
 
     def test_the_log_names_the_receiver_and_the_code_but_no_payload(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
@@ -169,19 +205,19 @@ class TestBadReceivers:
 class TestSeveralFrames:
     """send_all: each receiver is sent them in order, up to the first it did not get."""
 
-    PUSHES: ClassVar = [Push("1"), Push("2", exclude="b"), Push("3")]
+    PUSHES: ClassVar = [push("1"), push("2", exclude="b"), push("3")]
 
     def test_each_receiver_gets_them_in_order_but_those_it_is_left_out_of(self) -> None:
         desk = Desk(FakeWebsocketApi())
-        assert desk.delivery.send_all(["a", "b"], self.PUSHES) == [Outcome(2), Outcome(1), Outcome(2)]
-        for receiver, texts in {"a": ["1", "2", "3"], "b": ["1", "3"]}.items():
+        assert desk.delivery.send_all(map(Receiver, ["a", "b"]), self.PUSHES) == [Outcome(2), Outcome(1), Outcome(2)]
+        for receiver, texts in {"a": ['"1"', '"2"', '"3"'], "b": ['"1"', '"3"']}.items():
             assert [text for to, text in desk.api.inbox if to == receiver] == texts
 
     def test_who_did_not_get_one_is_not_sent_the_next(self) -> None:
         desk = Desk(FakeWebsocketApi())
         desk.api.fails["a"] = [refused("500")]
         failed: list[str] = []
-        assert desk.delivery.send_all(["a", "b"], self.PUSHES, on_failed=failed.append) == [
+        assert desk.delivery.send_all(map(Receiver, ["a", "b"]), self.PUSHES, on_failed=failed.append) == [
             Outcome(1, 0, 1),
             Outcome(0, 0, 1),
             Outcome(1, 0, 1),
@@ -201,8 +237,8 @@ class TestSeveralFrames:
 
         seen: set[str] = set()
         desk = Desk(Flickers())
-        assert desk.delivery.send_all(["a"], self.PUSHES) == [Outcome(1)] * 3
-        assert [text for _, text in desk.api.inbox] == ["1", "2", "3"]
+        assert desk.delivery.send_all(map(Receiver, ["a"]), self.PUSHES) == [Outcome(1)] * 3
+        assert [text for _, text in desk.api.inbox] == ['"1"', '"2"', '"3"']
         assert (desk.pruned, len(desk.slept)) == ([], 3)
 
     def test_nothing_to_send_asks_nobody(self) -> None:
@@ -210,7 +246,7 @@ class TestSeveralFrames:
             raise AssertionError("nobody should ask")
             yield
 
-        assert Desk(FakeWebsocketApi()).delivery.send_all(audience(), []) == []
+        assert Desk(FakeWebsocketApi()).delivery.send_all(map(Receiver, audience()), []) == []
 
     def test_what_knowing_of_a_failure_raises_ends_it(self) -> None:
         def broken(_: str) -> None:
@@ -218,7 +254,7 @@ class TestSeveralFrames:
 
         desk = Desk(FakeWebsocketApi(a=[refused("500")]))
         with pytest.raises(TableError):
-            desk.delivery.send_all(["a", "b"], self.PUSHES, on_failed=broken)
+            desk.delivery.send_all(map(Receiver, ["a", "b"]), self.PUSHES, on_failed=broken)
 
     @given(
         st.dictionaries(
@@ -229,11 +265,11 @@ class TestSeveralFrames:
     )
     def test_whatever_happens_the_counts_add_up(self, fates: dict[str, list[str]], excludes: list[str | None]) -> None:
         api = Fated(fates)
-        pushes = [Push(str(index), exclude) for index, exclude in enumerate(excludes)]
-        outcomes = Desk(api).delivery.send_all(list(fates), pushes)
-        for push, outcome in zip(pushes, outcomes, strict=True):
-            assert outcome.sent + outcome.gone + outcome.failed == len(fates.keys() - {push.exclude})
-            assert outcome.sent == sum(text == push.text for _, text in api.inbox)
+        pushes = [push(str(index), exclude) for index, exclude in enumerate(excludes)]
+        outcomes = Desk(api).delivery.send_all(map(Receiver, fates), pushes)
+        for each, outcome in zip(pushes, outcomes, strict=True):
+            assert outcome.sent + outcome.gone + outcome.failed == len(fates.keys() - {each.exclude})
+            assert outcome.sent == sum(text == text_of(each) for _, text in api.inbox)
 
 
 class Fated(FakeWebsocketApi):
@@ -268,7 +304,7 @@ class Lambda:
     def send(self, api: FakeWebsocketApi, audience: Iterable[str]) -> Outcome:
         delivery = Delivery(api, lambda: ENDPOINT, lambda _: None, WORKERS, lambda _: None, lambda: self.now)
         event = LambdaFunctionEvent({}, context=self)
-        outcome: Outcome = telemetry.Observer()(event, lambda _: delivery.send(audience, FRAME))
+        outcome: Outcome = telemetry.Observer()(event, lambda _: delivery.send(map(Receiver, audience), said))
         return outcome
 
 
@@ -313,7 +349,7 @@ class TestTimeThatRunsOut:
             yield from "abc"
 
         event = LambdaFunctionEvent({}, context=clock)
-        sent = telemetry.Observer()(event, lambda _: delivery.send_all(audience(), [Push("1")]))
+        sent = telemetry.Observer()(event, lambda _: delivery.send_all(map(Receiver, audience()), [push("1")]))
         assert sent == [Outcome(sent=3)]
 
 

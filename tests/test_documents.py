@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import actions, errors, protocol, websocket
+from chalicelib import actions, centrifuge, commands, errors, protocol, router, websocket
+from chalicelib import frames as action_frames
 from chalicelib.service import Service
 from peal.commands import COMMANDS
 from tests import raw_events
@@ -21,6 +22,12 @@ EXAMPLES = [
 FROM_CLIENT = [frame for speaker, frame in EXAMPLES if speaker == "Client"]
 FROM_SERVER = [frame for speaker, frame in EXAMPLES if speaker == "Server"]
 ID, OTHER = "JC1dgf9yoAMCK-g=", "L0SM9cOFvHcCIhw="
+
+
+SDK_EXAMPLES = [
+    (speaker, json.loads(text))
+    for speaker, text in re.findall(r"^(SDK|Peal)[^\n]*:\n```json\n(.*?)```", PROTOCOL, re.M | re.S)
+]
 
 
 def section(title: str) -> str:
@@ -59,9 +66,54 @@ def test_every_example_of_the_server_is_what_it_sends(example: dict[str, Any], f
     assert json.dumps(shape(example)) in [json.dumps(shape(frame)) for frame in sent]
 
 
+def test_every_example_of_an_sdk_is_answered_as_the_document_says(peal: Service, api: FakeWebsocketApi) -> None:
+    assert len(SDK_EXAMPLES) >= 12
+    websocket.connect(peal, raw_events.connect(ID))
+    websocket.connect(peal, raw_events.connect(OTHER, {"userId": "u_456"}))
+    epoch = peal.history("chat:lobby").epoch
+    for speaker, example in SDK_EXAMPLES:
+        text = json.dumps(example).replace("QPE6b7_G", epoch)
+        if speaker == "SDK":
+            websocket.message(peal, raw_events.message(text, ID))
+        else:
+            receiver, sent = api.inbox.pop(0)
+            assert (receiver, json.loads(sent)) == (ID, json.loads(text))
+        api.inbox = [(receiver, sent) for receiver, sent in api.inbox if receiver == ID]
+    assert (api.inbox, api.closed) == ([], [ID])
+
+
+def test_every_command_is_listed() -> None:
+    listed = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section("Official SDKs").split("| push |")[0], re.M)
+    assert set(re.findall(r"\w+", " ".join(listed))) == set(commands.COMMANDS)
+
+
+def test_every_code_of_an_sdks_error_is_listed_with_ours() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| (.*) \|$", section("Official SDKs"), re.M)
+    listed = {(int(code), ours) for code, names in rows for ours in re.findall(r"`(\w+_?\w*)`(?:,|:| \||$)", names)}
+    told = {(code, kind.code) for kind, code in centrifuge.ERROR_CODES.items()}
+    told |= {(centrifuge.BAD_REQUEST, kind.code) for kind in (errors.Invalid, errors.TooLarge, errors.BadFrame)}
+    assert listed == told | {(centrifuge.INTERNAL_ERROR, "internal_error")}
+
+
+def test_every_code_of_a_disconnect_is_listed() -> None:
+    listed = set(map(int, re.findall(r"^\| (\d{4}) \|", section("Official SDKs"), re.M)))
+    assert listed == {centrifuge.EXPIRED, centrifuge.INSUFFICIENT_STATE, centrifuge.BAD_FRAME, centrifuge.FORCED}
+    assert {router.BAD_REQUEST[0], commands.INSUFFICIENT_STATE[0]} == {
+        str(centrifuge.BAD_FRAME),
+        str(centrifuge.INSUFFICIENT_STATE),
+    }
+
+
+def test_the_sdks_of_the_document_are_those_of_the_tests() -> None:
+    wanted = json.loads((PROJECT / "tests" / "sdk" / "package.json").read_text())["dependencies"]["centrifuge"]
+    assert f"`centrifuge` on npm | tested: {wanted} |" in PROTOCOL
+    (pinned,) = re.findall(r"^centrifuge-python==(.*)$", (PROJECT / "requirements-dev.txt").read_text(), re.M)
+    assert f"`centrifuge-python` on PyPI | tested: {pinned} |" in PROTOCOL
+
+
 def test_the_error_example_is_what_the_server_sends() -> None:
     example = json.loads(re.search(r"```json\n(\{\"type\": \"error\".*?)```", PROTOCOL, re.S)[1])  # type: ignore[index]
-    assert example == protocol.error(4, errors.Invalid("text", "must be a string"))
+    assert example == action_frames.error(4, errors.Invalid("text", "must be a string"))
 
 
 def test_every_error_code_is_listed_with_its_meaning() -> None:

@@ -238,7 +238,7 @@ class TestNewGrantsOnALivingConnection:
             peal.authenticate(sender, token(exp=NOW + 120, channels={ROOM: verbs}))
             return True
 
-        monkeypatch.setattr(Joining, "reply", authenticate_before_the_membership_stands)
+        monkeypatch.setattr(Joining, "tell", authenticate_before_the_membership_stands)
         peal.subscribe(sender, ROOM, None, None)
         for seconds in (0, 60):
             clock.now += seconds

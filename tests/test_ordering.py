@@ -18,10 +18,11 @@ from chalicelib import advance, cursors, joining, keys, wiring, worker
 from chalicelib.audience import Outcome
 from chalicelib.cursors import Cursors, LeaseLost
 from chalicelib.errors import TableError
-from chalicelib.history import IDLE_SECONDS, History, Stream
+from chalicelib.history import IDLE_SECONDS, History
 from chalicelib.joining import Joining
 from chalicelib.namespaces import Namespace, resolve
 from chalicelib.permission import EVERYTHING
+from chalicelib.publications import Stream
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
@@ -199,8 +200,8 @@ class TestDeath:
         assert offsets(alice) == [1, 3]
         back = alice.asks("subscribe", channel=CHANNEL, recover={"epoch": epoch_of(peal), "offset": 0})
         assert (back["recovered"], [p["data"] for p in back["publications"]]) == (True, [1, 3])
-        assert [p["offset"] for p in peal.history(CHANNEL).publications] == [1, 3]
-        assert [p["offset"] for p in peal.history(CHANNEL, reverse=True).publications] == [3, 1]
+        assert [p.offset for p in peal.history(CHANNEL).publications] == [1, 3]
+        assert [p.offset for p in peal.history(CHANNEL, reverse=True).publications] == [3, 1]
 
     def test_who_was_only_slow_takes_another_number(
         self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -420,7 +421,7 @@ class TestLeases:
             quick.publish(CHANNEL, 1)
             return False
 
-        monkeypatch.setattr(Joining, "reply", fail_late)
+        monkeypatch.setattr(Joining, "tell", fail_late)
         slow.subscribe(slow.connection(bob.id), CHANNEL, None, None)
         assert api.closed == []
         assert quick.publish(CHANNEL, 2).outcome == Outcome(sent=1)
@@ -774,7 +775,7 @@ class TestEpochs:
         after = peal.publish(CHANNEL, "anew")
         assert (before.offset, after.offset) == (3, 1)
         assert after.epoch != before.epoch
-        assert [p["data"] for p in peal.history(CHANNEL).publications] == ["anew"]
+        assert [p.data for p in peal.history(CHANNEL).publications] == ["anew"]
         bob = late(peal, api, clock, "bob=")
         back = bob.asks("subscribe", channel=CHANNEL, recover={"epoch": before.epoch, "offset": 3})
         assert (back["epoch"], back["offset"], back["recovered"]) == (after.epoch, 1, False)
@@ -797,7 +798,7 @@ class TestEpochs:
 
         monkeypatch.setattr(Table, "update", beaten)
         assert one.publish(CHANNEL, 2).offset == 2
-        assert [p["data"] for p in one.history(CHANNEL).publications] == [1, 2]
+        assert [p.data for p in one.history(CHANNEL).publications] == [1, 2]
 
     def test_while_somebody_subscribes_now_and_then_it_goes_on(
         self, peal: Service, clock: Clock, api: FakeWebsocketApi
@@ -824,7 +825,7 @@ class TestEpochs:
 
         monkeypatch.setattr(Cursors, "announce", announce_late)
         assert slow.publish(CHANNEL, "old").outcome is None
-        assert [p["data"] for p in quick.history(CHANNEL).publications] == ["anew"]
+        assert [p.data for p in quick.history(CHANNEL).publications] == ["anew"]
 
     def test_what_a_dead_lambda_left_for_longer_than_it_is_kept_is_passed_over(
         self, alice: Client, peal: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, api: FakeWebsocketApi

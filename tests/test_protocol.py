@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib import protocol
+from chalicelib import frames, protocol
 from chalicelib.errors import BadFrame, ClientError, Invalid, TooLarge, UnknownAction
 
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -137,18 +137,18 @@ class TestServerFrames:
         assert protocol.dump({"a": ["é", 1]}) == '{"a":["é",1]}'
 
     def test_a_reply_echoes_the_id_as_it_was_sent(self) -> None:
-        assert protocol.reply("1", {"sent": 1}) == {"type": "reply", "id": "1", "data": {"sent": 1}}
-        assert protocol.reply(1, {}) == {"type": "reply", "id": 1, "data": {}}
+        assert frames.reply("1", {"sent": 1}) == {"type": "reply", "id": "1", "data": {"sent": 1}}
+        assert frames.reply(1, {}) == {"type": "reply", "id": 1, "data": {}}
 
     def test_a_client_error_says_what_is_wrong(self) -> None:
-        assert protocol.error(7, UnknownAction("dance")) == {
+        assert frames.error(7, UnknownAction("dance")) == {
             "type": "error",
             "id": 7,
             "error": {"code": "unknown_action", "message": "There is no action 'dance'.", "retryable": False},
         }
 
     def test_any_other_error_tells_nothing(self) -> None:
-        assert protocol.error(None, RuntimeError("arn:aws:secret")) == {
+        assert frames.error(None, RuntimeError("arn:aws:secret")) == {
             "type": "error",
             "id": None,
             "error": {

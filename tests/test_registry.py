@@ -17,6 +17,7 @@ from chalicelib.errors import Conflict, LimitExceeded, TableError
 from chalicelib.identity import Identity
 from chalicelib.permission import NOTHING, Grants, Rights
 from chalicelib.protocol import timestamp
+from chalicelib.receivers import CENTRIFUGE, Receiver
 from chalicelib.registry import Connection, Registry
 from chalicelib.table import Table
 from tests.conftest import Clock, create_table
@@ -24,6 +25,10 @@ from tests.conftest import Clock, create_table
 
 def batched(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def ids(receivers: Iterator[Receiver]) -> list[str]:
+    return [receiver.connection_id for receiver in receivers]
 
 
 CONNECTION = Connection(
@@ -49,8 +54,7 @@ class TestChannelsOfAConnection:
         registry.put(CONNECTION)
         for channel in ("chat:1", "chat:2", "chat:1"):
             assert registry.add_channel(CONNECTION.connection_id, channel, 2)
-        registry.remove_channel(CONNECTION.connection_id, "chat:2")
-        registry.remove_channel(CONNECTION.connection_id, "chat:3")
+        registry.remove_channel(CONNECTION.connection_id, frozenset({"chat:2", "chat:3"}))
         assert registry.get(CONNECTION.connection_id) == replace(CONNECTION, channels=frozenset({"chat:1"}))
 
     def test_of_two_that_race_for_the_last_place_one_gets_it(self, registry: Registry) -> None:
@@ -61,7 +65,7 @@ class TestChannelsOfAConnection:
 
     def test_who_is_not_registered_gets_no_row_by_it(self, registry: Registry) -> None:
         assert not registry.add_channel("nobody=", "chat:1", 1)
-        registry.remove_channel("nobody=", "chat:1")
+        registry.remove_channel("nobody=", frozenset({"chat:1"}))
         registry.expire("nobody=")
         assert registry.forget("nobody=") is None
 
@@ -88,7 +92,7 @@ class TestRegistering:
         with pytest.raises(Conflict, match="^The connection id is taken.$"):
             registry.put(replace(CONNECTION, user_id="u_2"))
         assert registry.get(CONNECTION.connection_id) == CONNECTION
-        assert list(registry.by_user("u_2")) == []
+        assert ids(registry.by_user("u_2")) == []
 
     def test_the_same_record_again_is_our_own_write_whose_answer_was_lost(self, registry: Registry) -> None:
         registry.put(CONNECTION)
@@ -150,26 +154,35 @@ class TestSigningIn:
     def test_whoever_has_not_is_registered_and_reached_by_nothing(self, registry: Registry) -> None:
         registry.put(self.LATE)
         assert registry.get(CONNECTION.connection_id) == self.LATE
-        assert list(registry.everyone()) == []
+        assert ids(registry.everyone()) == []
 
     def test_whoever_has_is_the_users_from_then_on(self, registry: Registry, dynamodb_calls: list[str]) -> None:
         registry.put(self.LATE)
         assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000) == self.SIGNED_IN
         assert dynamodb_calls == ["PutItem", "UpdateItem"]
         assert registry.get(CONNECTION.connection_id) == self.SIGNED_IN
-        assert list(registry.by_user("u_1")) == list(registry.everyone()) == [CONNECTION.connection_id]
+        assert ids(registry.by_user("u_1")) == ids(registry.everyone()) == [CONNECTION.connection_id]
 
     def test_renewing_keeps_what_the_new_credential_does_not_say(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         renewed = registry.renew(CONNECTION.connection_id, replace(self.ANN, device_id=None), 1_795_427_000)
         assert renewed == replace(self.SIGNED_IN, device_id="phone")
 
-    @pytest.mark.parametrize("user_id", ["u_2", None])
-    def test_the_connection_of_another_stays_as_it_was(self, registry: Registry, user_id: str | None) -> None:
-        theirs = replace(CONNECTION, user_id=user_id)
+    @pytest.mark.parametrize(("user_id", "channels"), [("u_2", []), ("u_2", ["chat:1"]), (None, ["chat:1"])])
+    def test_the_connection_of_another_stays_as_it_was(
+        self, registry: Registry, user_id: str | None, channels: list[str]
+    ) -> None:
+        theirs = replace(CONNECTION, user_id=user_id, channels=frozenset(channels))
         registry.put(theirs)
+        for channel in channels:
+            registry.add_channel(CONNECTION.connection_id, channel, 100)
         assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000) is None
         assert registry.get(CONNECTION.connection_id) == theirs
+
+    def test_someone_anonymous_who_is_in_no_channel_is_the_users_from_then_on(self, registry: Registry) -> None:
+        registry.put(replace(CONNECTION, user_id=None))
+        assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000)
+        assert ids(registry.by_user("u_1")) == ids(registry.everyone()) == [CONNECTION.connection_id]
 
     def test_what_is_gone_or_has_run_out_does_not_come_back(
         self, registry: Registry, clock: Clock, dynamodb: Any, table_name: str
@@ -187,7 +200,7 @@ class TestForgetting:
         registry.put(replace(CONNECTION, connection_id="other="))
         assert registry.forget(CONNECTION.connection_id) == CONNECTION
         assert registry.get(CONNECTION.connection_id) is None
-        assert list(registry.by_user("u_1")) == ["other="]
+        assert ids(registry.by_user("u_1")) == ["other="]
 
     def test_forgetting_twice_is_no_error(self, registry: Registry) -> None:
         assert registry.forget(CONNECTION.connection_id) is None
@@ -219,10 +232,10 @@ class TestExpiry:
         registry.put(CONNECTION)
         clock.now = CONNECTION.ttl - 1
         assert registry.get(CONNECTION.connection_id)
-        assert list(registry.by_user("u_1")) == list(registry.everyone()) == [CONNECTION.connection_id]
+        assert ids(registry.by_user("u_1")) == ids(registry.everyone()) == [CONNECTION.connection_id]
         clock.now = CONNECTION.ttl
         assert registry.get(CONNECTION.connection_id) is None
-        assert list(registry.by_user("u_1")) == list(registry.everyone()) == []
+        assert ids(registry.by_user("u_1")) == ids(registry.everyone()) == []
         assert dynamodb.scan(TableName=table_name)["Count"] == 1
 
 
@@ -230,19 +243,26 @@ class TestAudiences:
     def test_a_user_has_all_their_connections_and_nobody_elses(self, registry: Registry) -> None:
         for user, device in [("u_1", "a"), ("u_1", "b"), ("u_10", "c"), (None, "d")]:
             registry.put(replace(CONNECTION, connection_id=f"{device}=", user_id=user))
-        assert sorted(registry.by_user("u_1")) == ["a=", "b="]
-        assert list(registry.by_user("u_10")) == ["c="]
-        assert list(registry.by_user("nobody")) == []
+        assert sorted(ids(registry.by_user("u_1"))) == ["a=", "b="]
+        assert ids(registry.by_user("u_10")) == ["c="]
+        assert ids(registry.by_user("nobody")) == []
 
     def test_everyone_is_everyone_the_anonymous_among_them(self, registry: Registry) -> None:
-        ids = {f"c{n}=" for n in range(30)}
-        for n, connection_id in enumerate(sorted(ids)):
+        names = {f"c{n}=" for n in range(30)}
+        for n, connection_id in enumerate(sorted(names)):
             registry.put(replace(CONNECTION, connection_id=connection_id, user_id=None if n % 2 else f"u_{n}"))
-        assert sorted(registry.everyone()) == sorted(ids)
+        assert sorted(ids(registry.everyone())) == sorted(names)
+
+    def test_they_say_which_codec_each_reads(self, registry: Registry) -> None:
+        registry.put(CONNECTION)
+        registry.put(replace(CONNECTION, connection_id="other="))
+        assert registry.speak(CONNECTION, CENTRIFUGE) == replace(CONNECTION, codec=CENTRIFUGE)
+        expected = [Receiver("L0SM9cOFvHcCIhw=", CENTRIFUGE), Receiver("other=")]
+        assert sorted(registry.everyone()) == sorted(registry.by_user("u_1")) == expected
 
     def test_everyone_is_connections_and_no_other_rows(self, registry: Registry, rows: Table) -> None:
         rows.put({"PK": "ENDPOINT", "SK": "ENDPOINT", "managementEndpoint": "https://x"})
-        assert list(registry.everyone()) == []
+        assert ids(registry.everyone()) == []
 
     def test_audiences_are_read_page_by_page(
         self, registry: Registry, dynamodb: Any, dynamodb_calls: list[str], table_name: str
@@ -255,10 +275,10 @@ class TestAudiences:
             requests = [{"PutRequest": {"Item": key | filler}} for key in batch]
             assert not dynamodb.batch_write_item(RequestItems={table_name: requests})["UnprocessedItems"]
         dynamodb_calls.clear()
-        assert len(set(registry.by_user("u_1"))) == 1_500
+        assert len(set(ids(registry.by_user("u_1")))) == 1_500
         assert dynamodb_calls.count("Query") > 1
         dynamodb_calls.clear()
-        assert len(set(registry.everyone())) == 1_500
+        assert len(set(ids(registry.everyone()))) == 1_500
         assert dynamodb_calls.count("Scan") > 1
 
 
@@ -293,7 +313,7 @@ class RegistryAgainstModel(RuleBasedStateMachine):
     """Any sequence of calls leaves the registry as a plain dict would be left."""
 
     dynamodb: Any
-    ids = st.sampled_from(["a=", "b=", "c="])
+    names = st.sampled_from(["a=", "b=", "c="])
     users = st.sampled_from(["u_1", "u_2", None])
 
     def __init__(self) -> None:
@@ -302,7 +322,7 @@ class RegistryAgainstModel(RuleBasedStateMachine):
         self.registry = Registry(Table(self.dynamodb, create_table(self.dynamodb), self.clock), self.clock)
         self.model: dict[str, Connection] = {}
 
-    @rule(connection_id=ids, user_id=users, ttl_seconds=st.sampled_from([10, 100]))
+    @rule(connection_id=names, user_id=users, ttl_seconds=st.sampled_from([10, 100]))
     def put(self, connection_id: str, user_id: str | None, ttl_seconds: int) -> None:
         now = self.clock.now
         connection = replace(
@@ -322,12 +342,12 @@ class RegistryAgainstModel(RuleBasedStateMachine):
             assert standing in (None, connection) or standing.ttl <= now
             self.model[connection_id] = connection
 
-    @rule(connection_id=ids)
+    @rule(connection_id=names)
     def forget(self, connection_id: str) -> None:
         assert self.registry.forget(connection_id) == self.model.pop(connection_id, None)
 
     @precondition(lambda self: self.model)
-    @rule(connection_id=ids)
+    @rule(connection_id=names)
     def prune(self, connection_id: str) -> None:
         connection = self.model.get(connection_id)
         is_old = connection is not None and connection.connected_at <= timestamp(self.clock.now - 5)
@@ -342,10 +362,10 @@ class RegistryAgainstModel(RuleBasedStateMachine):
     @invariant()
     def audiences_agree(self) -> None:
         alive = {c.connection_id: c.user_id for c in self.model.values() if c.ttl > self.clock.now}
-        assert sorted(self.registry.everyone()) == sorted(alive)
+        assert sorted(ids(self.registry.everyone())) == sorted(alive)
         for user_id in ("u_1", "u_2"):
             expected = sorted(c for c, owner in alive.items() if owner == user_id)
-            assert sorted(self.registry.by_user(user_id)) == expected
+            assert sorted(ids(self.registry.by_user(user_id))) == expected
         for connection_id in ("a=", "b=", "c="):
             connection = self.registry.get(connection_id)
             assert connection == (self.model[connection_id] if connection_id in alive else None)

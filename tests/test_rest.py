@@ -83,6 +83,7 @@ class TestOneConnection:
                 "expiresAt": None,
                 "grants": None,
                 "isSignedIn": True,
+                "codec": "peal",
             },
         )
 

@@ -139,6 +139,14 @@ class Gateway:
         client = self._session.client("apigatewaymanagementapi", endpoint_url=self.management_endpoint, config=config)
         return self._opened.enter_context(closing(client))
 
+    def cut(self, connection_id: str) -> None:
+        """Have the network fail between a client and the gateway, without a close frame; its $disconnect runs now."""
+
+        async def cut(api: Api) -> None:
+            api.connections[connection_id].cut()
+
+        self._ask(cut)
+
     def advance(self, seconds: float) -> None:
         """Let time pass at once: sockets that have been idle too long, or open too long, are closed.
 
