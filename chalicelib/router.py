@@ -1,7 +1,7 @@
 """From a client's frame to the actions or commands it names, and back with the replies.
 
-Invariant: a bad frame gets an error frame, does nothing else and leaves the socket open; what went wrong on our
-side is logged with the request id and never told.
+Invariant: a bad frame gets an error frame, does nothing else and leaves the socket open (unless it is none at all of
+Centrifugo's protocol); what went wrong on our side is logged with the request id and never told.
 """
 
 from collections import deque
@@ -113,17 +113,14 @@ def route_commands(
     receiver = Receiver(message.context.connection_id, CENTRIFUGE)
     telemetry.count(Metric.FRAMES)
     try:
-        try:
-            sender = service.admit(receiver.connection_id, len(asked))
-            telemetry.note("userId", sender.user_id)
-            answers = _perform_all(service, sender, asked, commands)
-        except NotRegistered:
-            raise
-        except Exception as cause:
-            answers = [_explain(command, cause) for command in asked]
+        sender = service.admit(receiver.connection_id, len(asked))
+        telemetry.note("userId", sender.user_id)
+        answers = _perform_all(service, sender, asked, commands)
     except NotRegistered as cause:
         _explain(asked[0], cause)
         return service.dismiss(receiver)
+    except Exception as cause:
+        answers = [_explain(command, cause) for command in asked]
     if told := [answer for answer in answers if answer and answer["id"] is not None]:
         service.send(receiver, lambda _: told)
 

@@ -16,7 +16,7 @@ from chalicelib.namespaces import NAMESPACES
 from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
-from tests.clients import Client
+from tests.clients import Client, Sdk
 from tests.conftest import Clock
 from tests.fakes import FakeJobs, FakeWebsocketApi, gone
 
@@ -218,3 +218,34 @@ def test_a_job_that_makes_no_sense_is_dropped(
 ) -> None:
     does(peal, job)
     assert message in caplog.text
+
+
+class TestBothKindsOfClient:
+    @pytest.fixture
+    def sdks(self, crowd: Crowd, peal: Service, api: FakeWebsocketApi) -> list[Sdk]:
+        """Some that speak Centrifugo's protocol, among as many that do not."""
+        crowd(8)
+        sdks = [Sdk(peal, api, f"s{n:02d}=", **({"userId": f"s_{n}"} if n % 2 else {})) for n in range(8)]
+        for sdk in sdks:
+            sdk.calls("subscribe", channel="live:map")
+        api.inbox.clear()
+        return sdks
+
+    def test_a_large_broadcast_comes_to_each_once_as_it_reads_it(
+        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    ) -> None:
+        assert peal.broadcast(note="hi") is None
+        does_all(peal, jobs)
+        for sdk in sdks:
+            (push,) = sdk.receives_pushes()
+            assert push["message"]["data"]["note"] == "hi"
+        assert [json.loads(text)["type"] for _, text in api.inbox] == ["broadcast"] * 8
+
+    def test_so_does_a_publication_without_history(
+        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    ) -> None:
+        assert peal.publish("live:map", {"x": 1}).outcome is None
+        does_all(peal, jobs)
+        for sdk in sdks:
+            assert sdk.receives_pushes() == [{"channel": "live:map", "pub": {"data": {"x": 1}}}]
+        assert [json.loads(text)["type"] for _, text in api.inbox] == ["publication"] * 8

@@ -216,6 +216,19 @@ class TestEnding:
             alice.is_closed_with()
 
 
+class TestTheNetwork:
+    def test_a_connection_that_is_cut_gets_no_close_frame_and_the_app_hears_of_1006(self, gateway):
+        alice, bob = gateway.connect("alice"), gateway.connect("bob")
+        for _ in (alice, bob):
+            gateway.app.events.get()
+        gateway.cut(alice.connection_id)
+        with pytest.raises(AssertionError, match="^alice was cut without a close frame"):
+            alice.is_closed_with()
+        assert gateway.app.events.get(timeout=10)["requestContext"]["disconnectStatusCode"] == 1006
+        bob.sends("still here")
+        bob.receives("still here")
+
+
 class TestTime:
     def test_a_connection_lives_through_two_hours_in_a_moment(self, gateway):
         alice, started_at = gateway.connect("alice"), time.monotonic()

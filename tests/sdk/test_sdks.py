@@ -14,7 +14,7 @@ import pytest
 
 from localgateway.testing import Gateway
 from tests.conftest import PROJECT
-from tests.sdk.sdks import DRIVERS, HERE, CallFailed, Sdk, SdkClient
+from tests.sdk.sdks import DRIVERS, HERE, SECONDS, CallFailed, Sdk, SdkClient
 
 ROOM = "chat:lobby"
 SECRET = "the-secret-of-the-tests-with-sdks"
@@ -120,8 +120,12 @@ class TestSubscribing:
         }.items():
             for call in calls:
                 alice.begin(call, channel=channel)
-        deadline = time.monotonic() + 10
-        while members(gateway, "chat:in") != 1 or members(gateway, "chat:out") != 0:
+        deadline = time.monotonic() + SECONDS
+        while (
+            alice.call("state", channel="chat:in") != "subscribed"
+            or members(gateway, "chat:in") != 1
+            or members(gateway, "chat:out") != 0
+        ):
             assert time.monotonic() < deadline
         publish(gateway, "chat:in", *range(3))
         alice.sees_published("chat:in", *range(3))
