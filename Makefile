@@ -4,7 +4,7 @@ STAGE ?= local
 BIN := .venv/bin
 OLD := Peal needs Python 3.11 or newer, this is %d.%d: try make PYTHON=python3.12
 
-.PHONY: help setup sdk dev check format test test-deploy deploy destroy package policies matrix any-project autobahn bench clean
+.PHONY: help setup sdk dev check format documents validate test test-deploy deploy destroy package policies matrix any-project autobahn bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1: /p' Makefile
@@ -39,6 +39,16 @@ format: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+documents: setup ## write docs/asyncapi.json, docs/openapi.json and docs/peal.d.ts anew
+	$(BIN)/python -m documents
+
+validate: tests/js/node_modules ## check these with AsyncAPI's parser and TypeScript; needs Node.js and npm
+	npm test --silent --prefix tests/js
+
+tests/js/node_modules: tests/js/package-lock.json
+	npm ci --prefix tests/js --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 test: setup ## run the tests
 	$(BIN)/pytest $(ARGS)
 
@@ -56,4 +66,4 @@ matrix any-project autobahn bench: setup ## prove more, or measure; these fetch 
 	$(BIN)/python $(SCRIPT) $(ARGS)
 
 clean: ## remove .venv and all caches
-	rm -rf .venv tests/sdk/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv tests/js/node_modules tests/sdk/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -84,8 +84,8 @@ class Follower:
                 else:
                     self.counts["afresh"] += self.position is not None
                     self.position = {"epoch": data["epoch"], "offset": data["offset"]}
-            case "error":
-                # Says nothing of the channel: subscribe again.
+            case "error" | None:
+                # Without a type it is API Gateway's own: the function died or was too slow. Subscribe again.
                 self.counts["errors"] += 1
                 socket.close()
 

@@ -10,7 +10,7 @@ from chalicelib.names import check_name
 from chalicelib.permission import Grants, parse_grants
 
 # The year 5138: what lies beyond is a slip (milliseconds, say), and no number that a row should hold.
-_MAX_TIME: Final = 10**11
+MAX_TIME: Final = 10**11
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,6 @@ def read_time(claims: Mapping[str, Any], name: str) -> float:
     """The claim `name` is a time in epoch seconds. Raises Invalid where it is missing or anything else."""
     value = claims.get(name)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= _MAX_TIME:  # type: ignore[arg-type, operator]
+    if not is_number or not math.isfinite(value) or not 0 <= value <= MAX_TIME:  # type: ignore[arg-type, operator]
         raise Invalid(name, "must be a time in epoch seconds")
     return float(value)  # type: ignore[arg-type]

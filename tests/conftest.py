@@ -32,7 +32,7 @@ from tests.signing import NEW
 # How long an example takes is the machine's business, not a property of the code.
 hypothesis.settings.register_profile("peal", deadline=None)
 hypothesis.settings.load_profile("peal")
-pytest_plugins = ["localgateway.testing", "tests.permissions"]
+pytest_plugins = ["localgateway.testing", "tests.permissions", "tests.shapes"]
 PROJECT = Path(__file__).parent.parent
 _numbers = itertools.count()
 

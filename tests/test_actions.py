@@ -352,6 +352,7 @@ class TestErrors:
 
 
 class TestTheTableOfActions:
+    @pytest.mark.any_frames
     def test_adding_an_action_is_one_function_and_one_row(self, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         def shout(request: Request) -> dict[str, Any]:
             return {"text": request.frame.string("text").upper()}

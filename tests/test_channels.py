@@ -450,6 +450,7 @@ class TestHistory:
         alice.sends({"action": "history", "channel": ROOM, **fields})
         alice.is_told("invalid", message)
 
+    @pytest.mark.any_frames
     def test_a_row_of_another_version_reads_as_far_as_it_can_be_understood(
         self, alice: Client, dynamodb: Any, table_name: str
     ) -> None:

@@ -20,6 +20,8 @@ from chalicelib.errors import ConfigurationError, TableError
 from chalicelib.receivers import CENTRIFUGE, Receiver
 from tests.fakes import FakeWebsocketApi, gone, refused
 
+pytestmark = pytest.mark.any_frames
+
 ENDPOINT = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api"
 WORKERS = 16
 FRAME = {"type": "broadcast", "note": "é"}

@@ -139,6 +139,7 @@ class TestPushFromAnywhere:
         assert (pushed.stderr, pushed.stdout) == ("", "{'sent': 1, 'gone': 0, 'failed': 0}\n")
         bob.receives({"text": "from afar"})
 
+    @pytest.mark.any_frames
     def test_with_a_plain_boto3_client(self, gateway: Gateway) -> None:
         bob = gateway.connect("u_456")
         gateway.management().post_to_connection(ConnectionId=bob.connection_id, Data=b'{"type":"anything"}')

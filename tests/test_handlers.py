@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -11,6 +12,7 @@ import pytest
 from chalice.test import Client
 
 from chalicelib.errors import ConfigurationError, NotFound
+from documents.routes import ROUTES
 from localgateway.testing import connect_event, disconnect_event, message_event
 from tests.conftest import PROJECT
 from tests.fakes import FakeWebsocketApi
@@ -133,10 +135,17 @@ class TestRestHandlers:
         status, body = self.post(client, "/users/u_456/messages", {"text": 7})
         assert (status, body["error"]["message"]) == (400, "text must be a string.")
 
-    def test_every_route_is_protected_by_iam_on_aws(self, app: ModuleType) -> None:
-        entries = [entry for methods in app.app.routes.values() for entry in methods.values()]
-        assert len(entries) == 14
-        assert {type(entry.authorizer).__name__ for entry in entries} == {"IAMAuthorizer"}
+    def test_every_route_is_described_and_protected_by_iam_on_aws(self, app: ModuleType) -> None:
+        # A path parameter is connection_id in Python and connectionId in the document.
+        entries = {
+            (method, re.sub(r"_(\w)", lambda found: found[1].upper(), path)): entry
+            for path, methods in app.app.routes.items()
+            for method, entry in methods.items()
+        }
+        assert {place: entry.view_function.__name__ for place, entry in entries.items()} == {
+            place: route.door for place, route in ROUTES.items()
+        }
+        assert {type(entry.authorizer).__name__ for entry in entries.values()} == {"IAMAuthorizer"}
 
     def post(self, client: Client, path: str, body: Any) -> tuple[int, Any]:
         answer = client.http.post(path, body=json.dumps(body), headers={"Content-Type": "application/json"})

@@ -190,12 +190,18 @@ class TestPublishWithoutHistory:
 
     def test_a_shard_that_the_channel_has_no_more_is_passed_over(self, crowd: Crowd, peal: Service) -> None:
         crowd(SIZE + 1)
-        does(peal, {"job": "publication", "channel": "live:map", "shard": 2, "time": "t", "data": 1})
-        does(peal, {"job": "publication", "channel": "live:map", "shard": 1, "time": "t", "data": 1})
+        does(
+            peal,
+            {"job": "publication", "channel": "live:map", "shard": 2, "time": "2026-11-23T09:30:10.000Z", "data": 1},
+        )
+        does(
+            peal,
+            {"job": "publication", "channel": "live:map", "shard": 1, "time": "2026-11-23T09:30:10.000Z", "data": 1},
+        )
 
 
 BROADCAST = {"job": "broadcast", "time": 1.5, "segment": 0, "segments": 2}
-PUBLICATION = {"job": "publication", "channel": "live:map", "shard": 0, "time": "t"}
+PUBLICATION = {"job": "publication", "channel": "live:map", "shard": 0, "time": "2026-11-23T09:30:10.000Z"}
 
 
 @pytest.mark.parametrize(
