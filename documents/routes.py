@@ -234,5 +234,6 @@ CONNECTION: Final = record(
         "expiresAt": nullable(EPOCH_SECONDS),
         "grants": nullable({**record({}, {**RIGHTS, "deny": record({}, RIGHTS)}), "description": "What it may do."}),
         "isSignedIn": BOOLEAN,
+        "codec": {"enum": ["peal", "centrifuge"]},
     }
 )
