@@ -106,35 +106,40 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
 def route_commands(
     service: Service, message: Message, asked: Sequence[Command], commands: Mapping[str, Action]
 ) -> None:
-    """The commands were acted upon in their order, subscribes in a row at once, and answered in one frame.
+    """The commands were acted upon in their order, subscribes in a row at once, and answered in that order.
 
-    Those who answer by themselves have, in frames of their own. Errors as `route`.
+    Those who answer by themselves have, in frames of their own; the others share one, unless such a one stands between
+    them: an SDK sends its subscribes along with connect, and must be told that it is connected before anything else.
+
+    Errors as `route`.
     """
     receiver = Receiver(message.context.connection_id, CENTRIFUGE)
     telemetry.count(Metric.FRAMES)
+    answers: list[Line | None] = []
+    done = 0
+
+    def tell() -> None:
+        if told := [answer for answer in answers if answer and answer["id"] is not None]:
+            service.send(receiver, lambda _: told)
+        answers.clear()
+
     try:
         sender = service.admit(receiver.connection_id, len(asked))
         telemetry.note("userId", sender.user_id)
-        answers = _perform_all(service, sender, asked, commands)
+        for name, group in groupby(asked, key=attrgetter("name")):
+            run, perform = list(group), partial(_perform, service, sender, commands)
+            if name == SUBSCRIBE:
+                tell()
+            answers += (_at_once if name == SUBSCRIBE else map)(perform, run)
+            done += len(run)
+            if name == CONNECT and done < len(asked):
+                sender = service.connection(sender.connection_id)
     except NotRegistered as cause:
         _explain(asked[0], cause)
         return service.dismiss(receiver)
     except Exception as cause:
-        answers = [_explain(command, cause) for command in asked]
-    if told := [answer for answer in answers if answer and answer["id"] is not None]:
-        service.send(receiver, lambda _: told)
-
-
-def _perform_all(
-    service: Service, sender: Connection, asked: Sequence[Command], commands: Mapping[str, Action]
-) -> list[Line | None]:
-    answers: list[Line | None] = []
-    for name, group in groupby(asked, key=attrgetter("name")):
-        perform = partial(_perform, service, sender, commands)
-        answers += (_at_once if name == SUBSCRIBE else map)(perform, list(group))
-        if name == CONNECT and len(answers) < len(asked):
-            sender = service.connection(sender.connection_id)
-    return answers
+        answers += [_explain(command, cause) for command in asked[done:]]
+    tell()
 
 
 def _at_once(perform: Callable[[Command], Line | None], asked: Sequence[Command]) -> list[Line | None]:

@@ -138,6 +138,27 @@ class TestFrames:
         _, answer = api.frames("c=")
         assert answer["rpc"]["data"]["userId"] == "u_123"
 
+    def test_that_it_is_connected_a_client_is_told_before_anything_else(
+        self, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        peal.publish(ROOM, 1)
+        client = Client(peal, api, "c=", userId="carol")
+        recover = {"recover": True, "epoch": peal.history(ROOM).epoch, "offset": 0}
+        lines = [
+            {"id": 1, "connect": {}},
+            {"id": 2, "ping": {}},
+            {"id": 3, "subscribe": {"channel": ROOM, **recover}},
+            {"id": 4, "subscribe": {"channel": "feed:news"}},
+            {"id": 5, "rpc": {"method": "ping"}},
+        ]
+        client.sends("\n".join(map(json.dumps, lines)))
+        answers = api.frames("c=")
+        ids = [answer["id"] for answer in answers]
+        assert not any("error" in answer for answer in answers)
+        assert ids[:2] == [1, 2]
+        assert sorted(ids[2:4]) == [3, 4]
+        assert ids[4:] == [5]
+
     def test_a_command_without_an_id_is_done_and_not_answered(self, alice: Sdk, peal: Service) -> None:
         alice.sends('{"publish":{"channel":"chat:lobby","data":1}}')
         alice.sends('{"publish":{"channel":"feed:news","data":1}}')
