@@ -46,8 +46,9 @@ class Broadcasting:
         self, note: str | None, data: Any, time: float, segment: int, segments: int, after: Place | None
     ) -> None:
         """Some connections of the segment were sent the frame, and the others will be; errors as `broadcast`."""
+        entries = self._registry.listed(segment, segments, after, page_items=self._slices.size)
         self._slices.send_slice(
-            ((entry.receiver, entry.place) for entry in self._registry.listed(segment, segments, after)),
+            ((entry.receiver, entry.place) for entry in entries),
             self._sender(note, data, time),
             lambda place: _job(note, data, time, segment, segments, place),
         )

@@ -151,12 +151,14 @@ class Channels:
         self._rows.write(left, removed)
         return told
 
-    def receivers(self, channel: Channel, shard: int, after: str | None = None) -> Iterator[Receiver]:
+    def receivers(
+        self, channel: Channel, shard: int, after: str | None = None, page_items: int | None = None
+    ) -> Iterator[Receiver]:
         """The connections that are members, in the order of their ids, page by page; or those after that one.
 
-        Raises TableError.
+        A page has so many items; None: as many as DynamoDB gives at a time. Raises TableError.
         """
-        rows = self._read(channel, shard, ["SK", "leftAt", "waiting", "codec"], after=after)
+        rows = self._read(channel, shard, ["SK", "leftAt", "waiting", "codec"], page_items, after)
         return (
             Receiver(_connection_id(row), _codec(row)) for row in rows if "leftAt" not in row and "waiting" not in row
         )

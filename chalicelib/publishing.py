@@ -139,8 +139,9 @@ class Publishing:
 
         Errors as `publish`.
         """
+        receivers = self._channels.receivers(channel, shard, after, page_items=self._slices.size)
         self._slices.send_slice(
-            ((receiver, receiver.connection_id) for receiver in self._channels.receivers(channel, shard, after)),
+            ((receiver, receiver.connection_id) for receiver in receivers),
             self._sender(channel, draft),
             lambda place: _slice_job(channel, draft, shard, place),
         )

@@ -277,9 +277,9 @@ class Registry:
         """All connections. One that connected within the last moments may be missing."""
         return self._rows.connections()
 
-    def listed(self, segment: int = 0, segments: int = 1, after: Place | None = None) -> Iterator[Listed]:
-        """A part of all connections that count, from a place on. One of the last moments may be missing."""
-        return (entry for entry in self.rows(segment, segments, after) if entry.ttl > self._clock())
+    def listed(self, segment: int, segments: int, after: Place | None, page_items: int) -> Iterator[Listed]:
+        """A part of all connections that count, from a place on, read so many at a time, as late as `everyone`."""
+        return (entry for entry in self.rows(segment, segments, after, page_items) if entry.ttl > self._clock())
 
     def rows(
         self, segment: int = 0, segments: int = 1, after: Place | None = None, page_items: int | None = None
@@ -344,7 +344,7 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         user_agent=text("userAgent"),
         attributes=attributes if isinstance(attributes, dict) else {},
         channels=frozenset(name.split("#")[0] for name in subscriptions),
-        turns=frozenset(name for name in subscriptions if "#" in name),
+        turns=frozenset(name for name in subscriptions if name.partition("#")[2].isdecimal()),
         expires_at=expires_at if isinstance(expires_at, int) else None,
         grants=None if grants is None else _grants(grants),
         is_signed_in="GSI1PK" in item,

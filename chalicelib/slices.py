@@ -27,13 +27,13 @@ class Slices:
 
     Args:
         jobs: where slices go.
-        size: how many receivers one invocation sends to.
+        size: how many receivers one invocation sends to, and so how many are read at a time.
         clock: seconds.
     """
 
     def __init__(self, jobs: Jobs, size: int, clock: Callable[[], float]) -> None:
         self._jobs = jobs
-        self._size = size
+        self.size = size
         self._clock = clock
 
     def send_or_cut(self, audience: Iterator[Receiver], send: Send, slices: Iterable[Job]) -> Outcome | None:
@@ -50,8 +50,8 @@ class Slices:
         Raises:
             JobsError: the queue failed; some slices may be sent all the same.
         """
-        first = list(islice(audience, self._size + 1))
-        if len(first) <= self._size:
+        first = list(islice(audience, self.size + 1))
+        if len(first) <= self.size:
             return send(first)
         for job in slices:
             self._jobs.put(job)
@@ -68,7 +68,7 @@ class Slices:
         Raises:
             JobsError: the queue failed, so the others were not sent to.
         """
-        some = _Some(audience, self._size, self._clock() + MAX_SECONDS, self._clock)
+        some = _Some(audience, self.size, self._clock() + MAX_SECONDS, self._clock)
         send(some)
         if some.last is not None and some.is_cut:
             self._jobs.put(rest(some.last))
