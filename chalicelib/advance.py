@@ -10,14 +10,11 @@ save after a crash; a connection that cannot be sent one is broken off, so that 
 sent the next.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.audience import Outcome, Push
 from chalicelib.channels import Channels
@@ -30,9 +27,6 @@ from chalicelib.joining import Joining
 from chalicelib.namespaces import Channel
 from chalicelib.publications import Publication
 from chalicelib.receivers import Receiver
-from chalicelib.registry import Registry
-
-log = logging.getLogger(__name__)
 
 # So many publications are read and sent in one round: memory stays flat, and a lease is looked at in between.
 MAX_RUN: Final = 100
@@ -48,7 +42,6 @@ class Advance:
 
     def __init__(
         self,
-        registry: Registry,
         history: History,
         cursors: Cursors,
         channels: Channels,
@@ -58,7 +51,6 @@ class Advance:
         clock: Callable[[], float],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._registry = registry
         self._history = history
         self._cursors = cursors
         self._channels = channels
@@ -121,20 +113,8 @@ class Advance:
         except LeaseLost:
             # What somebody else has delivered meanwhile may have missed them.
             for connection_id in entered:
-                self.break_off(lease.channel, connection_id)
+                self._joining.break_off(lease.channel, connection_id)
             raise
-
-    def break_off(self, channel: Channel, connection_id: str) -> None:
-        """A member that may have missed a publication is sent no more and closed, so that it comes back and recovers.
-
-        Where it cannot be closed either, its row expires: its next frame is refused. Raises TableError.
-        """
-        self._channels.remove(channel, connection_id)
-        try:
-            self._delivery.close(connection_id)
-        except (BotoCoreError, ClientError) as error:
-            log.warning("Closing %s failed: %s", connection_id, type(error).__name__)
-            self._registry.expire(connection_id)
 
     def _round(self, lease: Lease, mine: Publication | None) -> tuple[int, dict[int | None, Outcome]]:
         with self._given_up(lease):
@@ -144,7 +124,7 @@ class Advance:
                 self._receivers(lease),
                 [_push(lease, publication) for publication in full],
                 on_gone=lambda receiver: self._channels.remove(lease.channel, receiver),
-                on_failed=lambda receiver: self.break_off(lease.channel, receiver),
+                on_failed=lambda receiver: self._joining.break_off(lease.channel, receiver),
             )
         counts = {publication.offset: outcome for publication, outcome in zip(full, outcomes, strict=True)}
         return lease.delivered + len(run), counts

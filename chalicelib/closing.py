@@ -49,11 +49,15 @@ class Closing:
             ConfigurationError: nobody knows the management endpoint.
         """
         self._delivery.send([receiver], lambda codec: codec.goodbye(code, reason))
+        self.cut(receiver.connection_id)
+
+    def cut(self, connection_id: str) -> None:
+        """The connection is closed without a word and forgotten; it comes back if it wants. Errors as `close`."""
         try:
-            self._delivery.close(receiver.connection_id)
+            self._delivery.close(connection_id)
         except (ClientError, BotoCoreError) as error:
-            raise ServiceError(f"Closing {receiver.connection_id} failed: {type(error).__name__}") from error
-        self._departures.forget(receiver.connection_id)
+            raise ServiceError(f"Closing {connection_id} failed: {type(error).__name__}") from error
+        self._departures.forget(connection_id)
 
     def close_all(self, receivers: Iterable[Receiver], code: str, reason: str | None) -> Closed:
         """Each of them is closed as `close` does, also where another cannot be. Raises ConfigurationError, TableError.

@@ -118,29 +118,27 @@ class Delivery:
         return self._send(audience, pushes, on_gone, on_failed, math.inf)
 
     def close(self, connection_id: str) -> bool:
-        """The connection is closed; returns False if it was gone already.
+        """The connection is closed; returns False if it was gone already, which is believed as in `is_open`.
 
         Raises:
             ConfigurationError, TableError: as `send`.
             botocore's ClientError or BotoCoreError: API Gateway refused or did not answer.
         """
-        prepare(self._api, self._resolve())
-        try:
-            self._api.close(connection_id)
-        except WebsocketDisconnectedError:
-            return False
-        return True
+        return self._reaches(self._api.close, connection_id)
 
     def is_open(self, connection_id: str) -> bool:
         """Whether the connection is there; that it is not is believed when API Gateway has said so twice.
 
         Errors as `close`.
         """
+        return self._reaches(self._api.info, connection_id)
+
+    def _reaches(self, call: Callable[[str], object], connection_id: str) -> bool:
         prepare(self._api, self._resolve())
         for pause in (0, CONFIRM_AFTER_SECONDS):
             self._sleep(pause)
             try:
-                self._api.info(connection_id)
+                call(connection_id)
             except WebsocketDisconnectedError:
                 continue
             return True
@@ -169,7 +167,8 @@ class Delivery:
             if result is Result.GONE:
                 if which.again_at is None or reached > which.first:
                     return receivers.doubt(Attempt(which.receiver, reached, self._clock() + CONFIRM_AFTER_SECONDS))
-                self._forget(which.receiver.connection_id, on_gone)
+                if not self._forget(which.receiver.connection_id, on_gone):
+                    result = Result.FAILED
             receivers.end(which.receiver, reached, result)
             if result in (Result.FAILED, Result.THROTTLED):
                 on_failed(which.receiver.connection_id)
@@ -189,7 +188,16 @@ class Delivery:
                 return index, result
         return len(pushes), Result.SENT
 
-    def _forget(self, receiver: str, on_gone: Callable[[str], object]) -> None:
+    def _forget(self, receiver: str, on_gone: Callable[[str], object]) -> bool:
+        """Return whether it surely has no connection; it is forgotten then."""
+        try:
+            # Should it be there all the same, it comes back: nobody stays connected of whom we do not know.
+            self._api.close(receiver)
+        except WebsocketDisconnectedError:
+            pass
+        except (ClientError, BotoCoreError) as error:
+            log.warning("Closing %s failed: %s", receiver, type(error).__name__)
+            return False
         try:
             if self._prune(receiver):
                 telemetry.count(Metric.PRUNES)
@@ -197,6 +205,7 @@ class Delivery:
         except ServiceError as error:
             # TTL reaps the rows, or the next send tries again.
             log.warning("Pruning %s failed: %s", receiver, error)
+        return True
 
     def _send_one(self, receiver: str, text: str) -> Result:
         try:

@@ -4,17 +4,21 @@ Invariant: the reply stands before the first push, and what it says was missed, 
 join without a gap or a repeat. So it happens under the shard's lease; whoever holds that lets in all who wait.
 """
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from typing import Final
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from chalicelib.channels import Channels, Waiting
 from chalicelib.codecs import Codec, codec_of
 from chalicelib.cursors import Lease
 from chalicelib.delivery import Delivery
 from chalicelib.history import History
+from chalicelib.jobs import Jobs
 from chalicelib.missed import Missed
 from chalicelib.namespaces import Channel
 from chalicelib.presence import Attendance
@@ -22,6 +26,10 @@ from chalicelib.protocol import FrameId
 from chalicelib.publications import Stream
 from chalicelib.registry import Connection, Registry
 
+log = logging.getLogger(__name__)
+
+# Until then what has refused to close a connection may have passed.
+CLOSE_AGAIN_SECONDS: Final = 5
 # So many are let in at a time, which takes a second or two; then the lease is renewed.
 MAX_AT_ONCE: Final = 200
 # Letting in is mostly reading and writing the table, and boto3 is CPU-bound from so many threads on.
@@ -38,12 +46,14 @@ class Joining:
         channels: Channels,
         delivery: Delivery,
         attendance: Attendance,
+        jobs: Jobs,
     ) -> None:
         self._registry = registry
         self._history = history
         self._channels = channels
         self._delivery = delivery
         self._attendance = attendance
+        self._jobs = jobs
 
     def tell(
         self, channel: Channel, connection: Connection, reply_to: FrameId, stream: Stream | None, missed: Missed
@@ -84,7 +94,7 @@ class Joining:
         """The connection is a member, and knows that it joined where the lease has delivered to.
 
         Returns:
-            False where it could not be told; it is no member then.
+            False where it could not be told; it is no member then, and broken off.
 
         Raises:
             ConfigurationError, ServiceError: it is none either, or waits on.
@@ -101,8 +111,22 @@ class Joining:
         if told:
             self.add(channel, connection, waiting.turn)
         else:
-            self.remove(channel, connection, waiting.turn)
+            self.break_off(channel, connection.connection_id)
         return told
+
+    def break_off(self, channel: Channel, connection_id: str) -> None:
+        """Who may have missed a reply or a publication is sent no more and closed, so that it comes back and recovers.
+
+        Where it cannot be closed either, its row expires, so that its next frame is refused, and a job closes it: the
+        reaper might come when DynamoDB has swept the row. Raises TableError, JobsError.
+        """
+        self._channels.remove(channel, connection_id)
+        try:
+            self._delivery.close(connection_id)
+        except (BotoCoreError, ClientError) as error:
+            log.warning("Closing %s failed: %s", connection_id, type(error).__name__)
+            self._registry.expire(connection_id)
+            self._jobs.put({"job": "close", "connectionId": connection_id}, delay_seconds=CLOSE_AGAIN_SECONDS)
 
     def add(self, channel: Channel, connection: Connection, turn: int | None) -> None:
         """The connection is a member, unless its end came in between. Raises TableError."""

@@ -117,6 +117,8 @@ class Reaping:
             return Reaped(closed=1)
         connection_id = entry.receiver.connection_id
         if not self._delivery.is_open(connection_id):
+            # Should it be there all the same, it comes back: nobody stays connected of whom we do not know.
+            self._delivery.close(connection_id)
             return Reaped(pruned=1 if self._departures.prune(connection_id) else 0)
         return Reaped(resumed=self._resume(connection_id, seen))
 

@@ -373,6 +373,10 @@ class Service:
         """The next connections were looked at, and what had gone wrong with them was mended; see `Reaping.reap`."""
         return self._reaping.reap()
 
+    def cut(self, connection_id: str) -> None:
+        """The connection is closed without a word and forgotten; errors as `close`."""
+        self._closing.cut(connection_id)
+
     def dismiss(self, receiver: Receiver) -> None:
         """A connection that is not registered, or whose time has run out, is closed; errors as `close`."""
         self._closing.close(receiver, *RUN_OUT)

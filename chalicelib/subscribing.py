@@ -91,7 +91,7 @@ class Subscribing:
         self._joining.add(channel, connection, turn)
         told = self._joining.tell(channel, connection, reply_to, None, Missed(recover))
         if not told:
-            self._joining.remove(channel, connection, turn)
+            self._joining.break_off(channel, connection.connection_id)
         return told and waiting.is_new
 
     def unsubscribe(self, channel: Channel, connection: Connection, turn: int | None = None) -> bool:

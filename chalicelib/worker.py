@@ -52,6 +52,11 @@ def advance(service: Service, job: Mapping[str, Any]) -> None:
     service.advance(check_name(job.get("channel"), "channel"), _shard(job))
 
 
+def close(service: Service, job: Mapping[str, Any]) -> None:
+    """`{"job": "close", "connectionId"}`: the connection, which could not be closed before, is."""
+    service.cut(check_name(job.get("connectionId"), "connectionId"))
+
+
 def leave(service: Service, job: Mapping[str, Any]) -> None:
     """`{"job": "leave", "channel", "userId", "connectionId"}`: if the user did not come back, members know."""
     channel, user_id, connection_id = (
@@ -109,6 +114,7 @@ def _parse(body: object) -> Mapping[str, Any]:
 JOBS: Mapping[str, Callable[[Service, Mapping[str, Any]], None]] = {
     "advance": advance,
     "broadcast": broadcast,
+    "close": close,
     "leave": leave,
     "publication": publication,
 }

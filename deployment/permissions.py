@@ -67,6 +67,7 @@ ALLOWED: Mapping[str, Actions] = {
         "table": CHANNELS,
         "index": ("dynamodb:Scan",),
         "send": MANAGE,
+        "close": MANAGE,
         "jobs": PUT_JOBS,
     },
     "reaper": {

@@ -176,7 +176,7 @@ class TestWhenTimeRunsOut:
         self, ann: Client, clock: Clock, api: FakeWebsocketApi
     ) -> None:
         clock.now += 60
-        api.fails = {"ann=": [gone(), gone()]}
+        api.fails = {"ann=": [gone(), gone(), gone()]}
         ann.sends({"action": "ping"})
         ann.receives_nothing()
         assert api.closed == []

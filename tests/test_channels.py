@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import keys, wiring
-from chalicelib.errors import TableError
+from chalicelib import keys, wiring, worker
+from chalicelib.errors import ServiceError, TableError
 from chalicelib.namespaces import NAMESPACES, Namespace
 from chalicelib.permission import EVERYTHING
 from chalicelib.registry import Connection
@@ -507,6 +507,30 @@ class TestFailedSends:
         # Until it has: never the next one without the one before.
         assert alice.asks("publish", channel=ROOM, data=2)["sent"] == 0
         bob.receives_nothing()
+
+    @pytest.mark.parametrize("channel", [ROOM, MAP])
+    def test_a_subscriber_that_could_not_be_told_is_closed_so_that_it_comes_back(
+        self, alice: Client, bob: Client, channel: str
+    ) -> None:
+        bob.api.fails[bob.id] = [refused("LimitExceededException")]
+        bob.sends({"action": "subscribe", "id": 1, "channel": channel})
+        assert bob.api.closed == [bob.id]
+        assert alice.asks("publish", channel=channel, data=1)["sent"] == 0
+        bob.receives_nothing()
+
+    def test_where_it_cannot_be_closed_either_a_job_will(
+        self, alice: Client, bob: Client, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    ) -> None:
+        bob.asks("subscribe", channel=ROOM)
+        api.fails[bob.id] = [refused("LimitExceededException") for _ in range(3)]
+        alice.asks("publish", channel=ROOM, data=1)
+        assert jobs.put_jobs == [({"job": "close", "connectionId": bob.id}, 5)]
+        (job,) = jobs.take()
+        event = {"Records": [{"body": json.dumps(job)}]}
+        with pytest.raises(ServiceError, match="^Closing bob= failed: ClientError$"):
+            worker.work(peal, event)
+        worker.work(peal, event)
+        assert api.closed == [bob.id]
 
     def test_where_it_cannot_be_closed_either_its_next_frame_is_refused(self, alice: Client, bob: Client) -> None:
         bob.asks("subscribe", channel=ROOM)

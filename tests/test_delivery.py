@@ -158,6 +158,18 @@ class TestBadReceivers:
         assert desk.pruned == ["dead"]
         assert {receiver for receiver, _ in desk.api.inbox} == {"a", "b"}
 
+    def test_one_that_is_pruned_is_closed_lest_it_be_there_and_unknown(self) -> None:
+        api = FakeWebsocketApi(alive=[gone(), gone()], dead=[gone(), gone(), gone()], young=[gone(), gone()])
+        pruning = Delivery(api, lambda: ENDPOINT, lambda receiver: receiver != "young", WORKERS, lambda _: None)
+        assert pruning.send(map(Receiver, ["alive", "dead", "young"]), said) == Outcome(gone=3)
+        assert sorted(api.closed) == ["alive", "young"]
+
+    def test_one_that_cannot_be_closed_is_not_believed_gone(self, caplog: pytest.LogCaptureFixture) -> None:
+        desk = Desk(FakeWebsocketApi(alive=[gone(), gone(), refused("500")]))
+        assert desk.send("alive") == Outcome(failed=1)
+        assert desk.pruned == []
+        assert caplog.messages == ["Closing alive failed: ClientError"]
+
     def test_one_false_410_costs_a_moment_and_nothing_else(self) -> None:
         desk = Desk(FakeWebsocketApi(alive=[gone()]))
         assert desk.send("alive", "b") == Outcome(sent=2)
@@ -362,4 +374,9 @@ class TestClosing:
         assert desk.api.closed == ["c"]
 
     def test_one_that_is_gone_already_is_no_error(self) -> None:
-        assert Desk(FakeWebsocketApi(c=[gone()])).delivery.close("c") is False
+        assert Desk(FakeWebsocketApi(c=[gone(), gone()])).delivery.close("c") is False
+
+    def test_that_it_is_gone_is_believed_the_second_time_only(self) -> None:
+        desk = Desk(FakeWebsocketApi(c=[gone()]))
+        assert desk.delivery.close("c") is True
+        assert desk.api.closed == ["c"]

@@ -68,10 +68,10 @@ class TestTheWorker:
     @pytest.mark.parametrize(
         ("body", "why"),
         [
-            ("{", "job must be one of advance, broadcast, leave, publication."),
-            ("[]", "job must be one of advance, broadcast, leave, publication."),
-            (None, "job must be one of advance, broadcast, leave, publication."),
-            ({"job": "dance"}, "job must be one of advance, broadcast, leave, publication."),
+            ("{", "job must be one of advance, broadcast, close, leave, publication."),
+            ("[]", "job must be one of advance, broadcast, close, leave, publication."),
+            (None, "job must be one of advance, broadcast, close, leave, publication."),
+            ({"job": "dance"}, "job must be one of advance, broadcast, close, leave, publication."),
             ({"job": "advance", "channel": "chat:1"}, "shard must be a whole number."),
             ({"job": "advance", "channel": "chat:1", "shard": -1}, "shard must be a whole number."),
             ({"job": "advance", "shard": 0}, "channel must be a string."),

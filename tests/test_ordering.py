@@ -410,7 +410,7 @@ class TestLeases:
         assert api.closed == [bob.id]
         bob.receives_nothing()
 
-    def test_who_could_not_be_told_and_lost_its_lease_is_left_alone(
+    def test_who_could_not_be_told_and_lost_its_lease_is_closed_once(
         self, alice: Client, build: Build, clock: Clock, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = build(clock), build(clock)
@@ -423,7 +423,7 @@ class TestLeases:
 
         monkeypatch.setattr(Joining, "tell", fail_late)
         slow.subscribe(slow.connection(bob.id), CHANNEL, None, None)
-        assert api.closed == []
+        assert api.closed == [bob.id]
         assert quick.publish(CHANNEL, 2).outcome == Outcome(sent=1)
 
     def test_one_that_delivers_for_others_too_long_leaves_the_rest_to_a_job(

@@ -42,6 +42,7 @@ class TestConnections:
         api.fails = {"alice=": [gone(), gone()]}
         reaps(peal, checked=2, pruned=1)
         assert peal.connections_of("alice") == []
+        assert api.closed == ["alice="], "lest it be there and unknown"
         assert peal.presence("chat:a").count == 1, "within the time of grace"
         assert [job["job"] for job in jobs.take()] == ["leave"]
 

@@ -271,7 +271,7 @@ def test_a_disconnect_that_overtakes_its_message_is_no_error(
 ) -> None:
     websocket.connect(peal, raw_events.connect(ID))
     websocket.disconnect(peal, raw_events.disconnect(ID))
-    api.fails = {ID: [gone(), gone()]}
+    api.fails = {ID: [gone(), gone(), gone()]}
     websocket.message(peal, raw_events.message('{"action":"ping","id":1}', ID))
     assert (api.frames(ID), api.closed, caplog.messages) == ([], [], [])
 
