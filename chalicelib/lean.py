@@ -1,4 +1,4 @@
-"""A client of @connections that does what boto3's does, for a fifteenth of its CPU time.
+"""A client of @connections that does what boto3's does, for a tenth of its CPU time.
 
 Invariants: what it returns and raises is what boto3 returns and raises; a call takes less than ten seconds, its retries
 included; tried again is what was answered 429 or 5xx, and at once what was sent over a kept connection that had died.
