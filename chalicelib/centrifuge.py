@@ -16,6 +16,8 @@ from chalicelib.publications import Publication, Stream
 
 # What API Gateway takes as one message, of several frames.
 MAX_MESSAGE_BYTES: Final = 131_072
+# A client that comes back sends a subscribe for each of its channels along with its connect: MAX_CHANNELS' bound.
+MAX_COMMANDS: Final = 1_024
 MAX_COMMAND_ID: Final = 2**32 - 1
 NAMES: Final = (
     "connect",
@@ -79,6 +81,8 @@ def parse(text: str) -> list[Command] | None:
             if command:
                 commands.append(command)
             elif fields:
+                return None
+            if len(commands) > MAX_COMMANDS:
                 return None
     except (BadFrame, TooLarge):
         return None

@@ -33,8 +33,6 @@ from chalicelib.router import Action, Request
 NOWHERE: Final = Stream("", 0)
 # What an SDK is told that is to come back and recover.
 INSUFFICIENT_STATE: Final = ("3010", "insufficient state")
-# How long to wait for a subscribe that an unsubscribe has overtaken.
-UNDER_WAY_SECONDS: Final = (0.1, 0.4, 1.0)
 # They answer in a way of their own, and are commands.
 NOT_CALLED: Final = ("subscribe", "unsubscribe")
 
@@ -78,16 +76,17 @@ def subscribe(request: Request) -> None:
 def unsubscribe(request: Request) -> Mapping[str, Any]:
     """The sender is no member of channel; if it was none before, that is no error here."""
     channel, sender = request.frame.string("channel"), request.sender
-    for seconds in (*UNDER_WAY_SECONDS, None):
+    while True:
         try:
             request.service.unsubscribe(sender, channel, _turn(request.frame))
-            break
+            return {}
         except NotSubscribed:
             # An SDK leaves only where it has asked to be let in: that may be under way still.
-            if seconds is not None:
-                sleep(seconds)
-                sender = request.service.connection(sender.connection_id)
-    return {}
+            pause_seconds = next(request.pauses, None)
+            if pause_seconds is None:
+                return {}
+            sleep(pause_seconds)
+            sender = request.service.connection(sender.connection_id)
 
 
 def publish(request: Request) -> Mapping[str, Any]:

@@ -5,8 +5,8 @@ Centrifugo's protocol); what went wrong on our side is logged with the request i
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -30,17 +30,24 @@ CONNECT: Final = "connect"
 SUBSCRIBE: Final = "subscribe"
 # So many are subscribed at a time; boto3 is CPU-bound from so many threads on.
 WORKERS: Final = 16
+# How long commands of one frame may wait for those of another that they have overtaken: together, or one frame full of
+# them would keep a Lambda busy until its time is over.
+PAUSES_SECONDS: Final = (0.1, 0.4, 1.0)
 # All that a connection may ask for that has not signed in yet.
 AUTHENTICATE: Final = "authenticate"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an action is given: the frame, the connection that sent it, and what Peal can do."""
+    """What an action is given: the frame, the connection that sent it, and what Peal can do.
+
+    `pauses` are the seconds that may be waited, all in all, for what other frames of the sender are doing.
+    """
 
     service: Service
     sender: Connection
     frame: protocol.Frame
+    pauses: Iterator[float] = field(default_factory=lambda: iter(()))
 
     def allow(self, verb: Verb, target: str | None = None) -> None:
         """Raises Forbidden where the sender may not do that to the channel or user `target`: see `permission`."""
@@ -116,6 +123,7 @@ def route_commands(
     receiver = Receiver(message.context.connection_id, CENTRIFUGE)
     telemetry.count(Metric.FRAMES)
     answers: list[Line | None] = []
+    pauses = iter(PAUSES_SECONDS)
     done = 0
 
     def tell() -> None:
@@ -127,7 +135,7 @@ def route_commands(
         sender = service.admit(receiver.connection_id, len(asked))
         telemetry.note("userId", sender.user_id)
         for name, group in groupby(asked, key=attrgetter("name")):
-            run, perform = list(group), partial(_perform, service, sender, commands)
+            run, perform = list(group), partial(_perform, service, sender, commands, pauses)
             if name == SUBSCRIBE:
                 tell()
             answers += (_at_once if name == SUBSCRIBE else map)(perform, run)
@@ -149,7 +157,13 @@ def _at_once(perform: Callable[[Command], Line | None], asked: Sequence[Command]
     return answers
 
 
-def _perform(service: Service, sender: Connection, commands: Mapping[str, Action], command: Command) -> Line | None:
+def _perform(
+    service: Service,
+    sender: Connection,
+    commands: Mapping[str, Action],
+    pauses: Iterator[float],
+    command: Command,
+) -> Line | None:
     telemetry.note("action", command.name)
     try:
         if command.size_bytes > protocol.MAX_FRAME_BYTES:
@@ -157,7 +171,7 @@ def _perform(service: Service, sender: Connection, commands: Mapping[str, Action
         if sender.codec != CENTRIFUGE and command.name != CONNECT:
             raise Unauthenticated("connect first")
         frame = protocol.Frame(command.id, command.fields)
-        result = commands[command.name](Request(service, sender, frame))
+        result = commands[command.name](Request(service, sender, frame, pauses))
         return None if result is None else centrifuge.reply(command, result)
     except NotRegistered:
         raise

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import centrifuge, commands, missed, presence, wiring
+from chalicelib import centrifuge, commands, missed, presence, router, wiring
 from chalicelib.audience import Outcome
 from chalicelib.cursors import Cursors
 from chalicelib.errors import TableError
@@ -159,6 +159,11 @@ class TestFrames:
         assert sorted(ids[2:4]) == [3, 4]
         assert ids[4:] == [5]
 
+    def test_as_many_as_there_can_be_channels_fit_a_frame_and_more_are_none(self, peal: Service) -> None:
+        line = '{"id":1,"ping":{}}'
+        assert len(centrifuge.parse("\n".join([line] * 1_024)) or ()) == 1_024
+        assert centrifuge.parse("\n".join([line] * 1_025)) is None
+
     def test_a_command_without_an_id_is_done_and_not_answered(self, alice: Sdk, peal: Service) -> None:
         alice.sends('{"publish":{"channel":"chat:lobby","data":1}}')
         alice.sends('{"publish":{"channel":"feed:news","data":1}}')
@@ -308,7 +313,16 @@ class TestSubscribing:
         assert alice.calls("unsubscribe", channel=ROOM) == {}
         assert slept == []
         assert alice.calls("unsubscribe", channel=ROOM) == {}
-        assert slept == list(commands.UNDER_WAY_SECONDS)
+        assert slept == list(router.PAUSES_SECONDS)
+
+    def test_many_that_wait_in_one_frame_wait_no_longer_than_one(
+        self, alice: Sdk, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slept: list[float] = []
+        monkeypatch.setattr(commands, "sleep", slept.append)
+        ids = alice.sends_commands(*(("unsubscribe", {"channel": f"chat:{n}"}) for n in range(20)))
+        assert [answer["id"] for answer in api.frames(alice.id)] == ids
+        assert slept == list(router.PAUSES_SECONDS)
 
 
 class TestWhatIsAskedForLastIsWhatHappens:
