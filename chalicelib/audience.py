@@ -61,11 +61,21 @@ class Result(StrEnum):
 
 
 class Attempt(NamedTuple):
-    """Try a receiver, from which push on; and not before when, if it has answered 410 to that one."""
+    """Try a receiver.
+
+    Attributes:
+        receiver: whom.
+        first: from which push on.
+        at: not before that, on the clock.
+        is_doubted: whether it has answered 410 to that push.
+        throttled_at: when it answered 429 first, if that was the last it did.
+    """
 
     receiver: Receiver
     first: int = 0
-    again_at: float | None = None
+    at: float = 0
+    is_doubted: bool = False
+    throttled_at: float | None = None
 
 
 class Audience:
@@ -85,7 +95,7 @@ class Audience:
         self._pushes = pushes
         self._until = until
         self._clock = clock
-        self._doubted: deque[Attempt] = deque()
+        self._again: deque[Attempt] = deque()
         self._lock = Lock()
         self._ended: Counter[tuple[int, Result]] = Counter()
         # The few that some push excludes are known by name.
@@ -97,16 +107,16 @@ class Audience:
         if now >= self._until:
             self._give_up()
             return None
-        if self._doubted and (self._doubted[0].again_at or 0) <= now:
-            return self._doubted.popleft()
+        if self._again and self._again[0].at <= now:
+            return self._again.popleft()
         receiver = next(self._receivers, None)
         if receiver is not None:
             return Attempt(receiver)
-        return self._doubted.popleft() if self._doubted else None
+        return self._again.popleft() if self._again else None
 
-    def doubt(self, attempt: Attempt) -> None:
-        """Somebody has said 410 and is to be asked again."""
-        self._doubted.append(attempt)
+    def try_again(self, attempt: Attempt) -> None:
+        """Somebody is to be tried once more; of two, whoever is due first comes first."""
+        self._again.append(attempt)
 
     def end(self, receiver: Receiver, reached: int, result: Result) -> None:
         """The receiver got so many pushes, and that became of the next, if there was one."""
@@ -121,8 +131,8 @@ class Audience:
 
     def _give_up(self) -> None:
         # The audience is read on, so that the counts add up to it.
-        while self._doubted:
-            attempt = self._doubted.popleft()
+        while self._again:
+            attempt = self._again.popleft()
             self.end(attempt.receiver, attempt.first, Result.FAILED)
         for receiver in self._receivers:
             self.end(receiver, 0, Result.FAILED)

@@ -4,14 +4,13 @@ Everyone is read from the index. Its segments are what large audiences are cut i
 once, and each can be read by a Lambda of its own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from chalicelib.audience import Outcome
 from chalicelib.delivery import Delivery
-from chalicelib.receivers import Receiver
 from chalicelib.registry import Place, Registry
-from chalicelib.slices import Slices
+from chalicelib.slices import PATIENCE_SECONDS, Send, Slices
 
 # Twice as many as jobs run at once (JOBS_AT_ONCE in app.py), so that none waits for the longest. More would only send
 # more slowly: each slice has pages of its own to read, and waits for its own confirmations of 410.
@@ -49,12 +48,14 @@ class Broadcasting:
         entries = self._registry.listed(segment, segments, after, page_items=self._slices.size)
         self._slices.send_slice(
             ((entry.receiver, entry.place) for entry in entries),
-            self._sender(note, data, time),
+            self._sender(note, data, time, PATIENCE_SECONDS),
             lambda place: _job(note, data, time, segment, segments, place),
         )
 
-    def _sender(self, note: str | None, data: Any, time: float) -> Callable[[Iterable[Receiver]], Outcome]:
-        return lambda receivers: self._delivery.send(receivers, lambda codec: codec.broadcast(note, data, time))
+    def _sender(self, note: str | None, data: Any, time: float, patience_seconds: float = 0) -> Send:
+        return lambda receivers: self._delivery.send(
+            receivers, lambda codec: codec.broadcast(note, data, time), patience_seconds=patience_seconds
+        )
 
 
 def _job(

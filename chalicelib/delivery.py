@@ -24,6 +24,7 @@ from chalicelib.management import WebsocketApi, prepare
 from chalicelib.receivers import Receiver
 from chalicelib.telemetry import Metric
 
+# Until whoever said 410 is asked whether it is so, or who was refused with 429 is tried again.
 CONFIRM_AFTER_SECONDS: Final = 0.2
 # A POST under way takes ten seconds at most; an invocation with less than three times as much ends after two thirds.
 RESERVED_SECONDS: Final = 10
@@ -67,6 +68,7 @@ class Delivery:
         said: Said,
         exclude: str | None = None,
         on_gone: Callable[[str], object] = lambda _: None,
+        patience_seconds: float = 0,
     ) -> Outcome:
         """Every connection of the audience was tried, or has failed because the Lambda's time ran out.
 
@@ -78,6 +80,9 @@ class Delivery:
             said: the push, reply or error, as a codec builds it.
             exclude: a connection that is not sent it.
             on_gone: called with a connection that is confirmed gone, beside pruning it.
+            patience_seconds: for how long someone is tried again whom API Gateway refuses with 429 more often than
+                the client tries by itself. It says so if the account is over its quota, but also of one slow reader,
+                who would hold up whoever waits for the outcome.
 
         Returns:
             Counts that add up to the audience without the one that is excluded.
@@ -88,7 +93,7 @@ class Delivery:
         """
         left = telemetry.seconds_left()
         until = self._clock() + left - min(RESERVED_SECONDS, left / 3)
-        return self._send(audience, [Push(said, exclude)], on_gone, lambda _: None, until)[0]
+        return self._send(audience, [Push(said, exclude)], on_gone, lambda _: None, until, patience_seconds)[0]
 
     def send_all(
         self,
@@ -115,7 +120,7 @@ class Delivery:
         Raises:
             ConfigurationError, TableError: as `send`.
         """
-        return self._send(audience, pushes, on_gone, on_failed, math.inf)
+        return self._send(audience, pushes, on_gone, on_failed, math.inf, 0)
 
     def close(self, connection_id: str) -> bool:
         """The connection is closed; returns False if it was gone already, which is believed as in `is_open`.
@@ -152,6 +157,7 @@ class Delivery:
         on_gone: Callable[[str], object],
         on_failed: Callable[[str], object],
         until: float,
+        patience_seconds: float,
     ) -> list[Outcome]:
         rest = iter(audience)
         first = next(rest, None) if pushes else None
@@ -161,14 +167,21 @@ class Delivery:
         receivers = Audience(chain([first], rest), pushes, until, self._clock)
 
         def attempt(which: Attempt) -> None:
-            if which.again_at is not None and (wait := which.again_at - self._clock()) > 0:
+            if (wait := which.at - self._clock()) > 0:
                 self._sleep(wait)
             reached, result = self._send_from(which.receiver, pushes, which.first)
-            if result is Result.GONE:
-                if which.again_at is None or reached > which.first:
-                    return receivers.doubt(Attempt(which.receiver, reached, self._clock() + CONFIRM_AFTER_SECONDS))
-                if not self._forget(which.receiver.connection_id, on_gone):
-                    result = Result.FAILED
+            now = self._clock()
+            again = Attempt(which.receiver, reached, now + CONFIRM_AFTER_SECONDS, which.is_doubted)
+            if reached > which.first:
+                again = again._replace(is_doubted=False)
+            if result is Result.GONE and not again.is_doubted:
+                return receivers.try_again(again._replace(is_doubted=True))
+            if result is Result.THROTTLED:
+                since = now if which.throttled_at is None else which.throttled_at
+                if now - since < patience_seconds:
+                    return receivers.try_again(again._replace(throttled_at=since))
+            if result is Result.GONE and not self._forget(which.receiver.connection_id, on_gone):
+                result = Result.FAILED
             receivers.end(which.receiver, reached, result)
             if result in (Result.FAILED, Result.THROTTLED):
                 on_failed(which.receiver.connection_id)

@@ -4,7 +4,7 @@ Invariants: in a channel with history a publication is written before it is sent
 one that was announced is delivered by someone. In a channel without, nothing is written and no order is promised.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -21,9 +21,8 @@ from chalicelib.history import History
 from chalicelib.jobs import Jobs
 from chalicelib.namespaces import Channel
 from chalicelib.publications import Publication, Stream
-from chalicelib.receivers import Receiver
 from chalicelib.registry import Connection
-from chalicelib.slices import Slices
+from chalicelib.slices import PATIENCE_SECONDS, Send, Slices
 from chalicelib.telemetry import Metric
 
 
@@ -142,7 +141,7 @@ class Publishing:
         receivers = self._channels.receivers(channel, shard, after, page_items=self._slices.size)
         self._slices.send_slice(
             ((receiver, receiver.connection_id) for receiver in receivers),
-            self._sender(channel, draft),
+            self._sender(channel, draft, PATIENCE_SECONDS),
             lambda place: _slice_job(channel, draft, shard, place),
         )
 
@@ -163,12 +162,13 @@ class Publishing:
             raise
         return Published(None, None, outcome)
 
-    def _sender(self, channel: Channel, draft: Publication) -> Callable[[Iterable[Receiver]], Outcome]:
+    def _sender(self, channel: Channel, draft: Publication, patience_seconds: float = 0) -> Send:
         return lambda receivers: self._delivery.send(
             receivers,
             lambda codec: codec.publication(channel.name, None, draft),
             exclude=draft.exclude,
             on_gone=lambda receiver: self._channels.remove(channel, receiver),
+            patience_seconds=patience_seconds,
         )
 
     def _keep_and_deliver(self, channel: Channel, drafts: Sequence[Publication]) -> list[Published]:

@@ -14,6 +14,8 @@ from chalicelib.receivers import Receiver
 
 # How long a job sends, at most; one POST may take ten seconds more.
 MAX_SECONDS: Final = 10.0
+# How long it tries again whom API Gateway refuses with 429: nobody waits for a job.
+PATIENCE_SECONDS: Final = 5.0
 
 Job = Mapping[str, Any]
 # Where in its audience a receiver stands: reading can go on after it.

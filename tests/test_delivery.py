@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -320,6 +321,62 @@ class Lambda:
         event = LambdaFunctionEvent({}, context=self)
         outcome: Outcome = telemetry.Observer()(event, lambda _: delivery.send(map(Receiver, audience), said))
         return outcome
+
+
+class TestPatience:
+    """429 beyond the tries of the client itself: that the account sends more than it may, or one reads too slowly."""
+
+    @staticmethod
+    def storm(refusals: int) -> FakeWebsocketApi:
+        return FakeWebsocketApi(**{f"c{n}": [refused("LimitExceededException")] * refusals for n in range(100)})
+
+    def send(self, api: FakeWebsocketApi, patience_seconds: float) -> tuple[Outcome, float]:
+        clock = Clock()
+        delivery = Delivery(api, lambda: ENDPOINT, lambda _: None, WORKERS, clock.sleep, clock)
+        receivers = [Receiver(f"c{n}") for n in range(100)]
+        return delivery.send(receivers, said, patience_seconds=patience_seconds), clock.now
+
+    def test_whoever_is_refused_for_a_while_is_sent_it_once(self) -> None:
+        api = self.storm(3)
+        assert self.send(api, 5)[0] == Outcome(sent=100)
+        assert Counter(receiver for receiver, _ in api.inbox) == {f"c{n}": 1 for n in range(100)}
+
+    def test_whoever_is_refused_for_longer_has_failed_and_the_others_were_not_held_up(self) -> None:
+        api = FakeWebsocketApi(c7=[refused("429")] * 1_000)
+        outcome, seconds = self.send(api, 5)
+        assert outcome == Outcome(sent=99, failed=1)
+        assert 5 <= seconds < 5.5
+
+    def test_without_it_the_first_refusal_is_the_last(self) -> None:
+        api = self.storm(1)
+        assert self.send(api, 0) == (Outcome(failed=100), 0)
+
+    @pytest.mark.parametrize(
+        ("fate", "outcome"),
+        [
+            ([gone(), refused("429"), gone()], Outcome(gone=1)),
+            ([refused("429"), gone(), gone()], Outcome(gone=1)),
+            ([refused("429"), gone(), refused("429")], Outcome(sent=1)),
+            ([refused("429"), ReadTimeoutError(endpoint_url="x")], Outcome(failed=1)),
+        ],
+    )
+    def test_does_not_change_what_else_is_believed(self, fate: list[Exception], outcome: Outcome) -> None:
+        assert self.send(FakeWebsocketApi(c7=fate), 5)[0] == replace(outcome, sent=outcome.sent + 99)
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.now += seconds
 
 
 class TestTimeThatRunsOut:

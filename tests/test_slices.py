@@ -18,7 +18,7 @@ from chalicelib.service import Service
 from chalicelib.settings import Settings
 from tests.clients import Client, Sdk
 from tests.conftest import Clock
-from tests.fakes import FakeJobs, FakeWebsocketApi, gone
+from tests.fakes import FakeJobs, FakeWebsocketApi, gone, refused
 
 SIZE = 3
 SHARDED = dict(NAMESPACES) | {"live": replace(NAMESPACES["live"], shards=2)}
@@ -143,6 +143,23 @@ class TestBroadcast:
         assert {client.id for client in clients} <= received.keys()
         assert max(received.values()) == 1
 
+    def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
+        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    ) -> None:
+        clients = crowd(5)
+        api.inbox.clear()
+        api.fails = {client.id: [refused("LimitExceededException")] for client in clients}
+        peal.broadcast(note="hi")
+        does_all(peal, jobs)
+        assert sorted(receiver for receiver, _ in api.inbox) == [client.id for client in clients]
+
+    def test_a_caller_that_waits_for_the_counts_does_not_wait_for_that(
+        self, crowd: Crowd, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        crowd(SIZE)
+        api.fails = {"c01=": [refused("LimitExceededException")]}
+        assert peal.broadcast(note="hi") == Outcome(sent=SIZE - 1, failed=1)
+
     def test_where_the_queue_refuses_the_caller_is_told(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
         crowd(SIZE + 1)
         jobs.error = JobsError("AccessDenied")
@@ -187,6 +204,16 @@ class TestPublishWithoutHistory:
         peal.publish("live:map", 2)
         does_all(peal, jobs)
         assert sorted(receiver for receiver, _ in api.inbox) == ["c00=", "c02=", "c03=", "c04="]
+
+    def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
+        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    ) -> None:
+        clients = crowd(5)
+        api.inbox.clear()
+        api.fails = {client.id: [refused("LimitExceededException")] for client in clients}
+        peal.publish("live:map", 1)
+        does_all(peal, jobs)
+        assert sorted(receiver for receiver, _ in api.inbox) == [client.id for client in clients]
 
     def test_a_shard_that_the_channel_has_no_more_is_passed_over(self, crowd: Crowd, peal: Service) -> None:
         crowd(SIZE + 1)
