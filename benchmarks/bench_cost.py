@@ -32,6 +32,7 @@ import boto3
 from boto3.dynamodb.conditions import Key
 from botocore.config import Config
 
+from benchmarks.prices import LAMBDA_GB_S, LAMBDA_REQUEST, MESSAGE, READ_UNIT, SQS_REQUEST, WRITE_UNIT
 from chalicelib import keys, websocket, wiring
 from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
@@ -44,12 +45,6 @@ from localgateway.tls import cache_directory
 REPOSITORY = Path(__file__).parents[1]
 ENGINE = "@dynoxide/linux-x64@1.2.1"
 
-# USD per million, us-east-1, on demand, as published in November 2026; beyond the free tier, below any volume rebate.
-WRITE_UNIT, READ_UNIT = 0.625, 0.125
-MESSAGE = 1.00
-CONNECTION_MINUTE = 0.25
-SQS_REQUEST = 0.40
-LAMBDA_REQUEST, LAMBDA_GB_S = 0.20, 16.6667
 # Stated, not measured: 1,024 MB, 3 ms, and what each call takes: DynamoDB 4 ms, SQS 8 ms, POSTs 10 ms, 16 at a time.
 LAMBDA_GB, LAMBDA_MS, DYNAMODB_MS, SQS_MS, POST_MS, POSTS_AT_ONCE = 1.0, 3, 4, 8, 10, 16
 
