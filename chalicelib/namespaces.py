@@ -26,7 +26,7 @@ class Namespace:
         join_leave: whether members are told who comes and goes. Needs presence.
         clients_publish: whether clients may publish, given a grant; if not, only servers do.
         echo: whether the connection that publishes gets its own publication.
-        shards: into how many partitions members are spread. One partition gives some 24 MB, about 150,000
+        shards: into how many partitions members are spread. One partition gives some 12 MB, about 150,000
             members, a second to its readers.
     """
 
