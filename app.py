@@ -26,7 +26,7 @@ logs.configure(settings, own=[app.app_name])
 # Every door's invocations end with a line and their metrics, also those of doors that are added below.
 app.register_middleware(Observer())
 
-# Two of them send the 10,000 frames a second that an account may; more would be refused.
+# Two of them send the 10,000 frames a second that an account may; more would be refused (docs/SCALING.md).
 JOBS_AT_ONCE = 2
 
 peal = wiring.build(settings, app.websocket_api)

@@ -35,6 +35,7 @@ class Plan:
         concurrency: how many jobs are done at once at most; 0: no jobs, the invocation that is asked sends itself.
         most, seconds: how many receivers a job takes, and for how long; the rest is another job. Without jobs the
             rest has failed.
+        patience_seconds: for how long those are sent to again who are refused as often as the sender tries.
         audience: what is read.
         lumps: the audience stands in so many partitions of one size, none of which can be cut; 0: cut it anywhere.
         quota, burst: what the account is allowed: requests a second, and at once.
@@ -50,6 +51,7 @@ class Plan:
     concurrency: int = 0
     most: float = math.inf
     seconds: float = aws.SENDING_SECONDS
+    patience_seconds: float = 0
     audience: Audience = aws.EVERYONE
     lumps: int = 0
     quota: float = aws.ACCOUNT_QUOTA
@@ -117,6 +119,15 @@ class Job(NamedTuple):
 
     slice: int
     receivers: int
+
+
+class Again(NamedTuple):
+    """So many are to be sent to once more: because they answered 410, or because they were refused since then."""
+
+    due_at: float
+    count: int
+    is_second: bool
+    refused_at: float | None = None
 
 
 class Throttle:
@@ -236,7 +247,7 @@ class Invocation:
         self._idle, self._is_over = self._sender.at_once, False
         self._unread, self._ready, self._is_reading = job.receivers, 0, False
         self._may_take = min(self._plan.most, job.receivers)
-        self._doubts: deque[tuple[float, int]] = deque()
+        self._again: deque[Again] = deque()
         self._began_at, self._init_seconds = fan_out.now, init_seconds
         # When the CPU, and the pace, are free for the next POST.
         self._cpu_at = self._pace_at = fan_out.now + init_seconds
@@ -254,20 +265,18 @@ class Invocation:
         if now >= self._until:
             self._may_take = 0
         while self._idle >= self._batch:
-            due_at, doubtful = self._doubts[0] if self._doubts else (math.inf, 0)
-            if due_at <= now or (doubtful and not self._may_take):
-                self._doubts.popleft()
-                self._take(doubtful, max(0, due_at - now), is_second=True)
+            if self._again and (self._again[0].due_at <= now or not self._may_take):
+                self._take(self._again.popleft())
             elif self._ready and self._may_take:
                 some = int(min(self._batch, self._ready, self._may_take))
                 self._ready -= some
                 self._may_take -= some
-                self._take(some, 0, is_second=False)
+                self._take(Again(now, some, is_second=False))
             else:
                 if self._may_take and not self._is_reading:
                     self._read()
                 break
-        is_done = not (self._may_take or self._doubts or self._is_reading)
+        is_done = not (self._may_take or self._again or self._is_reading)
         if is_done and self._idle == self._sender.at_once and not self._is_over:
             self._is_over = True
             self._tally.lambda_seconds += now - self._began_at
@@ -275,7 +284,8 @@ class Invocation:
 
     def _read(self) -> None:
         audience, now, partitions = self._plan.audience, self._of.now, self._of.partitions
-        rows = min(self._unread, audience.page_rows)
+        # Who takes so many asks for no more.
+        rows = int(min(self._unread, audience.page_rows, self._plan.most))
         units = rows * audience.row_units
         self._tally.reads += units
         which = self._slice % len(partitions)
@@ -295,35 +305,39 @@ class Invocation:
         else:
             self._go_on()
 
-    def _take(self, count: int, seconds: float, is_second: bool) -> None:
-        self._idle -= count
-        if seconds:
-            self._of.after(seconds, partial(self._post, count, is_second))
+    def _take(self, some: Again) -> None:
+        self._idle -= some.count
+        if some.due_at > self._of.now:
+            self._of.after(some.due_at - self._of.now, partial(self._post, some))
         else:
-            self._post(count, is_second)
+            self._post(some)
 
-    def _post(self, count: int, is_second: bool, tries: int = 1, first_at: float | None = None) -> None:
+    def _post(self, some: Again, tries: int = 1, first_at: float | None = None) -> None:
         begin_at = max(self._of.now, self._cpu_at, self._pace_at)
         if self._sender.most_a_second:
-            self._pace_at = begin_at + count / self._sender.most_a_second
+            self._pace_at = begin_at + some.count / self._sender.most_a_second
         self._cpu_at = begin_at
-        self._compute(count * self._sender.cpu_us / 1e6)
+        self._compute(some.count * self._sender.cpu_us / 1e6)
         answered_at = self._cpu_at + self._of.random.lognormvariate(math.log(self._plan.post_seconds), aws.POST_SIGMA)
         first_at = begin_at if first_at is None else first_at
-        self._of.after(answered_at - self._of.now, partial(self._answered, count, is_second, tries, first_at))
+        self._of.after(answered_at - self._of.now, partial(self._answered, some, tries, first_at))
 
-    def _answered(self, count: int, is_second: bool, tries: int, first_at: float) -> None:
+    def _answered(self, some: Again, tries: int, first_at: float) -> None:
         now, sender = self._of.now, self._sender
-        admitted = self._of.throttle.take(now, count)
-        refused = count - admitted
+        admitted = self._of.throttle.take(now, some.count)
+        refused = some.count - admitted
         if admitted:
             self._tally.admitted.append((now, admitted))
-            self._end(admitted, is_second)
+            self._end(admitted, some.is_second)
         if refused:
             self._tally.throttled += refused
             pause = self._of.random.random() * sender.pause_seconds * 2 ** (tries - 1)
+            since = now if some.refused_at is None else some.refused_at
             if tries < sender.tries and now + pause <= first_at + sender.begin_seconds:
-                self._of.after(pause, partial(self._post, refused, is_second, tries + 1, first_at))
+                self._of.after(pause, partial(self._post, some._replace(count=refused), tries + 1, first_at))
+            elif now - since < self._plan.patience_seconds:
+                self._idle += refused
+                self._again.append(Again(now + aws.CONFIRM_AFTER_SECONDS, refused, some.is_second, since))
             else:
                 self._tally.failed += refused
                 self._idle += refused
@@ -340,7 +354,7 @@ class Invocation:
             return
         dead = sum(self._of.random.random() < self._plan.dead for _ in range(count))
         if dead:
-            self._doubts.append((now + aws.CONFIRM_AFTER_SECONDS, dead))
+            self._again.append(Again(now + aws.CONFIRM_AFTER_SECONDS, dead, is_second=True))
         if count > dead:
             self._tally.told.append((now, count - dead))
 

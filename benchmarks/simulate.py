@@ -21,7 +21,7 @@ from benchmarks.fanout_model import Plan, Tally, simulate
 from chalicelib.broadcasting import SEGMENTS
 from chalicelib.keys import ANONYMOUS_SHARDS
 from chalicelib.settings import DEFAULT_FANOUT_SIZE
-from chalicelib.slices import MAX_SECONDS
+from chalicelib.slices import MAX_SECONDS, PATIENCE_SECONDS
 
 # What .chalice/config.json gives to whoever is asked; jobs have a whole CPU.
 DIRECT_MB = 1_024
@@ -33,7 +33,14 @@ Rows = Iterator[tuple[str, Plan]]
 
 def queued(receivers: int) -> Plan:
     """A broadcast through the queue, as Peal does it."""
-    return Plan(receivers, slices=SEGMENTS, concurrency=JOBS_AT_ONCE, most=DEFAULT_FANOUT_SIZE, seconds=MAX_SECONDS)
+    return Plan(
+        receivers,
+        slices=SEGMENTS,
+        concurrency=JOBS_AT_ONCE,
+        most=DEFAULT_FANOUT_SIZE,
+        seconds=MAX_SECONDS,
+        patience_seconds=PATIENCE_SECONDS,
+    )
 
 
 def ways() -> Rows:
