@@ -42,10 +42,11 @@ def follow(
     has_been_in, failures = False, 0
     while True:
         try:
-            with _member(api, channel) as socket:
+            with _member(api, channel) as (socket, early):
                 if has_been_in:
                     tell("Connected again; what was published meanwhile is gone.")
                 has_been_in, failures = True, 0
+                yield from early
                 yield from _publications(socket, channel)
             tell("The connection has ended: connecting again.")
         except Unavailable as error:
@@ -58,18 +59,20 @@ def follow(
 
 
 @contextmanager
-def _member(api: Api, channel: str) -> Iterator[ClientConnection]:
-    """A connection that has subscribed to the channel, and that is closed in the end."""
+def _member(api: Api, channel: str) -> Iterator[tuple[ClientConnection, list[Json]]]:
+    """A connection that has subscribed to the channel and is closed in the end, and what came before the reply."""
     url = api.target.socket_url
     ticket = api.post("tickets", body={"userId": USER, "channels": {channel: ["subscribe"]}})["ticket"]
     # What is on this machine is not behind a proxy.
     proxy: dict[str, Any] = {"proxy": None} if is_loopback(url) else {}
+    early = []
     with ExitStack() as closing:
         try:
             opening = connect(f"{url}?ticket={quote(ticket, safe='')}", open_timeout=OPEN_SECONDS, **proxy)
             socket: ClientConnection = closing.enter_context(opening)
             socket.send(json.dumps({"action": "subscribe", "id": 0, "channel": channel}))
-            answer = _read(socket, OPEN_SECONDS)
+            while _is_publication(answer := _read(socket, OPEN_SECONDS), channel):
+                early.append(answer)
         except InvalidStatus as refused:
             status = refused.response.status_code
             message = f"{url} refuses to connect ({status})."
@@ -79,7 +82,7 @@ def _member(api: Api, channel: str) -> Iterator[ClientConnection]:
         if answer.get("type") != "reply":
             refusal = answer.get("error")
             raise CommandError(str(refusal.get("message") if isinstance(refusal, dict) else answer.get("message")))
-        yield socket
+        yield socket, early
 
 
 def _publications(socket: ClientConnection, channel: str) -> Iterator[Json]:
@@ -95,8 +98,12 @@ def _publications(socket: ClientConnection, channel: str) -> Iterator[Json]:
             continue
         except ConnectionClosed:
             return
-        if frame.get("type") == "publication" and frame.get("channel") == channel:
+        if _is_publication(frame, channel):
             yield frame
+
+
+def _is_publication(frame: Json, channel: str) -> bool:
+    return frame.get("type") == "publication" and frame.get("channel") == channel
 
 
 def _read(socket: ClientConnection, timeout_seconds: float) -> Json:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from localgateway.testing import Gateway
 from peal import history, live
@@ -158,6 +159,9 @@ def to(gateway: Gateway) -> Api:
     return Api(Target("local", gateway.rest_url, lambda: gateway.url, None), sleep=lambda _: None)
 
 
+PUBLICATION = {"type": "publication", "channel": "live:x", "data": 1}
+
+
 class TestWithoutHistory:
     def test_as_a_client_that_comes_back(self, gateway: Gateway, stage: tuple[str, ...], start: Start) -> None:
         tail = start(*stage, "tail", "live:x")
@@ -209,6 +213,21 @@ class TestWithoutHistory:
         thread.join(SECONDS)
         following.close()
         assert len(messages(gateway)) >= 4
+
+    def test_what_comes_before_the_reply_is_told_too(self, gateway: Gateway) -> None:
+        def answer(connection: ServerConnection) -> None:
+            connection.recv()
+            for frame in (PUBLICATION, PUBLICATION | {"data": 2}, {"type": "reply", "id": 0, "data": {}}):
+                connection.send(json.dumps(frame))
+            connection.recv()
+
+        assert gateway.rest_url
+        with serve(answer, "127.0.0.1", 0) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+            api = Api(Target("local", gateway.rest_url, lambda: url, None))
+            with closing(live.follow(api, "live:x", print)) as following:
+                assert [next(following)["data"] for _ in range(2)] == [1, 2]
 
     def test_where_clients_are_refused(self, gateway: Gateway) -> None:
         assert gateway.rest_url
