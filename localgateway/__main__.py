@@ -17,6 +17,7 @@ from localgateway.gateway import LocalGateway
 from localgateway.limits import Limits
 from localgateway.lobby import raise_file_limit
 from localgateway.log import log_to_stderr
+from localgateway.output import overhear
 from localgateway.routing import Additions
 from localgateway.tls import Tls
 
@@ -24,6 +25,7 @@ from localgateway.tls import Tls
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a project until Ctrl-C or SIGTERM and return the exit code."""
     options = parse(arguments)
+    overhear()
     log_to_stderr()
     raise_file_limit()
     is_over = Event()
@@ -177,6 +179,8 @@ def describe(gateway: LocalGateway) -> str:
     ]
     if gateway.rest_url:
         lines.append(f"REST          {gateway.rest_url}")
+    if gateway.console_url:
+        lines.append(f"Console       {gateway.console_url}")
     if gateway.tls:
         lines += ["", *describe_trust(gateway.tls)]
     lines += ["", "For another process that pushes too:"]

@@ -44,6 +44,12 @@ class Admission:
         return False
 
 
+def is_of_this_machine(request: Request, source_ip: str) -> bool:
+    """Tell whether a program on this machine has sent this, or a page that the gateway itself has served."""
+    is_local = is_loopback(source_ip) and is_loopback(read_host(request.header("host") or ""))
+    return is_local and not is_of_another_site(request)
+
+
 def is_of_another_site(request: Request) -> bool:
     """Tell whether a browser says that a page from elsewhere has sent this; a program says nothing of the kind."""
     origin = request.header("origin")

@@ -94,7 +94,7 @@ class Api:
 
         The id it is asked about belongs to no connection yet: until `opened`, sending to it finds nobody.
         """
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         context = ConnectionContext(
             connection_id=self._new_id(),
             connected_at_ms=now_ms,
@@ -141,7 +141,7 @@ class Api:
         if function is None or self.faults.take("lose-disconnect", connection.context.connection_id):
             return
         event = lambda_events.disconnect_event(
-            connection.context, code=code, reason=reason, request_id=self._new_id(), now_ms=self._now_ms()
+            connection.context, code=code, reason=reason, request_id=self._new_id(), now_ms=self.now_ms()
         )
         self.start(self._disconnect(function, event))
 
@@ -177,6 +177,10 @@ class Api:
     def time(self) -> float:
         """Return the time that connections live by, in seconds from some moment on."""
         return time.monotonic() + self._ahead_seconds
+
+    def now_ms(self) -> int:
+        """Return the time that events tell, in epoch milliseconds."""
+        return self._clock_ms() + round(self._ahead_seconds * 1000)
 
     def advance(self, seconds: float) -> None:
         """Let time pass at once: connections whose time is up close, and events tell that much later times."""
@@ -229,7 +233,7 @@ class Api:
             body=text,
             message_id=self._new_id(),
             request_id=request_id,
-            now_ms=self._now_ms(),
+            now_ms=self.now_ms(),
         )
         try:
             result = await self._invoke(route_key, routing.routes[route_key], event)
@@ -279,9 +283,6 @@ class Api:
     async def _settle(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.limits.stop_seconds)
-
-    def _now_ms(self) -> int:
-        return self._clock_ms() + round(self._ahead_seconds * 1000)
 
     def _new_id(self) -> str:
         return lambda_events.to_id(self._random_bytes(lambda_events.ID_BYTES))

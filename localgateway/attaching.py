@@ -21,6 +21,7 @@ from localgateway.code import Code
 from localgateway.environment import put
 from localgateway.limits import Limits
 from localgateway.log import log_to_stderr
+from localgateway.output import overhear
 from localgateway.project import LOCAL_PORT_VARIABLE
 from localgateway.server import WebSocketServer, listen, to_address
 from localgateway.threads import ThreadInvoker
@@ -41,6 +42,7 @@ def attach() -> None:
 
     def create_both(app_obj: Chalice, config: Config, host: str, port: int) -> chalice.local.LocalDevServer:
         rest_server = create_local_server(app_obj, config, host, port)
+        overhear()
         log_to_stderr()
         aws.start()
         atexit.register(aws.stop)
@@ -49,7 +51,9 @@ def attach() -> None:
         limits = Limits()
         endpoint = f"http://{to_address(host, int(websocket_port))}/{config.api_gateway_stage}"
         code = Code(config, app_obj, endpoint)
-        server = WebSocketServer(code.project, ThreadInvoker(code, limits.concurrent_invocations), listening, limits)
+        server = WebSocketServer(
+            code.project, ThreadInvoker(code, limits.concurrent_invocations), listening, limits, tables=aws.tables
+        )
         server.start()
         atexit.register(server.stop)
         print(f"Serving on {server.url}", flush=True)

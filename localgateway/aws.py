@@ -16,6 +16,7 @@ from pathlib import Path
 import botocore.session
 from botocore.exceptions import BotoCoreError
 
+from localgateway.console.tables import Tables
 from localgateway.environment import applied
 from localgateway.errors import ResourceError
 from localgateway.resources import ResourceMaker
@@ -55,6 +56,11 @@ class LocalAws:
         if resources:
             self._maker = ResourceMaker(resources)
             self._maker.create()
+
+    @property
+    def tables(self) -> Tables:
+        """The tables to be looked into; none before create_resources()."""
+        return self._maker.tables if self._maker else Tables()
 
     def variables(self, stage: str) -> Mapping[str, Mapping[str, str]]:
         """Return what resources.json adds to the environment of functions, by their logical ids."""

@@ -47,8 +47,27 @@ class Receiver(Protocol):
         """Return the time that the connection lives by, in seconds from some moment on."""
 
 
+class Traffic:
+    """What has gone one way over a connection: how many messages, and how many bytes of text in them."""
+
+    __slots__ = ("messages", "size_bytes")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.size_bytes = 0
+
+    def count(self, size_bytes: int) -> None:
+        """Count one message more."""
+        self.messages += 1
+        self.size_bytes += size_bytes
+
+
 class Connection(asyncio.Protocol):
-    """The server's side of one WebSocket, after the 101."""
+    """The server's side of one WebSocket, after the 101.
+
+    Attributes:
+        received: what the client has sent. `sent`: what has been sent to it.
+    """
 
     def __init__(
         self,
@@ -67,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._active_at = receiver.time()
         self._timer = self._loop.call_later(self._remaining_seconds(), self.check_clocks)
+        self.received, self.sent = Traffic(), Traffic()
         # The message being received, and those received while too many were in flight.
         self._text = bytearray()
         self._fragments = 0
@@ -94,6 +114,7 @@ class Connection(asyncio.Protocol):
     def send(self, text: bytes) -> None:
         """Send one text message, in several frames where it is longer than one may be."""
         self._active_at = self._receiver.time()
+        self.sent.count(len(text))
         size = self._limits.frame_bytes
         is_last = len(text) <= size
         self._frames.send_text(text[:size], fin=is_last)
@@ -191,6 +212,7 @@ class Connection(asyncio.Protocol):
         except UnicodeDecodeError:
             raise Violation(CloseCode.INVALID_DATA, "not UTF-8") from None
         self._active_at = self._receiver.time()
+        self.received.count(len(data))
         self._waiting = self._waiting or deque()
         self._waiting.append(text)
         self._handle_waiting()

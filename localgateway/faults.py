@@ -180,6 +180,11 @@ class Faults:
         with self._lock:
             return list(self._armed)
 
+    def disarm(self, name: str, target: str | None) -> None:
+        """Let the faults of this name and target strike no more."""
+        with self._lock:
+            self._armed = [fault for fault in self._armed if (fault.name, fault.target) != (name, target)]
+
     def clear(self) -> None:
         """Let nothing go wrong any more."""
         with self._lock:

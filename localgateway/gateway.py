@@ -50,6 +50,7 @@ class LocalGateway:
         project_dir: where app.py and .chalice are.
         url: where WebSocket clients connect.
         management_endpoint: where a boto3 apigatewaymanagementapi client sends to.
+        console_url: where the console is, None if the gateway is not reached under this machine's own names.
         rest_url: where the REST routes are, None if the project has none.
         environment: what another process must have in its environment to work beside this one.
         faults: what can be made to go wrong.
@@ -58,6 +59,7 @@ class LocalGateway:
 
     url: str
     management_endpoint: str
+    console_url: str | None
     rest_url: str | None
     environment: Mapping[str, str]
     tls: Tls | None
@@ -172,6 +174,7 @@ class LocalGateway:
                 allowed_hosts=self._allowed_hosts,
                 additions=self._additions,
                 faults=self.faults,
+                tables=self._aws.tables,
             )
             stack.callback(self._server.stop)
             self._server.start()
@@ -190,6 +193,7 @@ class LocalGateway:
             self._running = stack.pop_all()
         self.url = self._server.url
         self.management_endpoint = self._server.management_endpoint
+        self.console_url = self._server.console_url
         self.environment = variables | told | self._aws.environment | by_name | trust
         return self
 

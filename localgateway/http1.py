@@ -51,22 +51,25 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a request is answered with; Date and Content-Length are added when it is written."""
+    """What a request is answered with; Date and Content-Length are added when it is written.
+
+    A body that is None is yet to come, and ends with the connection.
+    """
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
+    body: bytes | None = b""
 
     def to_bytes(self, *, is_last: bool = False, is_head: bool = False) -> bytes:
         """Write the response, without its body to HEAD; `is_last` says that the connection closes after it."""
         lines = [f"HTTP/1.1 {self.status:d} {phrase(self.status)}", f"Date: {date(int(time.time()))}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
-        if self.status >= 200 and self.status != HTTPStatus.NO_CONTENT:
+        if self.status >= 200 and self.status != HTTPStatus.NO_CONTENT and self.body is not None:
             lines.append(f"Content-Length: {len(self.body)}")
         if is_last:
             lines.append("Connection: close")
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        return head if is_head else head + self.body
+        return head if is_head else head + (self.body or b"")
 
 
 # A second has many responses.

@@ -6,7 +6,9 @@ was never there.
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from http import HTTPStatus
+from typing import Any
 from weakref import WeakSet
 
 from websockets.datastructures import Headers
@@ -17,9 +19,12 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from localgateway import admin, management
+from localgateway.admin import Admin
 from localgateway.admission import Admission
 from localgateway.api import Api, Verdict, to_error
 from localgateway.connection import Connection, end_writing, frame_log
+from localgateway.console import page
+from localgateway.console.feed import Feed
 from localgateway.http1 import CONTINUE, Expectation, Leftover, Malformed, Request, RequestReader, Response
 from localgateway.lobby import Lobby
 
@@ -37,15 +42,23 @@ DEFLATE_BYTES = 1_024
 class HttpSide(asyncio.Protocol):
     """One TCP connection, as long as it speaks HTTP."""
 
-    def __init__(self, api: Api, transports: WeakSet[asyncio.Transport], lobby: Lobby, admission: Admission) -> None:
+    def __init__(
+        self,
+        api: Api,
+        admin: Admin,
+        transports: WeakSet[asyncio.Transport],
+        lobby: Lobby,
+        admission: Admission,
+    ) -> None:
         self._api = api
+        self._admin = admin
         self._transports = transports
         self._lobby = lobby
         self._admission = admission
         self._reader = RequestReader(api.limits)
         # What the client sends after an upgrade request, ahead of our answer.
         self._early: bytearray | None = None
-        # What has been read and not handled yet; only a request that a fault delays has others wait behind it.
+        # What has been read and not handled yet; a request whose answer takes time has others wait behind it.
         self._read: deque[Request | Expectation | Leftover | Malformed] = deque()
         self._is_delayed = False
         self._is_done = False
@@ -106,7 +119,9 @@ class HttpSide(asyncio.Protocol):
         elif addressed and self._admission.admits_call(request):
             self._call(request, *addressed)
         elif request.path.startswith(admin.PREFIX):
-            self._answer(admin.handle(self._api, request, self._source_ip), request)
+            self._administer(request)
+        elif page.is_for(request.path):
+            self._answer(page.serve(request, self._source_ip), request)
         else:
             self._answer(refuse(HTTPStatus.FORBIDDEN), request)
 
@@ -117,15 +132,33 @@ class HttpSide(asyncio.Protocol):
             self._answer(management.handle(self._api, request, stage, connection_id), request)
             return
 
-        async def call_late() -> None:
+        async def call_late() -> Response:
             await asyncio.sleep(delay.seconds)
+            return management.handle(self._api, request, stage, connection_id)
+
+        self._answer_later(call_late(), request)
+
+    def _administer(self, request: Request) -> None:
+        match answer := self._admin.handle(request, self._source_ip):
+            case Response():
+                self._answer(answer, request)
+            case Feed():
+                self._is_done = True
+                self._lobby.leave(self._transport)
+                answer.begin(self._transport)
+            case later:
+                self._answer_later(later, request)
+
+    def _answer_later(self, work: Coroutine[Any, Any, Response], request: Request) -> None:
+        async def answer() -> None:
+            response = await work
             self._is_delayed = False
             if not self._transport.is_closing():
-                self._answer(management.handle(self._api, request, stage, connection_id), request)
+                self._answer(response, request)
                 self._go_on()
 
         self._is_delayed = True
-        self._api.start(call_late())
+        self._api.start(answer())
 
     def _answer(self, response: Response, request: Request | None = None) -> None:
         """Write a response; the last one on this connection if the request says so, or if there is none."""

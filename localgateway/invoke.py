@@ -14,10 +14,12 @@ class Result:
     Attributes:
         outcome: `ok` if the handler returned, `error` if it raised or its process died, `timeout` past its time.
         payload: what it returned, as JSON gives it back; of an error, what Lambda says of it.
+        lines: what it wrote, the last of it; see `output`.
     """
 
     outcome: Literal["ok", "error", "timeout"]
     payload: Any = None
+    lines: tuple[str, ...] = ()
 
 
 class Invoker(Protocol):

@@ -46,6 +46,13 @@ class Limits:
     in_flight_per_client: int = 16
     # Handlers at work at the same time; the rest wait in line. On AWS an account has 1,000.
     concurrent_invocations: int = 64
+    # Readers of the feed of what happens here, as the console is one: how many, how often each is told, how many
+    # connections it is told of, and what may wait for one that does not read, for how long, before it is cut.
+    feeds: int = 8
+    feed_seconds: float = 0.25
+    feed_connections: int = 1_000
+    feed_buffer_bytes: int = 262_144
+    feed_patience_seconds: float = 10
     # How long a client may take to answer a close frame before its TCP connection is cut.
     close_seconds: float = 2
     # How long the $disconnect handlers get when the gateway stops.

@@ -12,6 +12,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localgateway.console.tables import AWS_HOSTS, Tables
 from localgateway.errors import ResourceError
 from localgateway.template import Properties, Resources
 
@@ -26,6 +27,15 @@ class ResourceMaker:
         session = botocore.session.get_session()
         self._dynamodb: Any = session.create_client("dynamodb", config=config)
         self._sqs: Any = session.create_client("sqs", config=config) if resources.queues else None
+
+    @property
+    def tables(self) -> Tables:
+        """The tables to be looked into, until this is closed."""
+        keys = {
+            name: tuple(part["AttributeName"] for part in properties["KeySchema"])
+            for name, properties in self._resources.tables.items()
+        }
+        return Tables(keys, self._dynamodb)
 
     def create(self) -> None:
         """Make what is not there yet; what is there stays as it is.
@@ -53,7 +63,7 @@ class ResourceMaker:
             ResourceError: if the tables are on AWS itself, which no test should wipe.
         """
         host = urlsplit(self._dynamodb.meta.endpoint_url).hostname or ""
-        if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        if host.endswith(AWS_HOSTS):
             raise ResourceError(f"Refusing to clear tables on {host}: that is AWS, not this machine.")
         for name in self._resources.tables:
             with suppress(self._dynamodb.exceptions.ResourceNotFoundException):

@@ -12,8 +12,11 @@ from threading import Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from localgateway.admission import Admission
+from localgateway.admin import Admin
+from localgateway.admission import Admission, is_loopback
 from localgateway.api import Api
+from localgateway.console import page
+from localgateway.console.tables import Tables
 from localgateway.errors import AddressInUse, GatewayError
 from localgateway.faults import Faults
 from localgateway.http_side import HttpSide
@@ -46,11 +49,13 @@ class WebSocketServer:
         allowed_hosts: frozenset[str] = frozenset(),
         faults: Faults | None = None,
         additions: Additions | None = None,
+        tables: Tables | None = None,
     ) -> None:
         self._additions = additions or Additions()
         self._routing = route(project, self._additions)
         self._project = project
         self._faults = faults or Faults()
+        self._tables = tables or Tables()
         self._invoker = Invocations(invoker, self._faults)
         self._listening = listening
         self._limits = limits
@@ -71,6 +76,12 @@ class WebSocketServer:
     def management_endpoint(self) -> str:
         """The endpoint_url of an SDK's apigatewaymanagementapi client."""
         return f"{'https' if self._tls else 'http'}://{self._address}/{self._project.api_stage}"
+
+    @property
+    def console_url(self) -> str | None:
+        """Where the console is, None if this machine's own names do not lead here."""
+        host = self._address.rpartition(":")[0].strip("[]")
+        return f"{'https' if self._tls else 'http'}://{self._address}{page.PATH}" if is_loopback(host) else None
 
     def start(self) -> None:
         """Serve; the first client may come when this returns."""
@@ -154,9 +165,10 @@ class WebSocketServer:
             faults=self._faults,
             limits=self._limits,
         )
+        admin = Admin(self._api, self._tables, lambda: self._project)
         lobby = Lobby(self._limits)
         server = await self._loop.create_server(
-            lambda: HttpSide(self._api, self._transports, lobby, self._admission),
+            lambda: HttpSide(self._api, admin, self._transports, lobby, self._admission),
             sock=self._listening,
             ssl=self._tls,
             ssl_handshake_timeout=self._limits.http_seconds if self._tls else None,

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
@@ -15,6 +16,7 @@ from time import monotonic
 from localgateway.code import Code
 from localgateway.invoke import Result
 from localgateway.lambda_events import Event
+from localgateway.output import Transcript, heard_in_thread
 from localgateway.project import Function
 
 log = logging.getLogger(__name__)
@@ -38,9 +40,11 @@ class ThreadInvoker:
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Result] = loop.create_future()
+        transcript = Transcript()
 
         def work() -> None:
-            outcome = self._code.run(function, event)
+            with heard_in_thread(transcript.add):
+                outcome = self._code.run(function, event)
             # A loop that is closed by now belongs to a gateway that has stopped: nobody waits.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(finish, outcome)
@@ -53,10 +57,11 @@ class ThreadInvoker:
 
         self._start(work)
         try:
-            return await asyncio.wait_for(result, function.timeout_seconds)
+            ended = await asyncio.wait_for(result, function.timeout_seconds)
+            return replace(ended, lines=transcript.to_lines())
         except TimeoutError:
             log.error("%s: Task timed out after %.2f seconds", function.name, function.timeout_seconds)
-            return Result("timeout")
+            return Result("timeout", lines=transcript.to_lines())
 
     async def crash(self, function: Function, event: Event) -> Result:
         # A thread cannot be killed, so what it would have done is not begun.

@@ -1,8 +1,8 @@
 """The inside of a worker process: one execution environment of Lambda.
 
 It has its own module state, serves one invocation at a time and is then used again. Its channel carries JSON values,
-each behind its length: first how to start, then order after order; one value comes back for each. When the channel
-ends, so does the process, whatever its handler is doing.
+each behind its length: first how to start, then order after order; one object comes back for each, behind a text for
+each line that the handler writes. When the channel ends, so does the process, whatever its handler is doing.
 """
 
 import json
@@ -14,18 +14,22 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, NoReturn
 
 from localgateway.code import Code, load
 from localgateway.errors import ProjectError
+from localgateway.output import heard, overhear
 from localgateway.project import Function, read_config
 
 log = logging.getLogger(__name__)
 
 LENGTH = struct.Struct(">I")
+# Handlers have threads, and any of them may write a line.
+sending = Lock()
 
 
 def serve(channel: socket.socket) -> NoReturn:
@@ -33,6 +37,7 @@ def serve(channel: socket.socket) -> NoReturn:
     orders: SimpleQueue[Any] = SimpleQueue()
     Thread(target=receive_all, args=(channel, orders), daemon=True).start()
     first = orders.get()
+    overhear()
     log_to_stderr(first["directory"], first["shown_directory"])
     try:
         code = start(first)
@@ -44,7 +49,8 @@ def serve(channel: socket.socket) -> NoReturn:
         send(channel, {"pid": os.getpid(), "project": code.project.to_json()})
         while True:
             order = orders.get()
-            result = code.run(Function(**order["function"]), order["event"])
+            with heard(partial(send, channel)):
+                result = code.run(Function(**order["function"]), order["event"])
             sys.stdout.flush()
             send(channel, asdict(result))
     os._exit(1)
@@ -94,4 +100,5 @@ def receive_all(channel: socket.socket, orders: "SimpleQueue[Any]") -> NoReturn:
 
 def send(channel: socket.socket, value: Any) -> None:
     body = json.dumps(value).encode()
-    channel.sendall(LENGTH.pack(len(body)) + body)
+    with sending:
+        channel.sendall(LENGTH.pack(len(body)) + body)

@@ -16,13 +16,14 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from localgateway.errors import ProjectError
 from localgateway.invoke import Result
 from localgateway.lambda_events import Event
+from localgateway.output import Hear, Transcript
 from localgateway.project import Function, Project
 from localgateway.worker import LENGTH
 
@@ -81,8 +82,8 @@ class Worker:
         self.pid: int = answer["pid"]
         self.project = Project.from_json(answer["project"])
 
-    def exchange(self, value: Any) -> Any:
-        """Send one value and return the one that comes back.
+    def exchange(self, value: Any, hear: Hear = lambda line: None) -> Any:
+        """Send one value and return the one that comes back; lines that are written meanwhile are heard.
 
         Raises:
             EOFError: if the process ends before that.
@@ -90,10 +91,15 @@ class Worker:
         body = json.dumps(value).encode()
         try:
             self._channel.sendall(LENGTH.pack(len(body)) + body)
-            length = self._stream.read(LENGTH.size)
-            answer = self._stream.read(*LENGTH.unpack(length)) if length else b""
+            while isinstance(answer := self._receive(), str):
+                hear(answer)
         except OSError as error:
             raise EOFError from error
+        return answer
+
+    def _receive(self) -> Any:
+        length = self._stream.read(LENGTH.size)
+        answer = self._stream.read(*LENGTH.unpack(length)) if len(length) == LENGTH.size else b""
         if not answer:
             raise EOFError
         return json.loads(answer)
@@ -181,28 +187,33 @@ class WorkerInvoker:
             self._busy.add(worker)
             if is_doomed or self._is_closing:
                 worker.kill()
+            transcript = Transcript()
             try:
-                result = await self._exchange(worker, function, event)
+                result = await self._exchange(worker, function, event, transcript)
             finally:
                 self._busy.discard(worker)
+            lines = transcript.to_lines()
             if result is None:
                 worker.close()
-                return Result("error")
+                return Result("error", lines=lines)
             if result.outcome == "timeout" or generation != self._generation:
                 worker.close()
             else:
                 idle.append(worker)
-            return result
+            return replace(result, lines=lines)
 
-    async def _exchange(self, worker: Worker, function: Function, event: Event) -> Result | None:
+    async def _exchange(
+        self, worker: Worker, function: Function, event: Event, transcript: Transcript
+    ) -> Result | None:
         """Return how the handler ended, None if its process ended before it."""
         order = {"function": asdict(function), "event": event}
-        exchange = asyncio.get_running_loop().run_in_executor(self._threads, worker.exchange, order)
+        exchange = asyncio.get_running_loop().run_in_executor(self._threads, worker.exchange, order, transcript.add)
         done, _ = await asyncio.wait([exchange], timeout=function.timeout_seconds)
         if not done:
             worker.kill()
         try:
-            return Result(**await exchange)
+            answer = await exchange
+            return Result(answer["outcome"], answer["payload"])
         except EOFError:
             if not done:
                 log.error("%s: Task timed out after %.2f seconds", function.name, function.timeout_seconds)
