@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -147,7 +146,7 @@ class Admin:
         project = self._project()
         about = {
             "instance": self._instance,
-            "project": Path(project.directory).name,
+            "project": project.name,
             "path": f"/{self._api.stage}",
             "functions": list(project.functions),
             "routes": list(project.routes),
@@ -155,7 +154,9 @@ class Admin:
             "tables": list(self._tables.keys),
             "shownConnections": self._api.limits.feed_connections,
         }
-        number = read_event_id(request.header("last-event-id"), self._instance)
+        # A browser's EventSource sends the header only when it comes back by itself.
+        position = request.header("last-event-id") or dict(parse_qsl(request.query)).get("after")
+        number = read_event_id(position, self._instance)
         feed = Feed(self._api, about, number, self._feeds.discard)
         self._feeds.add(feed)
         return feed

@@ -73,12 +73,14 @@ class Project:
     """One Chalice project in one stage.
 
     Attributes:
+        name: the app's, as .chalice/config.json has it.
         api_stage: the stage in the URL; `api` unless the project says otherwise.
         routes: which function a WebSocket route runs.
         rest: the function behind the REST routes, None if there are none.
         functions: all functions by their Chalice names.
     """
 
+    name: str
     directory: str
     api_stage: str
     routes: Mapping[str, Function]
@@ -95,6 +97,7 @@ class Project:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read what `to_json` has written."""
         return cls(
+            name=value["name"],
             directory=value["directory"],
             api_stage=value["api_stage"],
             routes={key: Function(**function) for key, function in value["routes"].items()},
@@ -147,6 +150,7 @@ def describe(config: Config, app: Chalice) -> Project:
     pure = [function(pure.name, pure.handler_string) for pure in app.pure_lambda_functions]
     every = [*routes.values(), *([rest] if rest else []), *(one for _, one in sources), *pure]
     return Project(
+        name=config.app_name,
         directory=str(config.project_dir),
         api_stage=str(config.api_gateway_stage),
         routes=routes,

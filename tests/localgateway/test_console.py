@@ -164,7 +164,7 @@ class TestTheFeed:
         assert reader.response.headers["Content-Type"] == "text/event-stream"
         event = reader.next()
         told = event["gateway"]
-        assert (told["project"], told["path"], told["functions"]) == ("project", "/api", ["message"])
+        assert (told["project"], told["path"], told["functions"]) == ("probe", "/api", ["message"])
         assert (told["routes"], told["tables"]) == (["$default"], [])
         assert told["faults"]["throttle"] == {
             "meaning": "@connections answers 429",
