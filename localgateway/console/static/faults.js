@@ -55,6 +55,7 @@ function toKind([name, { meaning, target, is_delay: isDelay }]) {
         min: 0.1,
         step: 0.1,
         value: 1,
+        title: "Seconds",
         aria: { label: `${name}: seconds` },
       })
     : null;
@@ -74,9 +75,9 @@ function toKind([name, { meaning, target, is_delay: isDelay }]) {
   const fields = element(
     "span",
     { className: "fields" },
+    ...(seconds ? [seconds, element("span", { className: "quiet" }, "s")] : []),
     where,
     times,
-    ...(seconds ? [seconds, element("span", { className: "quiet" }, "s")] : []),
   );
   return element("li", {}, toggle, means, fields);
 }
