@@ -4,7 +4,7 @@ STAGE ?= local
 BIN := .venv/bin
 OLD := Peal needs Python 3.11 or newer, this is %d.%d: try make PYTHON=python3.12
 
-.PHONY: help setup sdk dev check format documents validate test test-deploy deploy destroy package policies matrix any-project autobahn bench clean
+.PHONY: help setup sdk dev check format documents validate test test-deploy test-browser deploy destroy package policies matrix any-project autobahn bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1: /p' Makefile
@@ -54,6 +54,13 @@ test: setup ## run the tests
 
 test-deploy: setup ## deploy to an emulator of AWS, use what was deployed, and destroy it
 	$(BIN)/pytest e2e --no-cov --dist loadscope $(ARGS)
+
+test-browser: .venv/browser ## drive the console in Chromium, if one is installed
+	$(BIN)/pytest browser --no-cov --dist loadscope $(ARGS)
+
+.venv/browser: .venv/installed requirements-browser.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-browser.txt
+	@touch $@
 
 deploy destroy package policies: setup ## a stage to AWS, STAGE=dev; away; for CloudFormation; all stages' IAM policies
 	@$(BIN)/python -m deployment $@ --stage $(STAGE) $(if $(CONFIRM),--confirm $(CONFIRM))

@@ -57,6 +57,8 @@ def attach() -> None:
         server.start()
         atexit.register(server.stop)
         print(f"Serving on {server.url}", flush=True)
+        if server.console_url:
+            print(f"Console on {server.console_url}", flush=True)
         return rest_server
 
     chalice.local.create_local_server = create_both

@@ -2,9 +2,11 @@
 
 import base64
 import json
+import re
 import urllib.error
 import urllib.request
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import quote
 
 import boto3
@@ -253,3 +255,14 @@ def test_other_machines_and_other_sites_are_refused(ask, gateway, headers):
 def test_a_page_of_the_gateway_itself_is_not(ask, gateway):
     origin = gateway.management_endpoint.rpartition("/")[0]
     assert ask("GET", "/_localgateway/faults", Origin=origin)[0] == 200
+
+
+def test_every_call_is_documented(ask):
+    document = (Path(__file__).parents[2] / "docs" / "CONSOLE.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+) (/_localgateway/[^`]+)` \|", document, re.M)
+    there = ask("GET", "/_localgateway/secrets")[1]["message"].removeprefix("There are ").removesuffix(".").split(", ")
+    assert {re.sub(r"\{\w+\}", "", path) for _, path in listed} == set(there)
+    for method in ("GET", "POST", "DELETE"):
+        for path in there:
+            is_known = ask(method, path)[0] != 405 if path != "/_localgateway/feed" else method == "GET"
+            assert is_known == (method in {way for way, at in listed if re.sub(r"\{\w+\}", "", at) == path})

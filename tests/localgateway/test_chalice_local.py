@@ -22,6 +22,7 @@ class TestChaliceLocal:
         program = (str(Path(sys.executable).with_name("chalice")), "local", "--stage", "local")
         process = run("--port", str(rest_port), program=program)
         process.prints(f"Serving on ws://127.0.0.1:{port}/api")
+        process.prints(f"Console on http://127.0.0.1:{port}/_console")
         process.prints(f"Serving on http://127.0.0.1:{rest_port}")
         return process, f"ws://127.0.0.1:{port}/api", f"http://127.0.0.1:{rest_port}"
 

@@ -22,6 +22,7 @@ class TestRunning:
         url = gateway.prints(r"^WebSocket +(ws://127\.0\.0\.1:\d+/api)$")
         management = gateway.prints(r"^@connections +(http://127\.0\.0\.1:\d+/api)/@connections/\{connectionId\}$")
         rest = gateway.prints(r"^REST +(http://127\.0\.0\.1:\d+)$")
+        assert "<title>Console</title>" in get(gateway.prints(r"^Console +(http://127\.0\.0\.1:\d+/_console)$"))
         exports = {}
         for name in (
             "GREETING",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from localgateway import LocalGateway
 from localgateway.console import page
 from localgateway.console.feed import MAX_INVOCATIONS, MAX_LINE_CHARS, View, read_event_id
 from localgateway.faults import Faults
@@ -152,6 +153,19 @@ class TestThePage:
 
     def test_the_refusal_says_how_to_come_in(self, get):
         assert get("/_console", Host="evil.example")[2].decode() == f"{page.REFUSAL}\n"
+
+    def test_a_gateway_that_this_machine_calls_by_another_name_has_none(self, tmp_path):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                # Nothing is sent: the address is only looked up in the routes. It is nobody's (RFC 5737).
+                probe.connect(("192.0.2.1", 9))
+            except OSError:
+                pytest.skip("this machine has no address but loopback's")
+            address = probe.getsockname()[0]
+        with LocalGateway(write_project(tmp_path / "project", ECHO), host=address) as gateway:
+            assert gateway.console_url is None
+        with LocalGateway(tmp_path / "project", host="0.0.0.0") as gateway:
+            assert gateway.console_url == f"http://127.0.0.1:{urlsplit(gateway.url).port}/_console"
 
 
 class TestTheFeed:
