@@ -96,7 +96,7 @@ class TestByKeyboard:
         page.evaluate("document.activeElement.blur()")
         tab_to("tab-connections")
         press("ArrowRight")
-        expect(page.locator("#invocations")).to_be_visible()
+        expect(page.locator("#invocations-rows li").first).to_contain_text("error")
         tab_to("invocations-clear")
         press("Tab")
         press("Enter")
