@@ -52,7 +52,7 @@ tests/js/node_modules: tests/js/package-lock.json
 test: setup ## run the tests
 	$(BIN)/pytest $(ARGS)
 
-test-deploy: setup ## deploy to an emulator of AWS, use what was deployed, and destroy it
+test-deploy: setup ## check what is packaged; deploy to an emulator of AWS, use what was deployed, and destroy it
 	$(BIN)/pytest e2e --no-cov --dist loadscope $(ARGS)
 
 test-browser: .venv/browser ## drive the console in Chromium, if one is installed

@@ -41,6 +41,12 @@ print(json.dumps({"app": app.__file__, "chalice": chalice.__file__, "handlers": 
 """
 
 
+@pytest.fixture(autouse=True)
+def region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transform does not work without one."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what packaging needs of what git has."""
