@@ -4,6 +4,7 @@ Invariants: whoever is in the audience from its cutting to its end is in a slice
 than so, and leaves the rest as another job, so that one that comes again repeats no more than one job's sends.
 """
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
@@ -54,6 +55,8 @@ class Slices:
         """
         first = list(islice(audience, self.size + 1))
         if len(first) <= self.size:
+            # So that it is not always the same who are told last.
+            random.shuffle(first)
             return send(first)
         for job in slices:
             self._jobs.put(job)

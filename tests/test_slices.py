@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from chalicelib.audience import Outcome
 from chalicelib.jobs import JobsError
 from chalicelib.namespaces import NAMESPACES
 from chalicelib.permission import EVERYTHING
+from chalicelib.receivers import Receiver
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from tests.clients import Client, Sdk
@@ -66,6 +67,20 @@ def does_all(peal: Service, jobs: FakeJobs) -> int:
             does(peal, job)
             done += 1
     return done
+
+
+def test_it_is_not_always_the_same_who_are_told_last(jobs: FakeJobs, clock: Clock) -> None:
+    audience = [Receiver(f"c{n}") for n in range(SIZE)]
+    orders: list[list[Receiver]] = []
+
+    def send(receivers: Iterable[Receiver]) -> Outcome:
+        orders.append(list(receivers))
+        return Outcome(sent=SIZE)
+
+    for _ in range(100):
+        slices.Slices(jobs, SIZE, clock).send_or_cut(iter(audience), send, [])
+    assert all(sorted(order) == audience for order in orders)
+    assert {order[-1] for order in orders} == set(audience)
 
 
 class TestBroadcast:
