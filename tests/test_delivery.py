@@ -365,7 +365,7 @@ class TestPatience:
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """Time that passes only while somebody sleeps, for several at once."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -375,8 +375,9 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
         with self._lock:
-            self.now += seconds
+            self.now = max(self.now, until)
 
 
 class TestTimeThatRunsOut:
