@@ -83,6 +83,18 @@ def test_it_is_not_always_the_same_who_are_told_last(jobs: FakeJobs, clock: Cloc
     assert {order[-1] for order in orders} == set(audience)
 
 
+@pytest.mark.parametrize("tell", [lambda peal: peal.broadcast(note="hi"), lambda peal: peal.publish("live:map", 1)])
+def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
+    crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Service], object]
+) -> None:
+    clients = crowd(5)
+    api.inbox.clear()
+    api.fails = {client.id: [refused("LimitExceededException")] for client in clients}
+    tell(peal)
+    does_all(peal, jobs)
+    assert sorted(receiver for receiver, _ in api.inbox) == [client.id for client in clients]
+
+
 class TestBroadcast:
     def test_a_small_audience_is_sent_to_at_once(
         self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
@@ -158,16 +170,6 @@ class TestBroadcast:
         assert {client.id for client in clients} <= received.keys()
         assert max(received.values()) == 1
 
-    def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
-    ) -> None:
-        clients = crowd(5)
-        api.inbox.clear()
-        api.fails = {client.id: [refused("LimitExceededException")] for client in clients}
-        peal.broadcast(note="hi")
-        does_all(peal, jobs)
-        assert sorted(receiver for receiver, _ in api.inbox) == [client.id for client in clients]
-
     def test_a_caller_that_waits_for_the_counts_does_not_wait_for_that(
         self, crowd: Crowd, peal: Service, api: FakeWebsocketApi
     ) -> None:
@@ -219,16 +221,6 @@ class TestPublishWithoutHistory:
         peal.publish("live:map", 2)
         does_all(peal, jobs)
         assert sorted(receiver for receiver, _ in api.inbox) == ["c00=", "c02=", "c03=", "c04="]
-
-    def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
-    ) -> None:
-        clients = crowd(5)
-        api.inbox.clear()
-        api.fails = {client.id: [refused("LimitExceededException")] for client in clients}
-        peal.publish("live:map", 1)
-        does_all(peal, jobs)
-        assert sorted(receiver for receiver, _ in api.inbox) == [client.id for client in clients]
 
     def test_a_shard_that_the_channel_has_no_more_is_passed_over(self, crowd: Crowd, peal: Service) -> None:
         crowd(SIZE + 1)
