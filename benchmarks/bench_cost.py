@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -82,6 +83,7 @@ class Meter:
     """Counts what a boto3 session's DynamoDB clients, the websocket_api and the queue are asked for."""
 
     bill: Bill = field(default_factory=Bill)
+    _lock: Lock = field(default_factory=Lock)
 
     def watch(self, session: boto3.session.Session) -> None:
         session.events.register("provide-client-params.dynamodb", self._ask)
@@ -111,7 +113,9 @@ class Meter:
         pass
 
     def send(self, connection_id: str, message: str) -> None:
-        self.bill.sends += math.ceil(len(message.encode()) / 32_768)
+        # Many threads send.
+        with self._lock:
+            self.bill.sends += math.ceil(len(message.encode()) / 32_768)
 
     def close(self, connection_id: str) -> None:
         pass
