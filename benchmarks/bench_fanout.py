@@ -41,9 +41,10 @@ from chalice.app import WebsocketAPI
 
 from chalicelib import fanout
 from chalicelib.delivery import Delivery
-from chalicelib.management import WORKERS, ManagementSession, prepare, trust
+from chalicelib.management import WORKERS, ManagementSession, prepare
 from chalicelib.protocol import dump
 from chalicelib.receivers import Receiver
+from chalicelib.session import trust
 
 HERE = Path(__file__).parent
 FRAME = {"type": "broadcast", "time": "2026-11-23T09:30:10.123Z", "note": "hello", "data": {"n": 1, "text": "x" * 60}}

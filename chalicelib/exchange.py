@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from botocore import exceptions
 
-from chalicelib.http1 import Answer, BadAnswer, read_answer, read_whole
+from chalicelib.http1 import MAX_BODY_BYTES, Answer, BadAnswer, read_answer, read_whole
 from chalicelib.keepalive import Keepalive
 
 # One address of the host, or TLS; all addresses and TLS together.
@@ -40,6 +40,7 @@ class Exchange:
         endpoint: a URL.
         tls: how certificates are checked; None for http.
         monotonic: seconds that never go back.
+        max_body_bytes: the largest body of an answer that is read.
 
     Attributes:
         host: what a request's Host header says.
@@ -47,7 +48,11 @@ class Exchange:
     """
 
     def __init__(
-        self, endpoint: str, tls: ssl.SSLContext | None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        endpoint: str,
+        tls: ssl.SSLContext | None,
+        monotonic: Callable[[], float] = time.monotonic,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         url = urlsplit(endpoint)
         usual = 443 if tls else 80
@@ -56,6 +61,7 @@ class Exchange:
         self.path = url.path.rstrip("/")
         self._endpoint = endpoint
         self._monotonic = monotonic
+        self._max_body_bytes = max_body_bytes
         self._kept = Keepalive(name, port, tls, monotonic)
 
     def ask(self, request: bytes) -> Answer:
@@ -129,7 +135,7 @@ class Exchange:
             connection.settimeout(left)
             return connection.recv(_RECEIVE_BYTES)
 
-        answer = read_answer(first, receive)
+        answer = read_answer(first, receive, self._max_body_bytes)
         connection.settimeout(ANSWER_SECONDS)
         return answer
 

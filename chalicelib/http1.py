@@ -49,7 +49,8 @@ class _Incoming:
     """The bytes that came and were not read yet."""
 
     def __init__(self, first: bytes, receive: Callable[[], bytes]) -> None:
-        self.unread = first
+        # Grows in place: a page of a table comes in hundreds of pieces.
+        self.unread = bytearray(first)
         self._receive = receive
 
     def more(self) -> None:
@@ -64,13 +65,15 @@ class _Incoming:
             if len(self.unread) >= limit:
                 raise BadAnswer("too long")
             self.more()
-        found, self.unread = self.unread[:end], self.unread[end + len(mark) :]
+        found = bytes(self.unread[:end])
+        del self.unread[: end + len(mark)]
         return found
 
     def exactly(self, size: int) -> bytes:
         while len(self.unread) < size:
             self.more()
-        found, self.unread = self.unread[:size], self.unread[size:]
+        found = bytes(self.unread[:size])
+        del self.unread[:size]
         return found
 
     def to_the_end(self, limit: int) -> bytes:
@@ -78,16 +81,16 @@ class _Incoming:
             self.unread += data
             if len(self.unread) > limit:
                 raise BadAnswer("too long")
-        found, self.unread = self.unread, b""
-        return found
+        return bytes(self.unread)
 
 
-def read_answer(first: bytes, receive: Callable[[], bytes]) -> Answer:
+def read_answer(first: bytes, receive: Callable[[], bytes], max_body_bytes: int = MAX_BODY_BYTES) -> Answer:
     """The answer that begins with `first`, wherever its bytes are divided.
 
     Args:
         first: the first bytes that came, at least one.
         receive: gives the next, or none at the end of the connection; what it raises ends the reading.
+        max_body_bytes: of a longer body nothing is kept.
 
     Raises:
         BadAnswer: it is none, or larger than the limits.
@@ -102,7 +105,7 @@ def read_answer(first: bytes, receive: Callable[[], bytes]) -> Answer:
         if not found:
             raise BadAnswer("no status line")
         version, status = found[1], int(found[2])
-    body, is_delimited = _body(status, plain, incoming)
+    body, is_delimited = _body(status, plain, incoming, max_body_bytes)
     is_last = (
         not is_delimited
         or version == b"0"
@@ -147,7 +150,7 @@ def _field(plain: bytes, name: bytes) -> bytes | None:
     return plain[start : end if end >= 0 else None].strip()
 
 
-def _body(status: int, plain: bytes, incoming: _Incoming) -> tuple[bytes, bool]:
+def _body(status: int, plain: bytes, incoming: _Incoming, limit: int) -> tuple[bytes, bool]:
     """Return the body, and whether it surely ends where it should."""
     if status in (204, 304):
         return b"", True
@@ -156,16 +159,15 @@ def _body(status: int, plain: bytes, incoming: _Incoming) -> tuple[bytes, bool]:
     if coding is not None:
         if coding != b"chunked":
             raise BadAnswer("unknown coding")
-        return b"".join(_chunks(incoming)), size is None
+        return b"".join(_chunks(incoming, limit)), size is None
     if size is None:
-        return incoming.to_the_end(MAX_BODY_BYTES), False
-    if not _DECIMAL.fullmatch(size) or int(size) > MAX_BODY_BYTES:
+        return incoming.to_the_end(limit), False
+    if not _DECIMAL.fullmatch(size) or int(size) > limit:
         raise BadAnswer("no length that we read")
     return incoming.exactly(int(size)), plain.count(b"\r\ncontent-length:") == 1
 
 
-def _chunks(incoming: _Incoming) -> Iterator[bytes]:
-    left = MAX_BODY_BYTES
+def _chunks(incoming: _Incoming, left: int) -> Iterator[bytes]:
     while True:
         size_line = incoming.until(b"\r\n", MAX_HEAD_BYTES).partition(b";")[0].strip()
         if not _HEXADECIMAL.fullmatch(size_line):

@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Self
@@ -24,15 +23,14 @@ from botocore import exceptions
 from chalicelib.exchange import Exchange
 from chalicelib.http1 import Answer
 from chalicelib.refusals import Refusals, refusal, response_metadata
-from chalicelib.signing import Credentials, Second, second, signature
+from chalicelib.signer import Signer
+from chalicelib.signing import Credentials, Second, signature
 
 TRIES: Final = 5
 # No try begins later than that after the call; what the last one may take comes on top (see `exchange`).
 BEGIN_SECONDS: Final = 1
 # Full jitter: a pause is anything from nothing to twice as much as the one before could be.
 FIRST_PAUSE_SECONDS: Final = 0.1
-# AWS takes signatures that are five minutes off; SDKs look at the clock from four on.
-SKEW_SECONDS: Final = 240
 _UNRESERVED: Final = "-._~"
 # `quote` for ASCII, four times as fast.
 _QUOTED: Final = {code: quote(chr(code), safe=_UNRESERVED) for code in range(128)}
@@ -42,22 +40,18 @@ class Address(NamedTuple):
     """Where @connections is.
 
     Attributes:
-        host: what the Host header says.
         path: what all paths begin with, up to the connection's id.
         canonical_path: that, percent-encoded once more.
-        region: the Region that is signed for.
     """
 
-    host: str
     path: str
     canonical_path: str
-    region: str
 
     @classmethod
-    def of(cls, host: str, stage_path: str, region: str) -> Self:
-        """The address of the API at the host whose stage has that path."""
+    def of(cls, stage_path: str) -> Self:
+        """The address of the API whose stage has that path."""
         path = f"{stage_path}/@connections/"
-        return cls(host, path, quote(path, safe="/~"), region)
+        return cls(path, quote(path, safe="/~"))
 
 
 class LeanClient:
@@ -85,14 +79,11 @@ class LeanClient:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._exchange = Exchange(endpoint, tls, monotonic)
-        self._address = Address.of(self._exchange.host, self._exchange.path, region)
-        self._credentials = credentials
-        self._clock = clock
+        self._address = Address.of(self._exchange.path)
+        self._signer = Signer(self._exchange.host, region, "execute-api", credentials, clock)
         self._monotonic = monotonic
         self._sleep = sleep
         self._jitter = jitter
-        self._skew_seconds = 0.0
-        self._second: tuple[int, Second | None] = (0, None)
 
     def post_to_connection(self, *, ConnectionId: str, Data: str | bytes) -> dict[str, Any]:
         """The connection was sent the data as one frame. Errors as boto3's.
@@ -125,10 +116,11 @@ class LeanClient:
         last_begin = self._monotonic() + BEGIN_SECONDS
         longest_pause, tries, may_set_clock = FIRST_PAUSE_SECONDS, 1, True
         while True:
-            answer = self._exchange.ask(request(self._address, self._now(), method, connection_id, data))
+            now = self._signer.now()
+            answer = self._exchange.ask(request(self._address, now, method, connection_id, data))
             if answer.status < 300:
                 return answer
-            if answer.status == 403 and may_set_clock and self._set_clock(answer):
+            if answer.status == 403 and may_set_clock and self._signer.set_clock(answer, now):
                 may_set_clock = False
                 continue
             pause = self._jitter() * longest_pause
@@ -137,27 +129,6 @@ class LeanClient:
                 raise refusal(answer, operation, retries=tries - 1 if is_for_now else None)
             self._sleep(pause)
             longest_pause, tries = longest_pause * 2, tries + 1
-
-    def _now(self) -> Second:
-        epoch = int(self._clock() + self._skew_seconds)
-        signed_in, now = self._second
-        if now is None or signed_in != epoch:
-            now = second(epoch, self._address.host, self._address.region, self._credentials())
-            # One assignment: other threads see both or neither.
-            self._second = (epoch, now)
-        return now
-
-    def _set_clock(self, answer: Answer) -> bool:
-        """Return whether the signature was refused by a clock so far from ours that ours is set by it."""
-        try:
-            theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
-        except (KeyError, ValueError):
-            return False
-        ours = self._clock()
-        if abs(theirs - (ours + self._skew_seconds)) < SKEW_SECONDS:
-            return False
-        self._skew_seconds = theirs - ours
-        return True
 
 
 def request(address: Address, now: Second, method: str, connection_id: str, data: str | bytes) -> bytes:

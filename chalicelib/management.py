@@ -4,22 +4,16 @@ Chalice's public seam for this is `app.websocket_api.session`: it asks it for a 
 """
 
 import logging
-import os
-import ssl
 import threading
-from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import NoCredentialsError, NoRegionError
-from botocore.httpsession import get_cert_path
-from botocore.utils import get_environ_proxies
+from botocore.exceptions import NoRegionError
 
 from chalicelib.lean import LeanClient
+from chalicelib.session import Session, boto3_client, credentials_of, has_proxy, trust
 from chalicelib.settings import ClientKind
-from chalicelib.signing import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +23,12 @@ WORKERS: Final[dict[ClientKind, int]] = {"lean": 96, "boto3": 16}
 # Any client's pool is as wide as there may be workers that use it, else it opens and drops connections.
 MAX_CONNECTIONS: Final = max(WORKERS.values())
 # One POST waits at most two tries of 1 s + 3 s and a pause of at most 1 s: below the ten seconds we promise.
-CONFIG = Config(
-    connect_timeout=1,
-    read_timeout=3,
-    retries={"mode": "standard", "total_max_attempts": 2},
-    max_pool_connections=MAX_CONNECTIONS,
-)
+CONFIG: Mapping[str, Any] = {
+    "connect_timeout": 1,
+    "read_timeout": 3,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+    "max_pool_connections": MAX_CONNECTIONS,
+}
 
 
 class WebsocketApi(Protocol):
@@ -64,7 +58,7 @@ class ManagementSession:
         kind: which client; where a proxy leads to the endpoint, it is boto3's.
     """
 
-    def __init__(self, session: boto3.session.Session, resolve: Callable[[], str], kind: ClientKind) -> None:
+    def __init__(self, session: Session, resolve: Callable[[], str], kind: ClientKind) -> None:
         self._session = session
         self._resolve = resolve
         self._kind = kind
@@ -72,8 +66,8 @@ class ManagementSession:
         self._clients: dict[str, Any] = {}
 
     @property
-    def region_name(self) -> str:
-        """The Region that requests are signed for."""
+    def region_name(self) -> Any:
+        """The Region that requests are signed for, or None."""
         return self._session.region_name
 
     def client(self, service_name: str, endpoint_url: str | None = None) -> Any:
@@ -85,14 +79,14 @@ class ManagementSession:
             return self._clients[endpoint]
 
     def _make(self, endpoint: str) -> Any:
-        if self._kind == "lean" and get_environ_proxies(endpoint):
+        if self._kind == "lean" and has_proxy(endpoint):
             log.warning("A proxy leads to the connections, so boto3 sends: it needs far more CPU.")
         elif self._kind == "lean":
             if self.region_name is None:
                 raise NoRegionError
             tls = trust() if endpoint.startswith("https:") else None
-            return LeanClient(endpoint, self.region_name, _credentials(self._session), tls)
-        return self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=CONFIG)
+            return LeanClient(endpoint, self.region_name, credentials_of(self._session), tls)
+        return boto3_client(self._session, "apigatewaymanagementapi", CONFIG, endpoint_url=endpoint)
 
 
 def prepare(websocket_api: WebsocketApi, endpoint: str) -> None:
@@ -102,20 +96,3 @@ def prepare(websocket_api: WebsocketApi, endpoint: str) -> None:
     """
     url = urlsplit(endpoint)
     websocket_api.configure(url.netloc, url.path.strip("/"))
-
-
-def _credentials(session: boto3.session.Session) -> Callable[[], Credentials]:
-    found = session.get_credentials()
-
-    def current() -> Credentials:
-        if found is None:
-            raise NoCredentialsError
-        # Renewed by botocore when they are about to expire.
-        return cast(Credentials, found.get_frozen_credentials())
-
-    return current
-
-
-def trust() -> ssl.SSLContext:
-    """How certificates are checked: by the authorities that boto3 trusts."""
-    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True))

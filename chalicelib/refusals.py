@@ -1,11 +1,11 @@
-"""What API Gateway answers when it does not do what @connections was asked, raised as boto3 raises it.
+"""What API Gateway and DynamoDB answer when they do not do what they were asked, raised as boto3 raises it.
 
 Invariant: code and message are read as botocore reads them, which a property test holds this to; an answer that
 botocore fails on is an HTTPClientError.
 """
 
 import json
-from http.client import responses
+from http import HTTPStatus
 from typing import Any
 
 from botocore import exceptions
@@ -29,6 +29,14 @@ class ForbiddenException(exceptions.ClientError):
     """The caller may not, or the signature is wrong."""
 
 
+class ConditionalCheckFailedException(exceptions.ClientError):
+    """The item is not as the condition says."""
+
+
+class TransactionCanceledException(exceptions.ClientError):
+    """Nothing of a transaction took place."""
+
+
 class Refusals:
     """A client's `exceptions`."""
 
@@ -37,6 +45,8 @@ class Refusals:
     LimitExceededException = LimitExceededException
     PayloadTooLargeException = PayloadTooLargeException
     ForbiddenException = ForbiddenException
+    ConditionalCheckFailedException = ConditionalCheckFailedException
+    TransactionCanceledException = TransactionCanceledException
 
 
 def refusal(answer: Answer, operation: str, retries: int | None) -> exceptions.ClientError | exceptions.HTTPClientError:
@@ -48,14 +58,14 @@ def refusal(answer: Answer, operation: str, retries: int | None) -> exceptions.C
         retries: how often it was tried again, if that did not help; else None.
     """
     try:
-        code, message = _code_and_message(answer)
+        code, message, told = _read(answer)
     except (ValueError, AttributeError, TypeError) as error:
         return exceptions.HTTPClientError(error=error)
     metadata = response_metadata(answer)
     if retries is not None:
         metadata |= {"MaxAttemptsReached": True, "RetryAttempts": retries}
     kind = _KINDS.get(code, exceptions.ClientError)
-    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
+    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata} | told
     return kind(response, operation)
 
 
@@ -67,15 +77,16 @@ def response_metadata(answer: Answer) -> dict[str, Any]:
     return metadata
 
 
-def _code_and_message(answer: Answer) -> tuple[str, str]:
+def _read(answer: Answer) -> tuple[str, str, dict[str, Any]]:
     text = answer.body.strip()
     if answer.status >= 500 and (not text or text.startswith(b"<html>")):
-        return str(answer.status), responses.get(answer.status, "")
+        return str(answer.status), _REASONS.get(answer.status, ""), {}
     body = _json(answer.body)
     code = answer.headers.get("x-amzn-errortype")
     if code is None:
         code = body.get("code", body.get("Code", body.get("__type", str(answer.status))))
-    return code.split(":", 1)[0].rsplit("#", 1)[-1], body.get("message", body.get("Message", ""))
+    told = {name: body[name] for name in _TOLD & body.keys()}
+    return code.split(":", 1)[0].rsplit("#", 1)[-1], body.get("message", body.get("Message", "")), told
 
 
 def _json(body: bytes) -> Any:
@@ -88,5 +99,11 @@ def _json(body: bytes) -> Any:
 
 _KINDS: dict[str, type[exceptions.ClientError]] = {
     kind.__name__: kind
-    for kind in (GoneException, LimitExceededException, PayloadTooLargeException, ForbiddenException)
+    for kind in (
+        *(GoneException, LimitExceededException, PayloadTooLargeException, ForbiddenException),
+        *(ConditionalCheckFailedException, TransactionCanceledException),
+    )
 }
+# What DynamoDB tells beside code and message: what stands in the way.
+_TOLD = frozenset({"Item", "CancellationReasons"})
+_REASONS = {status.value: status.phrase for status in HTTPStatus}

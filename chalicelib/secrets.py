@@ -12,16 +12,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import SecretError
+from chalicelib.session import Session, boto3_client
 
 REFRESH_AFTER_SECONDS: Final = 300
 _SSM, _SECRETS_MANAGER = "ssm:", "secretsmanager:"
 # Two tries of at most 1 s + 3 s: the handshake that waits for it still answers in time.
-_CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+_CONFIG: Final = {"connect_timeout": 1, "read_timeout": 3, "retries": {"mode": "standard", "total_max_attempts": 2}}
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def is_reference(value: str) -> bool:
 class Secrets:
     """The secrets that variables hold or refer to; `clock` gives epoch seconds."""
 
-    def __init__(self, session: boto3.session.Session, clock: Callable[[], float]) -> None:
+    def __init__(self, session: Session, clock: Callable[[], float]) -> None:
         self._session = session
         self._clock = clock
         self._lock = threading.Lock()
@@ -66,7 +65,7 @@ class Secrets:
     def _fetch(self, variable: str, reference: str) -> str:
         service, _, name = reference.partition(":")
         try:
-            client: Any = self._session.client(service, config=_CONFIG)
+            client: Any = boto3_client(self._session, service, _CONFIG)
             if reference.startswith(_SSM):
                 answer = client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
             else:

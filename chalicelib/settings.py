@@ -60,6 +60,7 @@ class Settings:
         management_endpoint: where to POST to connections, instead of what $connect taught
             (APIGW_MANAGEMENT_ENDPOINT), without a trailing slash.
         management_client: what sends to connections (MANAGEMENT_CLIENT).
+        table_client: what asks DynamoDB (TABLE_CLIENT).
         allow_anonymous: whether someone who has not signed in may connect (ALLOW_ANONYMOUS).
         anonymous_grants: what someone who has not signed in may do (ANONYMOUS_GRANTS).
         allow_late_authentication: whether a client may connect first and send `authenticate` then
@@ -82,6 +83,7 @@ class Settings:
     fanout_size: int = DEFAULT_FANOUT_SIZE
     management_endpoint: str | None = None
     management_client: ClientKind = "lean"
+    table_client: ClientKind = "lean"
     allow_anonymous: bool = False
     anonymous_grants: Grants = NOTHING
     allow_late_authentication: bool = False
@@ -124,6 +126,7 @@ class Settings:
             fanout_size=_count(environ, "FANOUT_SIZE", DEFAULT_FANOUT_SIZE, MAX_FANOUT_SIZE),
             management_endpoint=_endpoint(environ),
             management_client=_choice(environ, "MANAGEMENT_CLIENT", get_args(ClientKind), cls.management_client),
+            table_client=_choice(environ, "TABLE_CLIENT", get_args(ClientKind), cls.table_client),
             allow_anonymous=_flag(environ, "ALLOW_ANONYMOUS"),
             anonymous_grants=_grants(environ),
             allow_late_authentication=_flag(environ, "ALLOW_LATE_AUTHENTICATION"),

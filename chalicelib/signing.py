@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for requests that have neither a query nor headers to sign of their own. Pure.
+"""AWS Signature Version 4 for requests without a query. Pure.
 
 Invariant: a signature is byte for byte botocore's, which a property test holds it to. What changes once a second is
 built once a second, and the key once a day, so that a request costs three short hashes.
@@ -8,11 +8,12 @@ Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-s
 
 import hmac
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-SERVICE: Final = "execute-api"
 _BLOCK_BYTES: Final = 64
 
 
@@ -28,12 +29,14 @@ class Second(NamedTuple):
     """All that requests to one host have in common within a second.
 
     Attributes:
+        epoch: which second.
         headers: of the canonical request, from its empty query to the list of their names.
         scope: what the string to sign begins with.
         inner, outer: HMAC's two hashes, with the key in them already (RFC 2104): copying them is half of the work.
         lines: the header lines that are sent, Host to Authorization, up to where the signature goes.
     """
 
+    epoch: int
     headers: str
     scope: str
     inner: Any
@@ -41,7 +44,14 @@ class Second(NamedTuple):
     lines: str
 
 
-def second(epoch: int, host: str, region: str, credentials: Credentials) -> Second:
+def second(
+    epoch: int,
+    host: str,
+    region: str,
+    credentials: Credentials,
+    service: str = "execute-api",
+    signed_headers: Mapping[str, str] = MappingProxyType({}),
+) -> Second:
     """What requests that are signed in that second have in common.
 
     Args:
@@ -49,19 +59,22 @@ def second(epoch: int, host: str, region: str, credentials: Credentials) -> Seco
         host: as the Host header says it, with the port unless it is the scheme's own.
         region: the Region that is signed for.
         credentials: who signs.
+        service: whose name the signature is for.
+        signed_headers: others that are sent and signed.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(epoch))
     day = stamp[:8]
-    scope = f"{day}/{region}/{SERVICE}/aws4_request"
-    headers = {"Host": host, "X-Amz-Date": stamp}
+    scope = f"{day}/{region}/{service}/aws4_request"
+    headers = {"Host": host, "X-Amz-Date": stamp, **signed_headers}
     if credentials.token:
         headers["X-Amz-Security-Token"] = credentials.token
-    # Their order is alphabetical, as it must be.
-    canonical = "".join(f"{name.lower()}:{value}\n" for name, value in headers.items())
-    names = ";".join(headers).lower()
+    by_name = sorted((name.lower(), value) for name, value in headers.items())
+    canonical = "".join(f"{name}:{value}\n" for name, value in by_name)
+    names = ";".join(name for name, _ in by_name)
     sent = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    key = _key(credentials.secret_key, day, region).ljust(_BLOCK_BYTES, b"\0")
+    key = _key(credentials.secret_key, day, region, service).ljust(_BLOCK_BYTES, b"\0")
     return Second(
+        epoch=epoch,
         headers=f"\n\n{canonical}\n{names}\n",
         scope=f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n",
         inner=sha256(bytes(byte ^ 0x36 for byte in key)),
@@ -89,8 +102,8 @@ def signature(now: Second, method: str, canonical_path: str, body_sha256: str) -
 
 
 @lru_cache(maxsize=4)
-def _key(secret: str, day: str, region: str) -> bytes:
+def _key(secret: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret}".encode()
-    for part in (day, region, SERVICE, "aws4_request"):
+    for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key

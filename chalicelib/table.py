@@ -21,6 +21,8 @@ from chalicelib.receivers import Receiver
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from chalicelib.dynamodb import LeanDynamoDB
+
 # What an item may hold here: a string, a whole number or a set of strings. None is left out when it is written.
 Value = str | int | frozenset[str]
 Item = Mapping[str, Value | None]
@@ -47,9 +49,9 @@ class Write:
 
 
 class Table:
-    """The table `name` behind a low-level DynamoDB `client`; `clock` gives epoch seconds."""
+    """The table `name` behind a `client` of DynamoDB: boto3's or ours; `clock` gives epoch seconds."""
 
-    def __init__(self, client: "DynamoDBClient", name: str, clock: Callable[[], float]) -> None:
+    def __init__(self, client: "DynamoDBClient | LeanDynamoDB", name: str, clock: Callable[[], float]) -> None:
         self._client = client
         self._name = name
         self._clock = clock
@@ -221,9 +223,9 @@ class Table:
         names = {f"#{field}": field for field in fields}
         options: dict[str, Any] = {"ProjectionExpression": ", ".join(names)} if fields else {}
         if page_items:
-            options["PaginationConfig"] = {"PageSize": page_items}
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._name,
+            options["Limit"] = page_items
+        items = self._pages(
+            "query",
             KeyConditionExpression="PK = :partition AND SK BETWEEN :first AND :last",
             FilterExpression="attribute_not_exists(#ttl) OR #ttl > :now",
             ExpressionAttributeNames={"#ttl": "ttl"} | names,
@@ -237,10 +239,7 @@ class Table:
             ConsistentRead=True,
             **options,
         )
-        with _translated("Query"):
-            for page in pages:
-                for item in page["Items"]:
-                    yield _unmarshal(item)
+        return map(_unmarshal, items)
 
     def connections_of(self, user_id: str) -> Iterator[Receiver]:
         """The user's connections, page by page. Eventually consistent. Raises TableError."""
@@ -273,9 +272,9 @@ class Table:
         """
         options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
         if page_items:
-            options["PaginationConfig"] = {"PageSize": page_items}
-        pages = self._client.get_paginator("scan").paginate(
-            TableName=self._name,
+            options["Limit"] = page_items
+        items = self._pages(
+            "scan",
             IndexName=INDEX,
             ProjectionExpression="GSI1PK, GSI1SK, #ttl",
             ExpressionAttributeNames={"#ttl": "ttl"},
@@ -283,16 +282,13 @@ class Table:
             TotalSegments=segments,
             **options,
         )
-        with _translated("Scan"):
-            for page in pages:
-                for item in page["Items"]:
-                    yield _unmarshal(item)
+        return map(_unmarshal, items)
 
     def _index(
         self, operation: str, *, ExpressionAttributeValues: Mapping[str, Any], **arguments: Any
     ) -> Iterator[Receiver]:
-        pages = self._client.get_paginator(operation).paginate(  # type: ignore[call-overload]
-            TableName=self._name,
+        items = self._pages(
+            operation,
             IndexName=INDEX,
             ProjectionExpression="GSI1SK",
             FilterExpression="#ttl > :now",
@@ -300,10 +296,18 @@ class Table:
             ExpressionAttributeValues={**ExpressionAttributeValues, ":now": {"N": str(int(self._clock()))}},
             **arguments,
         )
-        with _translated(operation.capitalize()):
-            for page in pages:
-                for item in page["Items"]:
-                    yield keys.read_owner_sort(item["GSI1SK"]["S"])
+        return (keys.read_owner_sort(item["GSI1SK"]["S"]) for item in items)
+
+    def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
+        """The items of all pages, each read when those before it are taken."""
+        ask = getattr(self._client, operation)
+        while True:
+            with _translated(operation.capitalize()):
+                page = ask(TableName=self._name, **request)
+            yield from page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def _is_vacant(self) -> dict[str, Any]:
         return {

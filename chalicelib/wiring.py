@@ -8,11 +8,10 @@ Any Lambda of the project can do that: REST, queue, schedule; no WebSocket event
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
-
-import boto3
-from botocore.config import Config
+from typing import Any
 
 from chalicelib.advance import Advance
 from chalicelib.arrivals import Arrivals
@@ -24,6 +23,7 @@ from chalicelib.closing import Closing
 from chalicelib.cursors import Cursors
 from chalicelib.delivery import Delivery
 from chalicelib.departures import Departures
+from chalicelib.dynamodb import connect
 from chalicelib.endpoint import Endpoint
 from chalicelib.history import History
 from chalicelib.jobs import Jobs, SqsJobs
@@ -38,6 +38,7 @@ from chalicelib.registry import Registry
 from chalicelib.roll import Roll
 from chalicelib.secrets import Secrets
 from chalicelib.service import Service
+from chalicelib.session import EnvironmentSession, Session, boto3_client
 from chalicelib.settings import Settings
 from chalicelib.slices import Slices
 from chalicelib.subscribing import Subscribing
@@ -48,18 +49,18 @@ from chalicelib.tokens import Tokens
 log = logging.getLogger(__name__)
 
 # Three tries of at most 1 s + 3 s: a $connect that waits for the table still answers within API Gateway's 29 s.
-_AWS_CONFIG = Config(
-    connect_timeout=1,
-    read_timeout=3,
-    retries={"mode": "standard", "total_max_attempts": 3},
-    max_pool_connections=MAX_CONNECTIONS,
-)
+_AWS_CONFIG: Mapping[str, Any] = {
+    "connect_timeout": 1,
+    "read_timeout": 3,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+    "max_pool_connections": MAX_CONNECTIONS,
+}
 
 
 def build(
     settings: Settings,
     websocket_api: WebsocketApi,
-    session: boto3.session.Session | None = None,
+    session: Session | None = None,
     clock: Callable[[], float] = time.time,
     namespaces: Mapping[str, Namespace] = NAMESPACES,
     jobs: Jobs | None = None,
@@ -71,7 +72,7 @@ def build(
     Args:
         settings: see `Settings.from_env`.
         websocket_api: `app.websocket_api`; its session is set.
-        session: the boto3 session for all clients; default: a new one.
+        session: the boto3 session for all clients; default: what the environment says, and boto3 where it must.
         clock: epoch seconds.
         namespaces: what channels there can be.
         authorize: what the app itself says to what connections want to do.
@@ -83,12 +84,12 @@ def build(
             "Nobody can connect without a ticket from POST /tickets: "
             "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
         )
-    session = session or boto3.session.Session()
-    rows = Table(session.client("dynamodb", config=_AWS_CONFIG), settings.connections_table, clock)
+    session = session or EnvironmentSession(os.environ)
+    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
     registry = Registry(rows, clock)
-    queue = jobs or SqsJobs(lambda: session.client("sqs", config=_AWS_CONFIG), settings.jobs_queue)
+    queue = jobs or SqsJobs(lambda: boto3_client(session, "sqs", _AWS_CONFIG), settings.jobs_queue)
     channels = Channels(rows, namespaces, clock)
     departures = Departures(registry, channels, queue)
     workers = WORKERS[settings.management_client]

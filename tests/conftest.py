@@ -10,6 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from botocore.client import BaseClient
 
 from chalicelib import logs, telemetry, wiring
+from chalicelib.dynamodb import LeanDynamoDB, connect
 from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -106,15 +108,34 @@ def create_table(dynamodb: Any) -> str:
 def dynamodb_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the DynamoDB operations that any client of this process has called so far."""
     calls: list[str] = []
-    call = BaseClient._make_api_call
 
-    def note(client: BaseClient, operation: str, arguments: Any) -> Any:
-        if client.meta.service_model.service_name == "dynamodb":
-            calls.append(operation)
-        return call(client, operation, arguments)
+    def note(_: Any, call: Call, operation: str, asked: Any) -> Any:
+        calls.append(operation)
+        return call(operation, asked)
 
-    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    go_through(note, monkeypatch)
     return calls
+
+
+# Asks DynamoDB for an operation with these parameters.
+Call = Callable[[str, Any], Any]
+
+
+def go_through(way: Callable[[Any, Call, str, Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What either kind of client asks DynamoDB is left to `way`, which is given the client and how it would ask."""
+
+    def lead(owner: Any, name: str) -> None:
+        call = getattr(owner, name)
+
+        def led(client: Any, operation: str, asked: Any) -> Any:
+            if isinstance(client, BaseClient) and client.meta.service_model.service_name != "dynamodb":
+                return call(client, operation, asked)
+            return way(client, partial(call, client), operation, asked)
+
+        monkeypatch.setattr(owner, name, led)
+
+    lead(BaseClient, "_make_api_call")
+    lead(LeanDynamoDB, "call")
 
 
 @pytest.fixture
@@ -149,9 +170,18 @@ def log_lines(logging_as_it_was: None) -> LogLines:
     return take
 
 
+@pytest.fixture(scope="session")
+def lean_dynamodb(session: boto3.session.Session) -> Iterator[LeanDynamoDB]:
+    """Our own client of the engine."""
+    client = connect(session, "lean", {})
+    assert isinstance(client, LeanDynamoDB)
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def rows(dynamodb, table_name: str, clock: Clock) -> Table:
-    return Table(dynamodb, table_name, clock)
+def rows(lean_dynamodb: LeanDynamoDB, table_name: str, clock: Clock) -> Table:
+    return Table(lean_dynamodb, table_name, clock)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from botocore import handlers
 
 from chalicelib import rest, websocket, worker
+from chalicelib.dynamodb import LeanDynamoDB
 from deployment.permissions import ALLOWED, LOOKUPS, VERIFYING
 from tests.fakes import FakeJobs, FakeWebsocketApi
 
@@ -123,6 +124,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(permissions, "permissions")
     # Every botocore session that is made from now on begins with these.
     handlers.BUILTIN_HANDLERS.append(("provide-client-params", permissions.before_call))
+    LeanDynamoDB.call = _noting_dynamodb(LeanDynamoDB.call, permissions)
     for module, name, function in DOORS:
         setattr(module, name, _through(getattr(module, name), function))
     for fake, name, calls in FAKES:
@@ -138,6 +140,14 @@ def _through(door: Callable[..., Any], function: str) -> Callable[..., Any]:
             _function.reset(token)
 
     return through
+
+
+def _noting_dynamodb(call: Callable[..., Any], permissions: Permissions) -> Callable[..., Any]:
+    def noting(client: LeanDynamoDB, operation: str, asked: Mapping[str, Any]) -> Any:
+        permissions.note("dynamodb", operation, asked)
+        return call(client, operation, asked)
+
+    return noting
 
 
 def _noting(

@@ -14,20 +14,18 @@ from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from tests.clients import Client, Sdk
-from tests.conftest import Clock
+from tests.conftest import Call, Clock, go_through
 from tests.fakes import FakeJobs, FakeWebsocketApi
 
 LIVE, FEED, CHAT = "live:1", "feed:1", "chat:1"
 
 
 class Bill:
-    """What the session's DynamoDB clients and the sockets have been used for since the bill was last settled."""
+    """What DynamoDB and the sockets have been used for since the bill was last settled."""
 
-    def __init__(self, session: boto3.session.Session, api: FakeWebsocketApi) -> None:
+    def __init__(self, api: FakeWebsocketApi) -> None:
         self._api = api
         self.settle()
-        session.events.register("provide-client-params.dynamodb", self._ask)
-        session.events.register("after-call.dynamodb", self._note)
 
     def settle(self) -> None:
         self.writes: float = 0
@@ -43,30 +41,28 @@ class Bill:
     def frames(self) -> int:
         return len(self._api.inbox)
 
-    def _ask(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return params | {"ReturnConsumedCapacity": "TOTAL"}
-
-    def _note(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-        self._calls.append(model.name)
-        self.rows += parsed.get("ScannedCount", 0)
-        consumed = parsed.get("ConsumedCapacity", [])
-        if model.name not in ("GetItem", "Query"):
+    def note(self, client: Any, call: Call, operation: str, asked: Any) -> Any:
+        self._calls.append(operation)
+        try:
+            answer = call(operation, {**asked, "ReturnConsumedCapacity": "TOTAL"})
+        except client.exceptions.ConditionalCheckFailedException:
+            # A write that is refused is billed as well, but DynamoDB does not say so.
+            self.writes += 1
+            raise
+        self.rows += answer.get("ScannedCount", 0)
+        consumed = answer.get("ConsumedCapacity", [])
+        if operation not in ("GetItem", "Query"):
             self.writes += sum(
                 each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed])
             )
-        # A write that is refused is billed as well, but DynamoDB does not say so.
-        self.writes += parsed.get("Error", {}).get("Code") == "ConditionalCheckFailedException"
+        return answer
 
 
 @pytest.fixture
-def session(aws: None) -> boto3.session.Session:
-    """One of its own: whoever watches it watches this test."""
-    return boto3.session.Session()
-
-
-@pytest.fixture
-def bill(session: boto3.session.Session, api: FakeWebsocketApi) -> Bill:
-    return Bill(session, api)
+def bill(table_name: str, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch) -> Bill:
+    bill = Bill(api)
+    go_through(bill.note, monkeypatch)
+    return bill
 
 
 @pytest.fixture

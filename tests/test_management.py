@@ -104,13 +104,13 @@ def test_without_credentials_nothing_is_sent(kind: Any, monkeypatch: pytest.Monk
 
 
 def test_a_post_by_boto3_waits_at_most_ten_seconds_its_second_try_included() -> None:
-    tries = CONFIG.retries["total_max_attempts"]
+    tries = CONFIG["retries"]["total_max_attempts"]
     longest_pause = 1 * (tries - 1)
-    assert tries * (CONFIG.connect_timeout + CONFIG.read_timeout) + longest_pause <= 10
+    assert tries * (CONFIG["connect_timeout"] + CONFIG["read_timeout"]) + longest_pause <= 10
 
 
 def test_its_pool_has_room_for_all_who_send() -> None:
-    assert CONFIG.max_pool_connections >= max(WORKERS.values())
+    assert CONFIG["max_pool_connections"] >= max(WORKERS.values())
 
 
 def test_chalice_finds_the_region_where_the_environment_has_none(session: boto3.session.Session) -> None:

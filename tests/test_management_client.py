@@ -12,11 +12,11 @@ import boto3
 import pytest
 import trustme
 from botocore import exceptions
-from botocore.config import Config
 from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from chalicelib import exchange, lean, management
 from chalicelib.management import ManagementSession, prepare
+from chalicelib.session import trust
 from chalicelib.signing import Credentials
 from tests.conftest import Clock
 from tests.management_server import OK, ManagementServer, answer, closes, pauses, refuses, resets, serving
@@ -53,8 +53,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both clients lose patience soon, and boto3's tries once, as the lean one does after a timeout."""
     monkeypatch.setattr(exchange, "CONNECT_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(exchange, "ANSWER_SECONDS", PATIENCE_SECONDS)
-    config = Config(connect_timeout=PATIENCE_SECONDS, read_timeout=PATIENCE_SECONDS, retries={"total_max_attempts": 1})
-    monkeypatch.setattr(management, "CONFIG", management.CONFIG.merge(config))
+    for name in ("connect_timeout", "read_timeout"):
+        monkeypatch.setitem(management.CONFIG, name, PATIENCE_SECONDS)
+    monkeypatch.setitem(management.CONFIG, "retries", {"total_max_attempts": 1})
 
 
 # Makes the client for an endpoint.
@@ -364,7 +365,7 @@ class TestTheLeanOneAlone:
 
         first, second, third = OK[:9], OK[9:20], OK[20:]
         server.on(ID, first, pauses(0.1), too_much_time_goes_by, second, pauses(0.1), third)
-        tls = management.trust()
+        tls = trust()
         client = lean.LeanClient(
             server.endpoint, "eu-central-1", lambda: Credentials("a", "s", None), tls, monotonic=clock
         )
@@ -447,7 +448,7 @@ class TestTheLeanOneAlone:
     def test_credentials_that_were_renewed_sign_from_the_next_second_on(self, server: ManagementServer) -> None:
         credentials = iter([Credentials("OLD", "secret", None), Credentials("NEW", "secret", "token")])
         clock = Clock(1_795_426_210)
-        client = lean.LeanClient(server.endpoint, "eu-central-1", lambda: next(credentials), management.trust(), clock)
+        client = lean.LeanClient(server.endpoint, "eu-central-1", lambda: next(credentials), trust(), clock)
         client.post_to_connection(ConnectionId=ID, Data="hi")
         clock.now += 1
         client.post_to_connection(ConnectionId=ID, Data="hi")

@@ -99,7 +99,7 @@ def test_a_request_is_what_botocore_would_send(
         theirs = boto3_at(endpoint, region).prepare(method, connection_id, data, credentials)
     to = Exchange(endpoint, TLS if endpoint.startswith("https:") else None)
     now = second(epoch, to.host, region, credentials)
-    ours = request(Address.of(to.host, to.path, region), now, method, connection_id, data if method == "POST" else b"")
+    ours = request(Address.of(to.path), now, method, connection_id, data if method == "POST" else b"")
     head, _, body = ours.partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
     headers = dict(header.split(": ", 1) for header in lines)

@@ -4,12 +4,17 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from chalicelib import table
 from chalicelib.errors import TableError
 from chalicelib.table import Table
+from tests.conftest import Call, Clock, go_through
+
+
+@pytest.fixture(params=["lean", "boto3"])
+def rows(request: pytest.FixtureRequest, lean_dynamodb: Any, dynamodb: Any, table_name: str, clock: Clock) -> Table:
+    return Table(lean_dynamodb if request.param == "lean" else dynamodb, table_name, clock)
 
 
 @pytest.fixture
@@ -37,24 +42,23 @@ class TestBatches:
     def test_what_dynamodb_leaves_undone_is_written_again(
         self, rows: Table, fast: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        call = BaseClient._make_api_call
         asked: Counter[str] = Counter()
 
-        def half(client: BaseClient, operation: str, arguments: Any) -> Any:
+        def half(_: Any, call: Call, operation: str, arguments: Any) -> Any:
             asked[operation] += 1
             ((name, requests),) = arguments["RequestItems"].items()
             done, left = requests[: len(requests) // 2 + 1], requests[len(requests) // 2 + 1 :]
-            answer = call(client, operation, {"RequestItems": {name: done}})
+            answer = call(operation, {"RequestItems": {name: done}})
             return answer | {"UnprocessedItems": {name: left} if left else {}}
 
-        monkeypatch.setattr(BaseClient, "_make_api_call", half)
+        go_through(half, monkeypatch)
         rows.write(puts=items(30))
         monkeypatch.undo()
         assert len(stands(rows)) == 30
         assert asked["BatchWriteItem"] > 2
 
     def test_but_not_for_ever(self, rows: Table, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(BaseClient, "_make_api_call", lambda *call: {"UnprocessedItems": call[2]["RequestItems"]})
+        go_through(lambda *asked: {"UnprocessedItems": asked[-1]["RequestItems"]}, monkeypatch)
         with pytest.raises(TableError, match=r"^DynamoDB BatchWriteItem failed: UnprocessedItems$"):
             rows.write(puts=items(1))
 
@@ -65,15 +69,14 @@ class TestTwoAtOnce:
     ) -> None:
         conflict = {"CancellationReasons": [{"Code": "TransactionConflict"}, {"Code": "None"}]}
         busy = [1, 1]
-        call = BaseClient._make_api_call
 
-        def refuse(client: BaseClient, operation: str, arguments: Any) -> Any:
+        def refuse(client: Any, call: Call, operation: str, arguments: Any) -> Any:
             if busy.pop() if busy else None:
                 error = {"Error": {"Code": "TransactionCanceledException", "Message": ""}} | conflict
                 raise client.exceptions.TransactionCanceledException(error, operation)
-            return call(client, operation, arguments)
+            return call(operation, arguments)
 
-        monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
+        go_through(refuse, monkeypatch)
         first, second = items(2)
         assert rows.put_both(first, second) == (None, None)
         assert stands(rows) == ["000", "001"]
@@ -89,10 +92,10 @@ class TestTwoAtOnce:
         assert stands(rows) == ["001"]
 
     def test_any_other_failure_is_a_table_error(self, rows: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(client: BaseClient, operation: str, _: Any) -> Any:
+        def fail(_: Any, __: Call, operation: str, ___: Any) -> Any:
             raise ClientError({"Error": {"Code": "InternalServerError"}}, operation)
 
-        monkeypatch.setattr(BaseClient, "_make_api_call", fail)
+        go_through(fail, monkeypatch)
         with pytest.raises(TableError, match=r"^DynamoDB TransactWriteItems failed: InternalServerError$"):
             rows.put_both(*items(2))
 

@@ -1,13 +1,11 @@
 """The three WebSocket doors: docs/PROTOCOL.md, "Connecting", and DESIGN's promises 1 and 2."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ReadTimeoutError
-from botocore.httpsession import URLLib3Session
 from chalice.app import LambdaFunctionEvent
 
 from chalicelib import telemetry, websocket, wiring
@@ -16,6 +14,7 @@ from chalicelib.settings import Settings
 from tests import raw_events
 from tests.conftest import Clock
 from tests.fakes import FakeWebsocketApi, gone
+from tests.lossy import LossyWay, lossy_way
 from tests.signing import NEW, NOW, OLD, RSA, token
 
 ID = "L0SM9cOFvHcCIhw="
@@ -28,6 +27,13 @@ def rows_of_the_table(dynamodb: Any, table_name: str) -> Callable[[], list[dict[
         return [{name: next(iter(typed.values())) for name, typed in item.items()} for item in items]
 
     return scan
+
+
+@pytest.fixture
+def way(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[LossyWay]:
+    with lossy_way(dynamodb.meta.endpoint_url, "PutItem") as way:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", way.url)
+        yield way
 
 
 class TestConnect:
@@ -219,21 +225,34 @@ class TestRefusals:
         assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 500}
         assert caplog.messages == ["invocation failed"]
 
+    @pytest.mark.parametrize("kind", ["lean", "boto3"])
     def test_a_write_whose_answer_is_lost_is_taken_back(
-        self, table_name: str, api: FakeWebsocketApi, clock: Clock, rows_of_the_table: Any
+        self,
+        kind: Any,
+        way: LossyWay,
+        table_name: str,
+        api: FakeWebsocketApi,
+        session: boto3.session.Session,
+        clock: Clock,
+        rows_of_the_table: Any,
     ) -> None:
-        way = LossyWay("PutItem")
-        peal = wiring.build(Settings(table_name, allow_anonymous=True), api, way.session, clock)
+        peal = wiring.build(Settings(table_name, allow_anonymous=True, table_client=kind), api, session, clock)
         websocket.connect(peal, raw_events.connect("first="))
         way.lose = 99
         assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 500}
         assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#first="]
 
+    @pytest.mark.parametrize("kind", ["lean", "boto3"])
     def test_a_write_that_is_sent_again_after_a_lost_answer_succeeds(
-        self, table_name: str, api: FakeWebsocketApi, clock: Clock
+        self,
+        kind: Any,
+        way: LossyWay,
+        table_name: str,
+        api: FakeWebsocketApi,
+        session: boto3.session.Session,
+        clock: Clock,
     ) -> None:
-        way = LossyWay("PutItem")
-        peal = wiring.build(Settings(table_name, allow_anonymous=True), api, way.session, clock)
+        peal = wiring.build(Settings(table_name, allow_anonymous=True, table_client=kind), api, session, clock)
         websocket.connect(peal, raw_events.connect("first="))
         way.lose = 1
         assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 200}
@@ -274,20 +293,3 @@ def test_a_disconnect_that_overtakes_its_message_is_no_error(
     api.fails = {ID: [gone(), gone(), gone()]}
     websocket.message(peal, raw_events.message('{"action":"ping","id":1}', ID))
     assert (api.frames(ID), api.closed, caplog.messages) == ([], [], [])
-
-
-class LossyWay:
-    """Requests for one DynamoDB operation reach the engine, but the next `lose` answers get lost on the way back."""
-
-    def __init__(self, operation: str) -> None:
-        self.lose = 0
-        self.session = boto3.session.Session()
-        self.session.events.register(f"before-send.dynamodb.{operation}", self._carry)
-
-    def _carry(self, request: Any, **_: Any) -> None:
-        if self.lose:
-            self.lose -= 1
-            http = URLLib3Session()
-            assert http.send(request).status_code in (200, 400)
-            http.close()
-            raise ReadTimeoutError(endpoint_url=request.url)
