@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from botocore import exceptions
 
@@ -103,10 +104,10 @@ class LeanDynamoDB:
         last_begin = self._monotonic() + BEGIN_SECONDS
         longest_pause, tries, may_set_clock = FIRST_PAUSE_SECONDS, 1, True
         while True:
-            now = self._signer.now(operation, _headers(operation))
+            now = self._signer.now(operation, headers(operation))
             failure: exceptions.ClientError | exceptions.BotoCoreError
             try:
-                answer = _checked(self._exchange.ask(request(now, self._exchange.path, body)))
+                answer = _checked(self._exchange.ask(request(now, body)))
                 if answer.status < 300:
                     return _content(answer)
                 failure = refusal(answer, operation, retries=None)
@@ -144,20 +145,20 @@ def find_endpoint(environ: Mapping[str, str], region: str | None) -> str | None:
     if region is None or any(environ.get(name) for name in _ONLY_BOTO3):
         return None
     if told := environ.get("AWS_ENDPOINT_URL_DYNAMODB") or environ.get("AWS_ENDPOINT_URL"):
-        return told
+        return None if urlsplit(told).path.strip("/") else told
     has_file = Path(environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().exists()
     return None if has_file or not _REGION.fullmatch(region) else f"https://dynamodb.{region}.amazonaws.com"
 
 
-def request(now: Second, path: str, body: bytes) -> bytes:
+def request(now: Second, body: bytes) -> bytes:
     """The bytes of a request, signed in that second."""
-    path = path or "/"
-    signed = signature(now, "POST", path, sha256(body).hexdigest())
-    head = f"POST {path} HTTP/1.1\r\n{now.lines}{signed}\r\nUser-Agent: Peal\r\nContent-Length: {len(body)}\r\n\r\n"
+    signed = signature(now, "POST", "/", sha256(body).hexdigest())
+    head = f"POST / HTTP/1.1\r\n{now.lines}{signed}\r\nUser-Agent: Peal\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
-def _headers(operation: str) -> Mapping[str, str]:
+def headers(operation: str) -> Mapping[str, str]:
+    """What is sent and signed with requests for the operation, beside what always is."""
     return {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"DynamoDB_20120810.{operation}"}
 
 

@@ -197,6 +197,11 @@ def test_a_management_client_is_read() -> None:
     assert read(MANAGEMENT_CLIENT="boto3").management_client == "boto3"
 
 
+def test_the_client_that_asks_dynamodb_is_ours_unless_it_is_boto3s() -> None:
+    assert read().table_client == "lean"
+    assert read(TABLE_CLIENT="boto3").table_client == "boto3"
+
+
 def test_a_stage_and_how_it_logs_are_read() -> None:
     settings = read(STAGE="dev", LOG_FORMAT="Text", LOG_LEVEL=" debug ")
     assert (settings.stage, settings.log_format, settings.log_level) == ("dev", "text", "DEBUG")

@@ -1,5 +1,6 @@
 """Requests are signed as botocore signs them, whatever is in them."""
 
+import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib import dynamodb
 from chalicelib.exchange import Exchange
 from chalicelib.lean import Address, request
 from chalicelib.signing import Credentials, second
@@ -38,10 +40,10 @@ TLS = ssl.create_default_context()
 class Boto3:
     """boto3's client of one endpoint, which shows what it would send."""
 
-    def __init__(self, endpoint: str, region: str) -> None:
+    def __init__(self, service: str, endpoint: str, region: str) -> None:
         session = boto3.session.Session(aws_access_key_id="-", aws_secret_access_key="-", region_name=region)
         self.credentials = session.get_credentials()
-        self.client: Any = session.client("apigatewaymanagementapi", endpoint_url=endpoint)
+        self.client: Any = session.client(service, endpoint_url=endpoint)
         self.client.meta.events.register("before-send", self._keep)
 
     def _keep(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
@@ -50,18 +52,15 @@ class Boto3:
         response._content = b"{}"
         return response
 
-    def prepare(
-        self, method: str, connection_id: str, data: str | bytes, credentials: Credentials
-    ) -> AWSPreparedRequest:
+    def prepare(self, operation: str, credentials: Credentials, **asked: Any) -> AWSPreparedRequest:
         self.credentials.access_key, self.credentials.secret_key, self.credentials.token = credentials
-        body = {"Data": data} if method == "POST" else {}
-        getattr(self.client, OPERATIONS[method])(ConnectionId=connection_id, **body)
+        getattr(self.client, operation)(**asked)
         return self.sent
 
 
 @cache
-def boto3_at(endpoint: str, region: str) -> Boto3:
-    return Boto3(endpoint, region)
+def boto3_at(service: str, endpoint: str, region: str) -> Boto3:
+    return Boto3(service, endpoint, region)
 
 
 @contextmanager
@@ -95,8 +94,10 @@ def test_a_request_is_what_botocore_would_send(
     credentials: Credentials,
     epoch: int,
 ) -> None:
+    asked = {"ConnectionId": connection_id} | ({"Data": data} if method == "POST" else {})
     with at(epoch):
-        theirs = boto3_at(endpoint, region).prepare(method, connection_id, data, credentials)
+        management = boto3_at("apigatewaymanagementapi", endpoint, region)
+        theirs = management.prepare(OPERATIONS[method], credentials, **asked)
     to = Exchange(endpoint, TLS if endpoint.startswith("https:") else None)
     now = second(epoch, to.host, region, credentials)
     ours = request(Address.of(to.path), now, method, connection_id, data if method == "POST" else b"")
@@ -106,5 +107,32 @@ def test_a_request_is_what_botocore_would_send(
     assert line == f"{method} {urlsplit(theirs.url).path} HTTP/1.1"
     assert body == ((theirs.body or b"") if method == "POST" else b"")
     for name in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token"):
+        assert headers.get(name) == text(theirs.headers.get(name)), name
+    assert headers["Content-Length"] == str(len(body))
+
+
+@given(
+    endpoint=st.sampled_from(
+        ["https://dynamodb.eu-central-1.amazonaws.com", "http://127.0.0.1:8001", "http://[::1]:8001/"]
+    ),
+    region=st.sampled_from(["eu-central-1", "us-gov-west-1"]),
+    text_=IDS,
+    credentials=st.builds(Credentials, WORDS, WORDS, st.none() | WORDS),
+    epoch=st.integers(946_684_800, 4_102_444_800),
+)
+def test_a_request_to_the_table_is_what_botocore_would_send(
+    endpoint: str, region: str, text_: str, credentials: Credentials, epoch: int
+) -> None:
+    asked = {"TableName": "t", "Key": {"PK": {"S": text_}}, "ConsistentRead": True}
+    with at(epoch):
+        theirs = boto3_at("dynamodb", endpoint, region).prepare("get_item", credentials, **asked)
+    host = Exchange(endpoint, TLS if endpoint.startswith("https:") else None).host
+    now = second(epoch, host, region, credentials, "dynamodb", dynamodb.headers("GetItem"))
+    head, _, body = dynamodb.request(now, json.dumps(asked).encode()).partition(b"\r\n\r\n")
+    line, *lines = head.decode().split("\r\n")
+    headers = dict(header.split(": ", 1) for header in lines)
+    assert line == f"POST {urlsplit(theirs.url).path or '/'} HTTP/1.1"
+    assert body == theirs.body
+    for name in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Target", "Content-Type"):
         assert headers.get(name) == text(theirs.headers.get(name)), name
     assert headers["Content-Length"] == str(len(body))
