@@ -9,6 +9,7 @@ another process, so their time does not count. Rounds alternate between the vari
 """
 
 import argparse
+import compileall
 import os
 import platform
 import shutil
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from tempfile import TemporaryDirectory
 
 REPOSITORY = Path(__file__).parents[1]
@@ -61,6 +63,7 @@ def event(kind, body=None):
 """
 CONNECT = IMPORT + EVENT + 'assert app.websocket_connect(event("$connect"), Context) == {"statusCode": 200}\n'
 SEND = CONNECT + 'app.websocket_message(event("$default", \'{"action":"ping","id":1}\'), Context)\n'
+BY_BOTO3 = 'import os\nos.environ["TABLE_CLIENT"] = "boto3"\n' + SEND
 USE_POWERTOOLS = """
 from aws_lambda_powertools import Logger, Metrics
 logger = Logger(service="peal")
@@ -162,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Variant("Peal, imported", IMPORT, peal),
             Variant("Peal, first connect answered", CONNECT, peal),
             Variant("Peal, first frame answered too", SEND, peal),
+            Variant("the same with TABLE_CLIENT=boto3", BY_BOTO3, peal),
+            Variant("the same as by default, were its bytecode in the package", SEND, compiled(peal)),
         ]
         loops = {"Peal": Variant("", EVENT + OURS_PER_INVOCATION + REPEAT, peal)}
         if options.powertools:
@@ -204,6 +209,14 @@ def package(project: Path, app: str | None = None, requirement: str = "") -> Pat
     with zipfile.ZipFile(out / "deployment.zip") as archive:
         archive.extractall(out / "task")
     return out / "task"
+
+
+def compiled(package: Path) -> Path:
+    """Copy the package and put in its bytecode, which is used whatever the files' times are; gives the directory."""
+    copy = Path(shutil.copytree(package, package.with_name("compiled")))
+    mode = PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(copy, quiet=1, invalidation_mode=mode)
+    return copy
 
 
 @contextmanager
@@ -262,7 +275,7 @@ def per_invocation(variant: Variant, environment: Mapping[str, str]) -> int:
 def report(variants: Sequence[Variant], medians_ms: Sequence[float]) -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {platform.machine()}\n")
     print("| package | zip, KB | unpacked, KB |\n|---|---|---|")
-    for directory in dict.fromkeys(variant.package for variant in variants):
+    for directory in dict.fromkeys(variant.package for variant in variants if variant.package.name == "task"):
         zipped = (directory.parent / "deployment.zip").stat().st_size
         unpacked = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
         name = directory.parent.name.removesuffix("-package")

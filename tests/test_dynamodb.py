@@ -289,6 +289,32 @@ class TestOurs:
             rows.get(KEY)
         assert len(server.requests) == (2 if seconds_off else 1)
 
+    def test_a_clock_that_runs_away_is_followed_once(self, server: ManagementServer, rows: Table, clock: Clock) -> None:
+        body = b'{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"no"}'
+        for tries in range(1, 9):
+            on(server, answer(400, body, f"Date: {formatdate(clock.now + 600 * tries, usegmt=True)}"))
+        with pytest.raises(TableError):
+            rows.get(KEY)
+        assert len(server.requests) == 2
+
+    def test_a_refusal_by_a_clock_that_is_off_is_a_refusal(
+        self, server: ManagementServer, rows: Table, clock: Clock
+    ) -> None:
+        body = b'{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}'
+        on(server, answer(400, body, f"Date: {formatdate(clock.now + 600, usegmt=True)}"))
+        assert not rows.put(KEY, "attribute_not_exists(PK)")
+        assert len(server.requests) == 1
+
+    def test_where_nobody_is_it_is_tried_again_too(self, clock: Clock) -> None:
+        self.pauses: list[float] = []
+        credentials = Credentials("A", "secret", None)
+        client = LeanDynamoDB(
+            "http://127.0.0.1:9", "eu-central-1", lambda: credentials, None, clock, clock, self.pause, lambda: 0.5
+        )
+        with pytest.raises(TableError, match="^DynamoDB GetItem failed: EndpointConnectionError$"):
+            Table(client, "t", clock).get(KEY)
+        assert len(self.pauses) == dynamodb.TRIES - 1
+
     @pytest.mark.parametrize("body", [b"<html>", b"\xff"])
     def test_what_is_no_answer_is_asked_again_and_then_an_error(
         self, server: ManagementServer, rows: Table, body: bytes
