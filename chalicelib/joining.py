@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 CLOSE_AGAIN_SECONDS: Final = 5
 # So many are let in at a time, which takes a second or two; then the lease is renewed.
 MAX_AT_ONCE: Final = 200
-# Letting in is mostly reading and writing the table, and boto3 is CPU-bound from so many threads on.
+# Letting in is mostly waiting for the table.
 WORKERS: Final = 16
 
 

@@ -28,7 +28,7 @@ BAD_REQUEST: Final = ("3501", "bad request")
 # What comes first in Centrifugo's protocol, and what SDKs send many of at once, when they come back.
 CONNECT: Final = "connect"
 SUBSCRIBE: Final = "subscribe"
-# So many are subscribed at a time; boto3 is CPU-bound from so many threads on.
+# So many are subscribed at a time; each waits for the table several times.
 WORKERS: Final = 16
 # How long commands of one frame may wait for those of another that they have overtaken: together, or one frame full of
 # them would keep a Lambda busy until its time is over.

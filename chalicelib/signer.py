@@ -6,7 +6,6 @@ Safe in threads.
 
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -64,6 +63,9 @@ class Signer:
 
     def set_clock(self, answer: Answer, signed: Second) -> bool:
         """Return whether the answer's clock is so far from that of its request that ours is now set by it."""
+        # Needed when a clock is wrong, and no sooner: it would cost every cold start.
+        from email.utils import parsedate_to_datetime
+
         try:
             theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
         except (KeyError, ValueError):

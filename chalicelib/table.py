@@ -73,7 +73,7 @@ class Table:
 
         Returns:
             False where another item stands under that key; it is untouched. True where the very same item did:
-            that is our own write, whose answer was lost and which boto3 then sent again.
+            that is our own write, whose answer was lost and which was then sent again.
 
         Raises:
             TableError: DynamoDB failed; the item may stand there all the same.

@@ -7,13 +7,15 @@ this package: docs/decisions/tokens.md.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from chalicelib.errors import ConfigurationError, Invalid, TokenExpired, Unauthenticated
 from chalicelib.identity import Identity, read_identity, read_time
-from chalicelib.jwks import Jwks
 from chalicelib.secrets import Secrets
 from chalicelib.settings import Settings, split_secrets
+
+if TYPE_CHECKING:
+    from chalicelib.jwks import Jwks
 
 # API Gateway takes URLs of 4,096 characters and 10,240 bytes of headers: what is longer came another way.
 MAX_TOKEN_CHARS: Final = 8_192
@@ -28,7 +30,7 @@ class Tokens:
         self._settings = settings
         self._secrets = secrets
         self._clock = clock
-        self._jwks = Jwks(settings.jwt_jwks_url, clock) if settings.jwt_jwks_url else None
+        self._jwks = _jwks(settings.jwt_jwks_url, clock) if settings.jwt_jwks_url else None
 
     def verify(self, token: str) -> Identity:
         """The identity that the token proves, now and until its `expires_at`.
@@ -110,3 +112,10 @@ class Tokens:
     def _signing_keys(self) -> tuple[str, ...]:
         value = self._settings.jwt_secrets
         return split_secrets(self._secrets.read("JWT_SECRETS", value)) if value else ()
+
+
+def _jwks(url: str, clock: Callable[[], float]) -> "Jwks":
+    # Brings an HTTP client, which whoever verifies by secrets alone would pay for in every cold start.
+    from chalicelib.jwks import Jwks
+
+    return Jwks(url, clock)
