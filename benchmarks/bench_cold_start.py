@@ -2,14 +2,13 @@
 
     python benchmarks/bench_cold_start.py [--rounds 15] [--powertools]
 
-`chalice package` builds the packages; each measurement is a process of its own in an unpacked one, with boto3 beside it
-as on Lambda and no bytecode of the package, which Lambda cannot keep either. DynamoDB and @connections are a stub in
+The packages are built as `make package` does; each measurement is a process of its own in an unpacked one, with boto3
+beside it as on Lambda, and keeps no bytecode, which Lambda cannot either. DynamoDB and @connections are a stub in
 another process, so their time does not count. Rounds alternate between the variants; medians count. Linux only.
 `--powertools` adds Powertools for AWS Lambda, in a package of its own.
 """
 
 import argparse
-import compileall
 import os
 import platform
 import shutil
@@ -18,13 +17,16 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from py_compile import PycInvalidationMode
 from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from deployment.programs import bytecode
 
 REPOSITORY = Path(__file__).parents[1]
 POWERTOOLS = "aws-lambda-powertools==3.37.0"
@@ -166,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Variant("Peal, first connect answered", CONNECT, peal),
             Variant("Peal, first frame answered too", SEND, peal),
             Variant("the same with TABLE_CLIENT=boto3", BY_BOTO3, peal),
-            Variant("the same as by default, were its bytecode in the package", SEND, compiled(peal)),
+            Variant("the same by default, without bytecode in the package", SEND, without_bytecode(peal)),
         ]
         loops = {"Peal": Variant("", EVENT + OURS_PER_INVOCATION + REPEAT, peal)}
         if options.powertools:
@@ -199,24 +201,22 @@ def package(project: Path, app: str | None = None, requirement: str = "") -> Pat
     with (project / "requirements.txt").open("a") as requirements:
         requirements.write(f"\n{requirement}\n")
     out = project.with_name(f"{project.name}-package")
-    subprocess.run(
-        [Path(sys.executable).with_name("chalice"), "package", "--stage", "dev", out],
-        cwd=project,
-        env={**os.environ, "AWS_DEFAULT_REGION": "eu-central-1", "PYTHONDONTWRITEBYTECODE": "1"},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    with bytecode(project) if app is None else nullcontext():
+        subprocess.run(
+            [Path(sys.executable).with_name("chalice"), "package", "--stage", "dev", out],
+            cwd=project,
+            env={**os.environ, "AWS_DEFAULT_REGION": "eu-central-1", "PYTHONDONTWRITEBYTECODE": "1"},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     with zipfile.ZipFile(out / "deployment.zip") as archive:
         archive.extractall(out / "task")
     return out / "task"
 
 
-def compiled(package: Path) -> Path:
-    """Copy the package and put in its bytecode, which is used whatever the files' times are; gives the directory."""
-    copy = Path(shutil.copytree(package, package.with_name("compiled")))
-    mode = PycInvalidationMode.UNCHECKED_HASH
-    compileall.compile_dir(copy, quiet=1, invalidation_mode=mode)
-    return copy
+def without_bytecode(package: Path) -> Path:
+    """Copy the package as `chalice package` alone would make it; gives the directory."""
+    return Path(shutil.copytree(package, package.with_name("source"), ignore=shutil.ignore_patterns("__pycache__")))
 
 
 @contextmanager

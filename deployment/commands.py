@@ -28,8 +28,8 @@ def deploy(stage: Stage, tell: Tell) -> None:
     stack.apply(templates.stack_template(stage.directory / "resources.json"), Stage=stage.name)
     tell(f"Stack {stage.title} is as resources.json says")
     Inventory(aws, stage, permissions.ALLOWED).adopt()
-    programs.remove_bytecode(stage.directory)
-    programs.run(stage.directory, "chalice", "deploy", "--stage", stage.name, region=aws.region)
+    with programs.bytecode(stage.directory):
+        programs.run(stage.directory, "chalice", "deploy", "--stage", stage.name, region=aws.region)
     # What Chalice made is found as anybody would find it who has lost Chalice's file.
     apis = Inventory(aws, stage, permissions.ALLOWED).adopt()
     if not apis.websocket or not apis.rest:
@@ -83,11 +83,11 @@ def package(stage: Stage, tell: Tell) -> None:
     programs.check_python()
     write_policies(stage.directory, check=True)
     out = stage.directory / "out" / stage.name
-    programs.remove_bytecode(stage.directory)
     arguments = ("package", "--stage", stage.name, "--merge-template", "resources.json", str(out))
     # What is packaged is the same for every Region of a partition, but Chalice wants to be told one.
     region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
-    programs.run(stage.directory, "chalice", *arguments, region=region)
+    with programs.bytecode(stage.directory):
+        programs.run(stage.directory, "chalice", *arguments, region=region)
     path = out / "sam.json"
     path.write_text(json.dumps(templates.finish_package(json.loads(path.read_text()), stage.name), indent=2) + "\n")
     programs.run(stage.directory, "cfn-lint", str(path), region=region)

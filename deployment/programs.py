@@ -1,10 +1,14 @@
 """Runs the programs that do part of the work, as they are: Chalice and cfn-lint."""
 
+import compileall
 import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 from chalice.config import Config
 
@@ -19,7 +23,7 @@ def run(directory: Path, program: str, *arguments: str, region: str) -> None:
     """
     environment = os.environ | {
         "AWS_DEFAULT_REGION": region,
-        # What Python would write into chalicelib would be shipped.
+        # What Python would write into chalicelib would be shipped; see `bytecode`.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run([Path(sys.executable).with_name(program), *arguments], cwd=directory, env=environment)
@@ -43,7 +47,22 @@ def check_python() -> None:
         )
 
 
-def remove_bytecode(directory: Path) -> None:
-    """chalicelib holds no compiled files, which Chalice would ship too."""
-    for path in (directory / "chalicelib").rglob("*.pyc"):
+@contextmanager
+def bytecode(directory: Path) -> Iterator[None]:
+    """Meanwhile chalicelib holds its bytecode of now, which Chalice ships; none before and after.
+
+    Lambda has nowhere to keep what it compiles: without this each cold start compiles everything. It is compiled by
+    the Python that Lambda will use, and holds for the source with its hash alone, whatever the time of the files.
+    """
+    chalicelib = directory / "chalicelib"
+    _remove_bytecode(chalicelib)
+    compileall.compile_dir(chalicelib, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    try:
+        yield
+    finally:
+        _remove_bytecode(chalicelib)
+
+
+def _remove_bytecode(chalicelib: Path) -> None:
+    for path in chalicelib.rglob("*.pyc"):
         path.unlink()

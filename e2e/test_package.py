@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,24 @@ def test_functions_are_called_as_chalice_deploys_them(package: Path, finished: P
         assert names == {
             "peal-${Stage}" if name == "api_handler" else f"peal-${{Stage}}-{name}" for name in permissions.ALLOWED
         }
+
+
+def test_make_package_ships_bytecode_that_is_used(finished: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(finished / "deployment.zip") as archive:
+        archive.extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-v", "-c", "import chalicelib.service"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    modules = {path.stem for path in (PROJECT / "chalicelib").glob("*.py")}
+    assert {path.name.partition(".")[0] for path in (tmp_path / "chalicelib" / "__pycache__").iterdir()} == modules
+    # From which file each module comes: what is compiled now comes from its source.
+    files = re.findall(r"# code object from '?(.*chalicelib.*?)'?$", done.stderr, re.MULTILINE)
+    assert {Path(file).suffix for file in files} == {".pyc"}
 
 
 def test_make_package_knows_the_stage(finished: Path) -> None:

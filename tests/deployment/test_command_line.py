@@ -1,13 +1,14 @@
 """What the person who types a command is told when it cannot be done; without AWS."""
 
 import sys
+from importlib.util import cache_from_source, source_hash
 from pathlib import Path
 
 import pytest
 
 from deployment.__main__ import main
 from deployment.errors import BadProject, CommandFailed
-from deployment.programs import check_python, remove_bytecode, run
+from deployment.programs import bytecode, check_python, run
 from tests.conftest import PROJECT
 
 
@@ -81,10 +82,14 @@ class TestPrograms:
             "`chalice deploy --no-such-option` ended with status 2; what it says stands above. Then run this again."
         )
 
-    def test_nothing_compiled_is_shipped(self, tmp_path: Path) -> None:
-        cache = tmp_path / "chalicelib" / "__pycache__"
+    def test_what_is_compiled_now_is_shipped_and_nothing_else(self, tmp_path: Path) -> None:
+        source, cache = tmp_path / "chalicelib" / "x.py", tmp_path / "chalicelib" / "__pycache__"
         cache.mkdir(parents=True)
-        (cache / "x.cpython-311.pyc").touch()
-        (tmp_path / "chalicelib" / "x.py").touch()
-        remove_bytecode(tmp_path)
-        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x.py"]
+        (cache / "gone.cpython-311.pyc").touch()
+        source.write_text("X = 1")
+        with bytecode(tmp_path):
+            (compiled,) = cache.iterdir()
+            assert compiled == Path(cache_from_source(source))
+            # Flags of a file that is checked by its source's hash, which stands behind them: PEP 552.
+            assert compiled.read_bytes()[4:16] == b"\x03\0\0\0" + source_hash(source.read_bytes())
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [source]
