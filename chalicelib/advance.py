@@ -18,7 +18,7 @@ from typing import Final
 
 from chalicelib.audience import Outcome, Push
 from chalicelib.channels import Channels
-from chalicelib.cursors import Cursors, Lease, LeaseLost
+from chalicelib.cursors import LEASE_MS, Cursors, Lease, LeaseLost
 from chalicelib.delivery import Delivery
 from chalicelib.errors import ServiceError
 from chalicelib.history import History
@@ -115,6 +115,13 @@ class Advance:
             for connection_id in entered:
                 self._joining.break_off(lease.channel, connection_id)
             raise
+
+    def go_on_later(self, channel: Channel, shard: int) -> None:
+        """What is left undone in the shard will be done, by a job, once whoever delivers must be through or dead.
+
+        Raises JobsError.
+        """
+        self._jobs.put(advance_job(channel, shard), delay_seconds=LEASE_MS // 1000 + 1)
 
     def _round(self, lease: Lease, mine: Publication | None) -> tuple[int, dict[int | None, Outcome]]:
         with self._given_up(lease):

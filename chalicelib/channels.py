@@ -18,8 +18,9 @@ from chalicelib.table import Item, Table
 
 # How long someone who is cut off counts as here: a client that comes back within it was never away.
 GRACE_SECONDS: Final = 15
-# How much later than that the row of one who left still stands, for the job that announces it.
-LEFT_SECONDS: Final = GRACE_SECONDS + 60
+# How long the row of one who left still stands, for the job that announces it: SQS gives that out five times, six
+# minutes apart, and the clocks of two Lambdas may be minutes apart as well.
+LEFT_SECONDS: Final = GRACE_SECONDS + 40 * 60
 
 
 @dataclass(frozen=True)
@@ -126,30 +127,28 @@ class Channels:
         key = keys.membership_key(channel.name, channel.shard_of(connection_id), connection_id)
         return self._rows.delete(key, **_unless_later(turn)).applied
 
-    def remove_all(self, connection: Connection) -> list[Channel]:
+    def telling(self, connection: Connection) -> list[Channel]:
+        """The connection's channels whose members are told that it has left."""
+        channels = map(self._known, sorted(connection.channels))
+        return [channel for channel in channels if channel.options.join_leave and connection.user_id is not None]
+
+    def remove_all(self, connection: Connection) -> None:
         """A connection that is gone is a member of none of its channels.
 
         Where members are told who leaves, its row stands on for a while as that of one who has left.
-
-        Returns:
-            The channels whose members are to be told.
 
         Raises:
             TableError: DynamoDB failed; some memberships may stand until their ttl.
         """
         left_at_ms = int(self._clock() * 1000)
-        left: list[Item] = []
-        removed, told = [], []
-        for name in sorted(connection.channels):
-            channel = self._known(name)
-            if channel.options.join_leave and connection.user_id is not None:
-                told.append(channel)
-                left.append(self._item(channel, connection, leftAt=left_at_ms, ttl=left_at_ms // 1000 + LEFT_SECONDS))
-            else:
+        marks = {"leftAt": left_at_ms, "ttl": left_at_ms // 1000 + LEFT_SECONDS}
+        telling = self.telling(connection)
+        removed = []
+        for channel in map(self._known, sorted(connection.channels)):
+            if channel not in telling:
                 shard = channel.shard_of(connection.connection_id)
-                removed.append(keys.membership_key(name, shard, connection.connection_id))
-        self._rows.write(left, removed)
-        return told
+                removed.append(keys.membership_key(channel.name, shard, connection.connection_id))
+        self._rows.write([self._item(channel, connection, **marks) for channel in telling], removed)
 
     def receivers(
         self, channel: Channel, shard: int, after: str | None = None, page_items: int | None = None

@@ -81,7 +81,12 @@ class Cursors:
         row = self._rows.get(keys.cursor_key(channel.name, shard))
         if row is None or self._is_held(row):
             return False
-        return _number(row, "delivered") < _number(row, "wanted") or _number(row, "joins") > 0
+        if _number(row, "delivered") < _number(row, "wanted") or _number(row, "joins") > 0:
+            return True
+        # Somebody may have written, and died or failed before it was announced.
+        counted = self._rows.get(keys.channel_key(channel.name)) or {}
+        delivered = _number(row, "delivered") if counted.get("epoch") == row.get("epoch") else 0
+        return delivered < _number(counted, "offset")
 
     def claim(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
         """The lease, if nobody holds it. Where there is no cursor yet, all up to the stream's offset is wanted.

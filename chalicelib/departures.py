@@ -8,6 +8,7 @@ import logging
 from chalicelib.channels import GRACE_SECONDS, Channels
 from chalicelib.errors import ServiceError
 from chalicelib.jobs import Jobs
+from chalicelib.namespaces import Channel
 from chalicelib.registry import Connection, Registry
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ class Departures:
         """The connection is neither registered nor a member of anything; returns what it was.
 
         Raises:
-            TableError: DynamoDB failed; memberships may stand until a send finds them dead, or their ttl.
+            TableError: DynamoDB failed; memberships may stand until a send finds them dead, or their ttl. Where members
+                are told who leaves, the job that tells them removes it.
         """
         return self._clear(self._registry.forget(connection_id))
 
@@ -36,16 +38,23 @@ class Departures:
     def _clear(self, connection: Connection | None) -> Connection | None:
         if connection is None:
             return None
-        for channel in self._channels.remove_all(connection):
-            job = {
-                "job": "leave",
-                "channel": channel.name,
-                "userId": connection.user_id,
-                "connectionId": connection.connection_id,
-            }
-            try:
-                self._jobs.put(job, delay_seconds=GRACE_SECONDS)
-            except ServiceError as error:
-                # The row that says so goes by its ttl; only the push is lost.
-                log.warning("Nobody in %s will be told that %s left: %s", channel.name, connection.connection_id, error)
+        try:
+            self._channels.remove_all(connection)
+        finally:
+            for channel in self._channels.telling(connection):
+                self._tell_later(channel, connection)
         return connection
+
+    def _tell_later(self, channel: Channel, connection: Connection) -> None:
+        job = {
+            "job": "leave",
+            "channel": channel.name,
+            "userId": connection.user_id,
+            "connectionId": connection.connection_id,
+        }
+        try:
+            self._jobs.put(job, delay_seconds=GRACE_SECONDS)
+        except ServiceError as error:
+            log.warning("Nobody in %s will be told that %s left: %s", channel.name, connection.connection_id, error)
+            # Else it would stand for as long as the job may take.
+            self._channels.remove(channel, connection.connection_id)

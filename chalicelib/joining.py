@@ -17,6 +17,7 @@ from chalicelib.channels import Channels, Waiting
 from chalicelib.codecs import Codec, codec_of
 from chalicelib.cursors import Lease
 from chalicelib.delivery import Delivery
+from chalicelib.errors import ServiceError
 from chalicelib.history import History
 from chalicelib.jobs import Jobs
 from chalicelib.missed import Missed
@@ -94,7 +95,7 @@ class Joining:
         """The connection is a member, and knows that it joined where the lease has delivered to.
 
         Returns:
-            False where it could not be told; it is no member then, and broken off.
+            False where it could not be told, or its membership could not be written; it is none then, and broken off.
 
         Raises:
             ConfigurationError, ServiceError: it is none either, or waits on.
@@ -109,24 +110,35 @@ class Joining:
         )
         told = self.tell(channel, connection, waiting.reply_to, Stream(lease.epoch, lease.delivered), missed)
         if told:
-            self.add(channel, connection, waiting.turn)
-        else:
-            self.break_off(channel, connection.connection_id)
-        return told
+            try:
+                self.add(channel, connection, waiting.turn)
+                return True
+            except ServiceError as error:
+                # It has been told that it is in, and believes that whatever it is told afterwards.
+                log.warning("Letting %s into %s failed: %s", connection.connection_id, channel.name, error)
+        self.break_off(channel, connection.connection_id)
+        return False
 
     def break_off(self, channel: Channel, connection_id: str) -> None:
         """Who may have missed a reply or a publication is sent no more and closed, so that it comes back and recovers.
 
         Where it cannot be closed either, its row expires, so that its next frame is refused, and a job closes it: the
-        reaper might come when DynamoDB has swept the row. Raises TableError, JobsError.
+        reaper might come when DynamoDB has swept the row. Raises TableError, JobsError; the rest is done all the same.
         """
-        self._channels.remove(channel, connection_id)
+        try:
+            self._channels.remove(channel, connection_id)
+        finally:
+            self._close(connection_id)
+
+    def _close(self, connection_id: str) -> None:
         try:
             self._delivery.close(connection_id)
         except (BotoCoreError, ClientError) as error:
             log.warning("Closing %s failed: %s", connection_id, type(error).__name__)
-            self._registry.expire(connection_id)
-            self._jobs.put({"job": "close", "connectionId": connection_id}, delay_seconds=CLOSE_AGAIN_SECONDS)
+            try:
+                self._registry.expire(connection_id)
+            finally:
+                self._jobs.put({"job": "close", "connectionId": connection_id}, delay_seconds=CLOSE_AGAIN_SECONDS)
 
     def add(self, channel: Channel, connection: Connection, turn: int | None) -> None:
         """The connection is a member, unless its end came in between. Raises TableError."""

@@ -4,16 +4,21 @@ A user with several connections is there once. Someone who was cut off counts as
 which reconnects was never away: its membership stands on, marked as left, and a job looks later whether it came back.
 """
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
 from chalicelib import protocol
 from chalicelib.channels import Channels, Member
 from chalicelib.delivery import Delivery
-from chalicelib.errors import NotAvailable
+from chalicelib.errors import NotAvailable, ServiceError
 from chalicelib.namespaces import Channel
-from chalicelib.registry import Connection
+from chalicelib.registry import Connection, Registry
+
+log = logging.getLogger(__name__)
 
 # A list of more bytes is left out: it would not fit one frame.
 MAX_LISTED_BYTES: Final = 30_000
@@ -53,7 +58,8 @@ class Presence:
 class Attendance:
     """Answers who is here and tells of it."""
 
-    def __init__(self, channels: Channels, delivery: Delivery) -> None:
+    def __init__(self, registry: Registry, channels: Channels, delivery: Delivery) -> None:
+        self._registry = registry
         self._channels = channels
         self._delivery = delivery
 
@@ -88,31 +94,43 @@ class Attendance:
         return members[:MAX_COUNTED], len(members) <= MAX_COUNTED
 
     def came(self, channel: Channel, connection: Connection) -> None:
-        """The other members know that the user is here, unless they know already. Errors as `Delivery.send`."""
-        if not channel.options.join_leave or connection.user_id is None:
-            return
-        members = self._told(channel)
-        others = [member for member in members if member.connection_id != connection.connection_id]
-        if all(member.user_id != connection.user_id for member in others):
-            self._tell("join", channel, connection.user_id, connection.connection_id, others)
+        """The other members know that the user is here, unless they know already. Raises ConfigurationError.
 
-    def quit(self, channel: Channel, connection: Connection) -> None:
-        """The other members know that the user has left, unless another connection of it stays.
-
-        Errors as `Delivery.send`.
+        Whoever came knows already that it is in, which a failure to tell the others must not contradict: it is logged.
         """
         if not channel.options.join_leave or connection.user_id is None:
             return
-        others = self._told(channel)
-        if all(member.user_id != connection.user_id for member in others):
-            self._tell("leave", channel, connection.user_id, connection.connection_id, others)
+        with _logged("join", channel, connection):
+            members = self._told(channel)
+            others = [member for member in members if member.connection_id != connection.connection_id]
+            if all(member.user_id != connection.user_id for member in others):
+                self._tell("join", channel, connection.user_id, connection.connection_id, others)
+
+    def quit(self, channel: Channel, connection: Connection) -> None:
+        """The other members know that the user has left, unless another connection of it stays; errors as `came`."""
+        if not channel.options.join_leave or connection.user_id is None:
+            return
+        with _logged("leave", channel, connection):
+            others = self._told(channel)
+            if all(member.user_id != connection.user_id for member in others):
+                self._tell("leave", channel, connection.user_id, connection.connection_id, others)
 
     def announce_leave(self, channel: Channel, user_id: str, connection_id: str) -> None:
-        """The members know that the user has left, if it did not come back. Errors as `Delivery.send`."""
+        """The members know that the user has left, if it did not come back; whose row still stands has not left.
+
+        Errors as `Delivery.send`.
+        """
         members = self._told(channel)
         mine = next((member for member in members if member.connection_id == connection_id), None)
-        if mine is None or mine.left_at_ms is None:
+        if mine is None:
             return
+        if mine.left_at_ms is None:
+            if self._registry.get(connection_id) is not None:
+                return
+            # Its row went, and its membership could not be marked.
+            members.remove(mine)
+            mine = replace(mine, left_at_ms=0)
+            members.append(mine)
         of_user = [member for member in members if member.user_id == user_id]
         over = [member for member in of_user if not _outlasts(member, mine)]
         # Of connections that were cut off together, the job of the last one tells, whichever comes first.
@@ -133,6 +151,14 @@ class Attendance:
     def _some(self, channel: Channel, count: int) -> list[Member]:
         # A page holds all of them and no more: of a crowd nothing is read, and paid for, that is left out here.
         return list(islice(self._channels.members(channel, page_items=count), count))
+
+
+@contextmanager
+def _logged(kind: str, channel: Channel, connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except ServiceError as error:
+        log.warning("Nobody in %s is told of the %s of %s: %s", channel.name, kind, connection.connection_id, error)
 
 
 def _outlasts(member: Member, gone: Member) -> bool:

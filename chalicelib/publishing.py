@@ -16,7 +16,7 @@ from chalicelib.audience import Outcome, counts
 from chalicelib.channels import Channels
 from chalicelib.cursors import Cursors, LeaseLost
 from chalicelib.delivery import Delivery
-from chalicelib.errors import Invalid, TooLarge
+from chalicelib.errors import Invalid, ServiceError, TooLarge
 from chalicelib.history import History
 from chalicelib.jobs import Jobs
 from chalicelib.namespaces import Channel
@@ -206,10 +206,16 @@ class Publishing:
     def _deliver(
         self, channel: Channel, shard: int, stream: Stream, mine: Publication | None
     ) -> Mapping[int | None, Outcome]:
-        lease = self._cursors.announce(channel, shard, stream)
-        if lease:
-            with suppress(LeaseLost):
-                return self._advance.go_on(lease, mine)
+        try:
+            lease = self._cursors.announce(channel, shard, stream)
+            if lease:
+                with suppress(LeaseLost):
+                    return self._advance.go_on(lease, mine)
+        except ServiceError:
+            # It is written. Whether or not its publisher tries again, members are sent it.
+            with suppress(ServiceError):
+                self._advance.go_on_later(channel, shard)
+            raise
         return {}
 
 

@@ -11,12 +11,11 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from chalicelib.advance import Advance, advance_job
+from chalicelib.advance import Advance
 from chalicelib.channels import Waiting
-from chalicelib.cursors import LEASE_MS, Cursors, Lease
+from chalicelib.cursors import Cursors, Lease
 from chalicelib.errors import LimitExceeded, NotRegistered, NotSubscribed, ServiceError
 from chalicelib.history import History
-from chalicelib.jobs import Jobs
 from chalicelib.joining import Joining
 from chalicelib.missed import Missed
 from chalicelib.namespaces import Channel
@@ -37,7 +36,6 @@ class Subscribing:
         cursors: Cursors,
         joining: Joining,
         advance: Advance,
-        jobs: Jobs,
         max_channels: int,
     ) -> None:
         self._registry = registry
@@ -45,7 +43,6 @@ class Subscribing:
         self._cursors = cursors
         self._joining = joining
         self._advance = advance
-        self._jobs = jobs
         self._max_channels = max_channels
 
     def subscribe(
@@ -116,7 +113,7 @@ class Subscribing:
             lease = self._cursors.announce_join(channel, shard, stream)
             if lease is None:
                 # Should whoever delivers be dead, this looks after it.
-                self._jobs.put(advance_job(channel, shard), delay_seconds=LEASE_MS // 1000 + 1)
+                self._advance.go_on_later(channel, shard)
             else:
                 self._go_on(lease)
             return False
@@ -134,5 +131,7 @@ class Subscribing:
         try:
             self._advance.go_on(lease, entered=entered)
         except ServiceError as error:
-            # The subscriber has been told, or will be; the next that publishes goes on.
+            # The subscriber has been told, or will be. Maybe nobody can take the lease until it has run out.
             log.warning("Delivering in %s failed: %s", lease.channel.name, error)
+            with suppress(ServiceError):
+                self._advance.go_on_later(lease.channel, lease.shard)

@@ -98,7 +98,7 @@ def build(
     slices = Slices(queue, settings.fanout_size, clock)
     broadcasting = Broadcasting(registry, delivery, slices, clock)
     closing = Closing(delivery, departures)
-    attendance = Attendance(channels, delivery)
+    attendance = Attendance(registry, channels, delivery)
     joining = Joining(registry, history, channels, delivery, attendance, queue)
     advance = Advance(history, cursors, channels, joining, delivery, queue, clock, sleep)
     tokens = Tokens(settings, Secrets(session, clock), clock)
@@ -115,7 +115,7 @@ def build(
         broadcasting,
         Reaping(rows, registry, channels, cursors, delivery, closing, departures, queue, clock),
         Publishing(history, cursors, channels, advance, delivery, slices, queue, clock),
-        Subscribing(registry, history, cursors, joining, advance, queue, settings.max_channels),
+        Subscribing(registry, history, cursors, joining, advance, settings.max_channels),
         attendance,
         Reader(history, cursors),
         authentication,

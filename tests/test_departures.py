@@ -65,7 +65,8 @@ def test_met_by_a_job(
 ) -> None:
     fail_once(monkeypatch, Channels, "receivers")
     alice.sends({"action": "publish", "channel": CHANNEL, "data": 1})
-    worker.work(peal, ADVANCE)
+    (left_by_who_published,) = jobs.take()
+    worker.work(peal, {"Records": [{"body": json.dumps(left_by_who_published)}]})
     leaves_nothing(peal, jobs, bob)
     assert alice.receives_in(CHANNEL) == [1]
 

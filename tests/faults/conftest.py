@@ -1,0 +1,127 @@
+"""What fault tests share: the whole service over a way to DynamoDB that fails when told, and receivers that end."""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import boto3
+import pytest
+
+from chalicelib import advance, wiring, worker
+from chalicelib.permission import EVERYTHING
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from tests.conftest import Clock
+from tests.dynamodb_way import Way, leading_to, lost, refused
+from tests.fakes import FakeJobs
+from tests.followers import Sockets
+
+DOWN = 10_000
+
+
+@pytest.fixture(scope="session")
+def open_way(aws: None) -> Iterator[Way]:
+    with leading_to(os.environ["AWS_ENDPOINT_URL_DYNAMODB"]) as way:
+        yield way
+
+
+@pytest.fixture
+def way(open_way: Way, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """The way that all clients of DynamoDB take which are made in this test."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", open_way.endpoint)
+    open_way.clear()
+    open_way.asked.clear()
+    return open_way
+
+
+@pytest.fixture
+def api() -> Sockets:
+    return Sockets()
+
+
+Build = Callable[..., Service]
+
+
+@pytest.fixture
+def build(way: Way, table_name: str, api: Sockets, session: boto3.session.Session, jobs: FakeJobs) -> Build:
+    """Builds the service as a Lambda instance would, over the same table."""
+
+    def build(clock: Callable[[], float], **options: Any) -> Service:
+        settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, **options)
+        return wiring.build(settings, api, session, clock, jobs=jobs, sleep=lambda _: None)
+
+    return build
+
+
+RowsOf = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def rows_of(dynamodb: Any, table_name: str) -> RowsOf:
+    """Where rows of a connection stand: its own, and its memberships."""
+
+    def scan(connection_id: str) -> list[str]:
+        items = dynamodb.scan(TableName=table_name, ConsistentRead=True)["Items"]
+        found = [(item["PK"]["S"], item["SK"]["S"]) for item in items]
+        return [pk for pk, sk in found if f"CONN#{connection_id}" in (pk, sk)]
+
+    return scan
+
+
+@pytest.fixture
+def peal(build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Service:
+    # Where the clock stands still, waiting for it must not take for ever.
+    monkeypatch.setattr(advance, "GRACE_SECONDS", 0)
+    return build(clock)
+
+
+def does_all(peal: Service, jobs: FakeJobs) -> int:
+    """How many jobs it took until none was left; one that fails stays, as SQS has it come again."""
+    done = 0
+    while todo := jobs.take():
+        for job in todo:
+            does(peal, job)
+            done += 1
+    return done
+
+
+def does(peal: Service, job: dict[str, Any]) -> None:
+    worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+
+
+class Round:
+    """While its block runs, requests to DynamoDB fail after so many that do not.
+
+    They are refused, take place and their answer is lost, or are refused as are all that follow.
+    """
+
+    FAULTS: ClassVar = {"refused": (refused(), 1), "lost": (lost, 1), "down": (refused(), DOWN)}
+
+    def __init__(self, way: Way, name: str, after: int) -> None:
+        self.name, self.after = name, after
+        self._way = way
+        self.struck: list[str] = []
+
+    def __enter__(self) -> None:
+        fault, times = self.FAULTS[self.name]
+        self._strikes = self._way.fails(fault, after=self.after, times=times)
+
+    def __exit__(self, *_: object) -> None:
+        self._way.clear()
+        self.struck = self._strikes.struck
+
+    def __repr__(self) -> str:
+        return f"{self.name}, request {self.after + 1}: {self.struck[:1]}"
+
+
+def each_request_fails(way: Way) -> Iterator[Round]:
+    """Rounds in which each request fails that their block makes, in each way that it can, until there is no such."""
+    for name in Round.FAULTS:
+        for after in itertools.count():
+            round_ = Round(way, name, after)
+            yield round_
+            if not round_.struck:
+                assert after, "nothing was asked"
+                break

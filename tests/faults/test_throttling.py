@@ -1,0 +1,101 @@
+"""DynamoDB throttles, does a part of what it is asked, or has two write the same: with counts."""
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from chalicelib import keys, websocket
+from chalicelib.audience import Outcome
+from chalicelib.service import Service
+from chalicelib.table import Table
+from tests import raw_events
+from tests.clients import Client
+from tests.conftest import Clock
+from tests.dynamodb_way import THROTTLED, Way, conflict, half, refused
+from tests.fakes import FakeJobs
+from tests.faults.conftest import DOWN, Build, RowsOf, does_all
+from tests.followers import CHANNEL, Follower, Sockets
+
+
+@pytest.mark.parametrize("kind", [(THROTTLED, 400), ("InternalServerError", 500)])
+def test_what_passes_is_not_noticed_by_who_connects(
+    kind: tuple[str, int], peal: Service, way: Way, rows: Table
+) -> None:
+    way.fails(refused(*kind), "PutItem", after=1, times=1)
+    assert websocket.connect(peal, raw_events.connect("a=")) == {"statusCode": 200}
+    assert rows.get(keys.connection_key("a=")) is not None
+    # Of the endpoint, which is learnt first, and of the connection, twice.
+    assert way.asked.count("PutItem") == 3
+
+
+def test_what_does_not_pass_is_told_without_a_word_of_what_it_was(
+    peal: Service, way: Way, api: Sockets, rows: Table
+) -> None:
+    alice = Client(peal, api, "alice=")
+    way.fails(refused(THROTTLED), times=DOWN)
+    assert websocket.connect(peal, raw_events.connect("b=")) == {"statusCode": 500}
+    alice.sends({"action": "whoami", "id": 1})
+    way.clear()
+    alice.is_told("internal_error", "Something went wrong on our side.", frame_id=1, retryable=True)
+    assert rows.get(keys.connection_key("b=")) is None
+    assert alice.asks("ping") == {}
+
+
+def test_what_was_written_is_sent_soon_although_its_publisher_was_told_of_an_error(
+    peal: Service, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock
+) -> None:
+    alice, bob = Follower(peal, api, "alice"), Client(peal, api, "bob=", userId="bob")
+    alice.follow()
+    for operation, after in (("UpdateItem", 1), ("Query", 0), ("UpdateItem", 2)):
+        way.fails(refused(), operation, after)
+        bob.sends({"action": "publish", "id": 1, "channel": CHANNEL, "data": operation})
+        bob.is_told("internal_error", "Something went wrong on our side.", frame_id=1, retryable=True)
+        way.clear()
+        ((job, delay_seconds),) = jobs.put_jobs
+        clock.now += delay_seconds
+        assert delay_seconds == 16
+        does_all(peal, jobs)
+        alice.read()
+    assert alice.shown == {1: "UpdateItem", 2: "Query", 3: "UpdateItem"}
+    # The third had been sent before the cursor could not be moved.
+    assert (alice.repeats, job) == (1, {"job": "advance", "channel": CHANNEL, "shard": 0})
+
+
+def test_a_batch_of_which_half_is_left_undone_each_time_is_done_in_the_end(
+    peal: Service, way: Way, api: Sockets, rows_of: RowsOf
+) -> None:
+    bob = Client(peal, api, "bob=", userId="bob")
+    for n in range(20):
+        bob.asks("subscribe", channel=f"live:{n}")
+    assert len(rows_of(bob.id)) == 21
+    way.asked.clear()
+    way.fails(half, "BatchWriteItem", times=4)
+    bob.disconnects()
+    # 20, 10, 5, 3 and 2 are asked for.
+    assert way.asked == ["DeleteItem"] + ["BatchWriteItem"] * 5
+    assert rows_of(bob.id) == []
+
+
+def test_twenty_publishers_of_ten_messages_with_conflicting_transactions_publish_ten(
+    build: Build, way: Way, api: Sockets
+) -> None:
+    start = time.monotonic()
+    lambdas = [build(lambda: 1_795_426_210.0 + time.monotonic() - start) for _ in range(2)]
+    alice = Follower(lambdas[0], api, "alice")
+    alice.follow()
+    strikes = way.fails(conflict, "TransactWriteItems", times=20)
+    with ThreadPoolExecutor(20) as threads:
+        tasks = [threads.submit(lambdas[n % 2].publish, CHANNEL, n // 2, message_id=f"m{n // 2}") for n in range(20)]
+    published = [task.result() for task in tasks]
+    assert strikes.left == 0
+    offsets = [one.offset for one in published]
+    assert offsets[0::2] == offsets[1::2], "both publishers of a message are told where it stands"
+    alice.read()
+    assert alice.shown == dict(zip(offsets[0::2], range(10), strict=True))
+    assert (alice.repeats, alice.comes) == (0, 1)
+    assert sorted(alice.shown) == list(alice.shown), "in order"
+    outcomes = Counter(one.outcome for one in published)
+    assert outcomes[None] >= 10, "of a message one publisher at most has sent it"
+    assert outcomes[None] + outcomes[Outcome(sent=1)] == 20
