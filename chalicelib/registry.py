@@ -19,6 +19,8 @@ from chalicelib.settings import RateLimit
 
 # Until its $connect has returned, a connection answers 410 like a dead one: one that is younger is not believed dead.
 HANDSHAKE_SECONDS = 5
+# How far the clocks of two Lambdas are apart at most, as long as they are right.
+CLOCKS_APART_US = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -163,11 +165,14 @@ class Registry:
         key, now_us = keys.connection_key(connection_id), int(self._clock() * 1_000_000)
         cost_us = frames * limit.interval_us
         now = now_us // 1_000_000
+        # No clock like ours has written more than that: what another's has must not silence anyone for minutes.
+        never_us = now_us + limit.burst * limit.interval_us + CLOCKS_APART_US
         counted = self._rows.update(
             key,
             "SET #frameDueAt = :next",
-            {":next": now_us + cost_us, ":now": now, ":nowUs": now_us},
-            where="#ttl > :now AND (attribute_not_exists(#frameDueAt) OR #frameDueAt <= :nowUs)",
+            {":next": now_us + cost_us, ":now": now, ":nowUs": now_us, ":never": never_us},
+            where="#ttl > :now"
+            " AND (attribute_not_exists(#frameDueAt) OR #frameDueAt <= :nowUs OR #frameDueAt > :never)",
         )
         if not counted.applied:
             counted = self._rows.update(

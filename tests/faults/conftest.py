@@ -21,6 +21,10 @@ from tests.followers import Sockets
 DOWN = 10_000
 
 
+class Killed(BaseException):
+    """The Lambda ends here: nothing of it runs any more."""
+
+
 @pytest.fixture(scope="session")
 def open_way(aws: None) -> Iterator[Way]:
     with leading_to(os.environ["AWS_ENDPOINT_URL_DYNAMODB"]) as way:
