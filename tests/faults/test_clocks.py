@@ -1,4 +1,4 @@
-"""Lambdas whose clocks are minutes apart: what they do to each other's leases, rows, tokens and limits, and what not."""
+"""Lambdas whose clocks are minutes apart: what that does to leases, rows, tokens and limits, and what not."""
 
 import time
 from collections.abc import Callable
@@ -122,9 +122,10 @@ def test_who_died_with_a_fast_clock_holds_up_a_channel_for_so_much_longer_and_no
     def die(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Sockets, "send", die)
-        fast.publish(CHANNEL, 1)
+        with pytest.raises(Killed):
+            fast.publish(CHANNEL, 1)
     clock.now += cursors.LEASE_MS / 1000
     assert right.publish(CHANNEL, 2).outcome is None
     clock.now += APART_SECONDS
