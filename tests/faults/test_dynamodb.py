@@ -62,6 +62,7 @@ def test_who_subscribes_is_told_and_let_in_or_comes_back(
         does_all(peal, jobs)
         bob.read()
         assert bob.is_in, round_
+        assert 1 in bob.shown or not was_in, round_
         peal.publish(bob.channel, 2)
         bob.read()
         assert bob.since in ((0,) if was_in else (0, 1)), round_
