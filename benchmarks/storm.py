@@ -35,7 +35,7 @@ PORT, REST_PORT = 18_001, 18_000
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 20.0
 # How many connect at a time in the beginning, which is no storm.
 RAMP = 50
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 300
 
 
 @dataclass
@@ -198,6 +198,9 @@ async def storm(options: argparse.Namespace, process: subprocess.Popen[bytes], l
         if one.socket:
             one.socket.transport.abort()
     await until_all(lambda one: one.is_in, followers)
+    if away := sum(not one.is_in for one in followers):
+        counts = sum((one.counts for one in followers), Counter[str]())
+        return [f"{away} were not back after {PATIENCE_SECONDS} s: {dict(counts)}, {invoked(log, place)[:2]}"]
     back = sorted(one.back_at - cut_at for one in followers)
     peak_mb = memory_mb(process.pid)
     during = len(published)
@@ -207,7 +210,9 @@ async def storm(options: argparse.Namespace, process: subprocess.Popen[bytes], l
     last = call("GET", f"/channels/{options.channel}")["offset"]
     await until_all(lambda one: (one.position or {}).get("offset") == last, followers)
     ran, failed, _ = invoked(log, place)
-    print(f"All cut: the first was back after {back[0]:.1f} s, half after {median(back):.1f}, all after {back[-1]:.1f}.")
+    print(
+        f"All cut: the first was back after {back[0]:.1f} s, half after {median(back):.1f}, all after {back[-1]:.1f}."
+    )
     print(f"{len(published)} publications were acknowledged, {during} of them before all were back.")
     print(f"The gateway has {peak_mb:.0f} MB then. Invocations: {dict(ran)}, failed: {dict(failed)}.")
     counts = sum((one.counts for one in followers), Counter[str]())

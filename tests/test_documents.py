@@ -155,6 +155,14 @@ def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
             assert anchor[1:] in slugs, f"{name} links to {anchor}"
 
 
+def test_every_test_of_a_fault_is_there() -> None:
+    text = (PROJECT / "docs/ARCHITECTURE.md").read_text()
+    named = re.findall(r"`(test_\w+)`", text.partition("## What breaks")[2])
+    sources = [path.read_text() for path in (PROJECT / "tests/faults").glob("test_*.py")]
+    assert len(named) > 20
+    assert [name for name in named if not any(f"def {name}(" in source for source in sources)] == []
+
+
 def test_every_command_is_in_the_operators_table() -> None:
     page = (PROJECT / "docs" / "OPERATIONS.md").read_text()
     for command in COMMANDS:
