@@ -4,7 +4,7 @@ STAGE ?= local
 BIN := .venv/bin
 OLD := Peal needs Python 3.11 or newer, this is %d.%d: try make PYTHON=python3.12
 
-.PHONY: help setup sdk dev check format documents validate test test-deploy test-browser deploy destroy package policies matrix any-project autobahn bench clean
+.PHONY: help setup sdk example dev check format documents validate test test-deploy test-browser deploy destroy package policies matrix any-project autobahn bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1: /p' Makefile
@@ -20,11 +20,15 @@ setup: .venv/installed ## make the environment, .venv; the others do it themselv
 	  --disable-pip-version-check --requirement requirements.txt --dest .venv/wheels $$platform || exit 1; done
 	@touch $@
 
-sdk: tests/sdk/node_modules ## fetch the official JavaScript SDK, which `make test` tries if it is there; needs Node.js and npm
+sdk: tests/sdk/node_modules examples/chat/node_modules ## fetch the official JavaScript SDK, which tests try if it is there; needs Node.js and npm
 
-tests/sdk/node_modules: tests/sdk/package-lock.json
-	npm ci --prefix tests/sdk --ignore-scripts --no-audit --no-fund
+tests/sdk/node_modules examples/chat/node_modules: %/node_modules: %/package-lock.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+example: examples/chat/node_modules ## serve the example to a browser, beside `make dev`; needs npm once
+	@echo "The example is at http://127.0.0.1:8080"
+	@$(PYTHON) -m http.server 8080 --bind 127.0.0.1 --directory examples/chat
 
 dev: setup ## run the app, its WebSocket gateway and DynamoDB on this machine
 	@exec $(BIN)/python -m localgateway --stage $(STAGE) $(ARGS)
@@ -55,7 +59,7 @@ test: setup ## run the tests
 test-deploy: setup ## check what is packaged; deploy to an emulator of AWS, use what was deployed, and destroy it
 	$(BIN)/pytest e2e --no-cov --dist loadscope $(ARGS)
 
-test-browser: .venv/browser ## drive the console in Chromium, if one is installed
+test-browser: .venv/browser ## drive the console and the example in Chromium, if one is installed
 	$(BIN)/pytest browser --no-cov --dist loadscope $(ARGS)
 
 .venv/browser: .venv/installed requirements-browser.txt
@@ -73,4 +77,4 @@ matrix any-project autobahn bench: setup ## prove more, or measure; these fetch 
 	$(BIN)/python $(SCRIPT) $(ARGS)
 
 clean: ## remove .venv and all caches
-	rm -rf .venv tests/js/node_modules tests/sdk/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv tests/js/node_modules tests/sdk/node_modules examples/chat/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

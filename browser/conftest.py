@@ -1,4 +1,4 @@
-"""The console in a real browser: Chromium without a window, on gateways of this process.
+"""The console and the example in a real browser: Chromium without a window, on gateways of this process.
 
 Where no browser is installed these tests are skipped and say why; with BROWSER=required they fail instead. Each page is
 watched: an error in it, a violation of its policy or a request to anywhere but this machine fails the test.
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -63,14 +63,18 @@ def find_browser() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+def skip(reason: str) -> NoReturn:
+    """Skip the test, or fail it where it is required to run."""
+    if os.environ.get("BROWSER") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     path = find_browser()
     if path is None:
-        said = f"no browser is installed: none of {', '.join(NAMES)}"
-        if os.environ.get("BROWSER") == "required":
-            pytest.fail(said)
-        pytest.skip(said)
+        skip(f"no browser is installed: none of {', '.join(NAMES)}")
     # Chromium's sandbox does not work for root, which CI containers are.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
@@ -124,11 +128,11 @@ def wrong() -> list[str]:
 
 
 @pytest.fixture
-def look(browser: Browser, wrong: list[str]) -> Iterator[Callable[..., Page]]:
-    """Open the console of a gateway in a browser of its own; the options are those of a browser context."""
+def browse(browser: Browser, wrong: list[str]) -> Iterator[Callable[..., Page]]:
+    """Open a page in a browser of its own; the options are those of a browser context."""
     contexts = []
 
-    def look(gateway: Gateway, **options: Any) -> Page:
+    def browse(url: str, **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
         contexts.append(context)
         page = context.new_page()
@@ -136,14 +140,25 @@ def look(browser: Browser, wrong: list[str]) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: said.type in ("error", "warning") and wrong.append(said.text))
         page.on("request", lambda request: is_local(request.url) or wrong.append(request.url))
-        page.goto(console_of(gateway))
-        expect(page.locator("#feed")).to_have_text("Live")
+        page.goto(url)
         return page
 
-    yield look
+    yield browse
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def look(browse: Callable[..., Page]) -> Callable[..., Page]:
+    """Open the console of a gateway."""
+
+    def look(gateway: Gateway, **options: Any) -> Page:
+        page = browse(console_of(gateway), **options)
+        expect(page.locator("#feed")).to_have_text("Live")
+        return page
+
+    return look
 
 
 def is_local(url: str) -> bool:

@@ -106,6 +106,8 @@ def test_every_code_of_a_disconnect_is_listed() -> None:
 
 def test_the_sdks_of_the_document_are_those_of_the_tests() -> None:
     wanted = json.loads((PROJECT / "tests" / "sdk" / "package.json").read_text())["dependencies"]["centrifuge"]
+    example = json.loads((PROJECT / "examples" / "chat" / "package.json").read_text())["dependencies"]
+    assert example == {"centrifuge": wanted}
     assert f"`centrifuge` on npm | tested: {wanted} |" in PROTOCOL
     (pinned,) = re.findall(r"^centrifuge-python==(.*)$", (PROJECT / "requirements-dev.txt").read_text(), re.M)
     assert f"`centrifuge-python` on PyPI | tested: {pinned} |" in PROTOCOL
@@ -142,6 +144,7 @@ def test_the_limits_are_the_ones_in_force() -> None:
         "README.md",
         "CHANGELOG.md",
         *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md")),
+        *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "examples").glob("*/*.md")),
     ],
 )
 def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
