@@ -91,6 +91,7 @@ class TestConnections:
         gateway.connect("alice").sends("hello")
         connect(page)
         gateway.settle()
+        expect(page.locator("#tab-connections .count")).to_have_text("2")
         row().get_by_role("button", name="What has run for it").click()
         shown = page.locator("#invocations-rows > li:not([hidden])")
         expect(shown).to_have_count(1)
@@ -158,7 +159,8 @@ class TestFaults:
         expect(page.locator("#faults-armed li")).to_contain_text("any connection, always")
         show(page, "Connections")
         for _ in range(2):
-            details.get_by_role("button", name="Post").click()
+            with page.expect_event("console"):
+                details.get_by_role("button", name="Post").click()
             expect(page.locator("#connections-result")).to_contain_text("429 LimitExceededException")
         assert refusal(wrong, 429)
         show(page, "Faults")
