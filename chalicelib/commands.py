@@ -96,14 +96,15 @@ def publish(request: Request) -> Mapping[str, Any]:
 
 
 def presence(request: Request) -> Mapping[str, Any]:
-    """Each connection in channel."""
+    """Each connection in channel; of a user that was just cut off its last, for its coming back is no `join`."""
     channel = request.frame.string("channel")
     request.allow(Verb.PRESENCE, channel)
     members, is_complete = request.service.members(channel)
+    connected = {member.user_id for member in members if member.left_at_ms is None}
     here = {
         member.connection_id: centrifuge.client_info(member.user_id, member.connection_id, member.attributes)
         for member in members
-        if member.left_at_ms is None
+        if member.left_at_ms is None or member.user_id not in connected
     }
     if not is_complete or len(protocol.dump(here).encode()) > MAX_LISTED_BYTES:
         raise LimitExceeded("bytes of members", MAX_LISTED_BYTES)

@@ -7,8 +7,9 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import centrifuge, commands, missed, presence, router, wiring
+from chalicelib import centrifuge, commands, missed, presence, router, wiring, worker
 from chalicelib.audience import Outcome
+from chalicelib.channels import GRACE_SECONDS
 from chalicelib.cursors import Cursors
 from chalicelib.errors import TableError
 from chalicelib.namespaces import resolve
@@ -485,11 +486,29 @@ class TestAsking:
         monkeypatch.setattr(where, limit, value)
         assert alice.calls("presence", channel=ROOM)["code"] == 106
 
-    def test_who_was_cut_off_is_not_listed(self, alice: Sdk, bob: Client) -> None:
+    def test_who_was_cut_off_is_listed_until_the_others_are_told_or_it_is_back(
+        self, alice: Sdk, peal: Service, api: FakeWebsocketApi, jobs: FakeJobs, clock: Clock
+    ) -> None:
+        def here() -> set[str]:
+            return set(alice.calls("presence", channel=ROOM)["presence"])
+
         alice.calls("subscribe", channel=ROOM)
-        bob.asks("subscribe", channel=ROOM)
-        bob.disconnects()
-        assert alice.calls("presence", channel=ROOM)["presence"].keys() == {"alice="}
+        first, second, third = (Client(peal, api, f"bob{n}=", userId="bob") for n in range(3))
+        for bob, others in ((first, set()), (second, {"bob0="})):
+            bob.asks("subscribe", channel=ROOM)
+            assert here() == {"alice=", bob.id, *others}
+        first.disconnects()
+        assert here() == {"alice=", "bob1="}
+        second.disconnects()
+        assert here() > {"alice=", "bob1="}
+        assert alice.calls("presence_stats", channel=ROOM) == {"num_clients": 1, "num_users": 2}
+        third.asks("subscribe", channel=ROOM)
+        assert here() == {"alice=", "bob2="}
+        third.disconnects()
+        clock.now += GRACE_SECONDS
+        for job in jobs.take():
+            worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+        assert here() == {"alice="}
 
     def test_history_is_as_much_as_is_asked_for(self, alice: Sdk, peal: Service) -> None:
         for n in range(3):
