@@ -21,8 +21,8 @@ ACCOUNT_BURST: Final = 5_000
 
 # Lambda. Memory: a whole CPU from this size on; Python cannot use more of it.
 WHOLE_CPU_MB: Final = 1_769
-# Measured, bench_cold_start.py: half a second of import; the rest is memory. Measured: a TLS handshake's CPU.
-COLD_SECONDS: Final = 0.7
+# Measured, bench_cold_start.py: a fifth of a second of import; the rest is memory. Measured: a TLS handshake's CPU.
+COLD_SECONDS: Final = 0.4
 HANDSHAKE_SECONDS: Final = 0.00084
 # AWS: how many run at once in an account.
 ACCOUNT_CONCURRENCY: Final = 1_000
@@ -110,10 +110,10 @@ class Audience(NamedTuple):
         return PAGE_BYTES // self.row_bytes
 
 
-# Measured: bench_cost.py; longer ids make longer rows. CPU on the desk, through Registry and Channels with boto3.
-EVERYONE: Final = Audience("everyone", 91, 229.5 / 20_204, 10, 25, INDEX_PARTITIONS)
-CHANNEL: Final = Audience("channel", 74, 182 / 10_000, 8, 8)
-KEPT: Final = Audience("channel with history", 74, 181 / 10_000, 8, 8, writes=2, slice_writes=2)
+# Measured: bench_cost.py; longer ids make longer rows. CPU on the desk, through Registry and Channels.
+EVERYONE: Final = Audience("everyone", 91, 229.5 / 20_204, 2, 8, INDEX_PARTITIONS)
+CHANNEL: Final = Audience("channel", 74, 182 / 10_000, 2, 2)
+KEPT: Final = Audience("channel with history", 74, 181 / 10_000, 2, 2, writes=2, slice_writes=2)
 
 
 def read_seconds(size_bytes: int) -> float:
