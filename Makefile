@@ -53,8 +53,9 @@ tests/js/node_modules: tests/js/package-lock.json
 	npm ci --prefix tests/js --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+# One process more than two cores: some of what tests do is wait.
 test: setup ## run the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=3 $(ARGS)
 
 test-deploy: setup ## check what is packaged; deploy to an emulator of AWS, use what was deployed, and destroy it
 	$(BIN)/pytest e2e --no-cov --dist loadscope $(ARGS)

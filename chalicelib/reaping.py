@@ -164,9 +164,6 @@ class _Walk:
         self._left = MAX_CONNECTIONS
         self.place: Place | None = None
 
-    def __iter__(self) -> Iterator[Listed]:
-        return self
-
     def __next__(self) -> Listed:
         if self._clock() >= self._until:
             raise StopIteration

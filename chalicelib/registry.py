@@ -284,10 +284,12 @@ class Registry:
 
     def listed(self, segment: int, segments: int, after: Place | None, page_items: int) -> Iterator[Listed]:
         """A part of all connections that count, from a place on, read so many at a time, as late as `everyone`."""
-        return (entry for entry in self.rows(segment, segments, after, page_items) if entry.ttl > self._clock())
+        return (
+            entry for entry in self.rows(segment, segments, after, page_items=page_items) if entry.ttl > self._clock()
+        )
 
     def rows(
-        self, segment: int = 0, segments: int = 1, after: Place | None = None, page_items: int | None = None
+        self, segment: int = 0, segments: int = 1, after: Place | None = None, *, page_items: int
     ) -> Iterator[Listed]:
         """As `listed`, with those whose time has run out and whose rows still stand. Raises TableError."""
         start = None

@@ -258,7 +258,7 @@ class Table:
         return self._index("scan", ExpressionAttributeValues={})
 
     def listed_connections(
-        self, segment: int, segments: int, after: Mapping[str, str] | None, page_items: int | None = None
+        self, segment: int, segments: int, after: Mapping[str, str] | None, page_items: int
     ) -> Iterator[dict[str, Value]]:
         """The index's items of one of so many segments, also those that have expired, page by page, as `connections`.
 
@@ -271,10 +271,9 @@ class Table:
             TableError: DynamoDB failed.
         """
         options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
-        if page_items:
-            options["Limit"] = page_items
         items = self._pages(
             "scan",
+            Limit=page_items,
             IndexName=INDEX,
             ProjectionExpression="GSI1PK, GSI1SK, #ttl",
             ExpressionAttributeNames={"#ttl": "ttl"},

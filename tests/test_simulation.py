@@ -26,7 +26,9 @@ PLANS = {
     "with many dead": replace(QUEUED, dead=0.3),
     "with nobody alive": Plan(3_000, dead=1),
     "more often refused than tried": STORM,
-    "refused for longer than anybody is patient": replace(STORM, receivers=4_000, quota=500, burst=50, patience_seconds=1),
+    "refused for longer than anybody is patient": replace(
+        STORM, receivers=4_000, quota=500, burst=50, patience_seconds=1
+    ),
     "queued again after so many": replace(QUEUED, most=700),
     "queued again after so long": replace(QUEUED, seconds=0.2, dead=0.05),
     "cut off without a queue": Plan(20_000, seconds=1),
