@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=15, help="how often each variant is measured (15)")
     parser.add_argument("--powertools", action="store_true", help="measure Powertools for AWS Lambda too")
     options = parser.parse_args(arguments)
-    with TemporaryDirectory() as directory, stub() as endpoint:
+    with TemporaryDirectory() as directory, running(Stub) as endpoint:
         here = Path(directory)
         peal = package(here / "peal")
         bare = package(here / "bare", app=BARE_APP)
@@ -220,9 +220,9 @@ def without_bytecode(package: Path) -> Path:
 
 
 @contextmanager
-def stub() -> Iterator[str]:
-    """Run the stub in a process of its own; gives its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
+def running(stub: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a stub in a process of its own; gives its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), stub) as server:
         child = os.fork()
         if child == 0:
             server.serve_forever()

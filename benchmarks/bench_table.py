@@ -14,10 +14,9 @@ import statistics
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -25,6 +24,7 @@ if __name__ == "__main__":
 
 import boto3
 
+from benchmarks.bench_cold_start import running
 from chalicelib import keys
 from chalicelib.dynamodb import connect
 from chalicelib.settings import ClientKind
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="how often each is measured (7)")
     options = parser.parse_args(arguments)
-    with stub() as endpoint:
+    with running(Stub) as endpoint:
         os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = endpoint
         session = boto3.session.Session("bench", "bench", region_name="eu-central-1")
         kinds: tuple[ClientKind, ClientKind] = ("boto3", "lean")
@@ -93,20 +93,6 @@ def measure(call: Callable[[Table], object], rows: Table, times: int) -> float:
     for _ in range(times):
         call(rows)
     return (time.process_time() - began_at) / times * 1e6
-
-
-@contextmanager
-def stub() -> Iterator[str]:
-    """Run the stub in a process of its own; gives its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
-        child = os.fork()
-        if child == 0:
-            server.serve_forever()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 from chalice.app import WebsocketDisconnectedError
 
+from chalicelib import worker
+from chalicelib.service import Service
+
 
 class FakeWebsocketApi:
     """Chalice's websocket_api with receivers that behave as `fails` says: the errors of their next sends, in order."""
@@ -61,6 +64,21 @@ class FakeJobs:
         """The jobs so far, as they would be delivered; the queue is empty then."""
         jobs, self.put_jobs = self.put_jobs, []
         return [job for job, _ in jobs]
+
+
+def does(peal: Service, job: dict[str, Any]) -> None:
+    """A worker has done the job, or raises."""
+    worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+
+
+def does_all(peal: Service, jobs: FakeJobs) -> int:
+    """How many jobs it took until none was left."""
+    done = 0
+    while todo := jobs.take():
+        for job in todo:
+            does(peal, job)
+            done += 1
+    return done
 
 
 def gone() -> Exception:

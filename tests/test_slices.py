@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import slices, wiring, worker
+from chalicelib import slices, wiring
 from chalicelib.audience import Outcome
 from chalicelib.jobs import JobsError
 from chalicelib.namespaces import NAMESPACES
@@ -19,7 +19,7 @@ from chalicelib.service import Service
 from chalicelib.settings import Settings
 from tests.clients import Client, Sdk
 from tests.conftest import Clock
-from tests.fakes import FakeJobs, FakeWebsocketApi, gone, refused
+from tests.fakes import FakeJobs, FakeWebsocketApi, does, does_all, gone, refused
 
 SIZE = 3
 SHARDED = dict(NAMESPACES) | {"live": replace(NAMESPACES["live"], shards=2)}
@@ -53,20 +53,6 @@ def crowd(peal: Service, api: FakeWebsocketApi) -> Crowd:
         return clients
 
     return connect
-
-
-def does(peal: Service, job: dict[str, Any]) -> None:
-    worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
-
-
-def does_all(peal: Service, jobs: FakeJobs) -> int:
-    """How many jobs it took until none was left."""
-    done = 0
-    while todo := jobs.take():
-        for job in todo:
-            does(peal, job)
-            done += 1
-    return done
 
 
 def test_it_is_not_always_the_same_who_are_told_last(jobs: FakeJobs, clock: Clock) -> None:

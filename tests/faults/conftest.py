@@ -1,7 +1,6 @@
 """What fault tests share: the whole service over a way to DynamoDB that fails when told, and receivers that end."""
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 import boto3
 import pytest
 
-from chalicelib import advance, wiring, worker
+from chalicelib import advance, wiring
 from chalicelib.permission import EVERYTHING
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -79,20 +78,6 @@ def peal(build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Service
     # Where the clock stands still, waiting for it must not take for ever.
     monkeypatch.setattr(advance, "GRACE_SECONDS", 0)
     return build(clock)
-
-
-def does_all(peal: Service, jobs: FakeJobs) -> int:
-    """How many jobs it took until none was left; one that fails stays, as SQS has it come again."""
-    done = 0
-    while todo := jobs.take():
-        for job in todo:
-            does(peal, job)
-            done += 1
-    return done
-
-
-def does(peal: Service, job: dict[str, Any]) -> None:
-    worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
 
 
 class Round:

@@ -15,8 +15,8 @@ from chalicelib.table import Table
 from tests import raw_events
 from tests.clients import Client
 from tests.conftest import Clock
-from tests.fakes import FakeJobs, gone
-from tests.faults.conftest import Build, Killed, does_all
+from tests.fakes import FakeJobs, does_all, gone
+from tests.faults.conftest import Build, Killed
 from tests.followers import CHANNEL, Follower, Sockets
 
 APART_SECONDS = 300

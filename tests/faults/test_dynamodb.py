@@ -20,8 +20,8 @@ from tests import raw_events
 from tests.clients import Client
 from tests.conftest import Clock
 from tests.dynamodb_way import Way
-from tests.fakes import FakeJobs
-from tests.faults.conftest import does_all, each_request_fails
+from tests.fakes import FakeJobs, does_all
+from tests.faults.conftest import each_request_fails
 from tests.followers import CHANNEL, Follower, Sockets
 
 # What was left to a job because of a lease is done then.

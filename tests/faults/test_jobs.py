@@ -12,8 +12,8 @@ from chalicelib.service import Service
 from tests.clients import Client
 from tests.conftest import Clock
 from tests.dynamodb_way import Way, refused
-from tests.fakes import FakeJobs
-from tests.faults.conftest import Build, Killed, does
+from tests.fakes import FakeJobs, does
+from tests.faults.conftest import Build, Killed
 from tests.followers import CHANNEL, Follower, Sockets
 
 SIZE = 4

@@ -22,8 +22,7 @@ from chalicelib.service import Service
 from chalicelib.settings import Settings
 from tests import raw_events
 from tests.conftest import Clock
-from tests.fakes import FakeJobs
-from tests.faults.conftest import does
+from tests.fakes import FakeJobs, does
 from tests.management_server import ManagementServer, Move, answer, closes, pauses, refuses, resets, serving
 
 COUNT = 8

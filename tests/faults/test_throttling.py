@@ -14,8 +14,8 @@ from tests import raw_events
 from tests.clients import Client
 from tests.conftest import Clock
 from tests.dynamodb_way import THROTTLED, Way, conflict, half, refused
-from tests.fakes import FakeJobs
-from tests.faults.conftest import DOWN, Build, RowsOf, does_all
+from tests.fakes import FakeJobs, does_all
+from tests.faults.conftest import DOWN, Build, RowsOf
 from tests.followers import CHANNEL, Follower, Sockets
 
 
