@@ -15,6 +15,7 @@ setup: .venv/installed ## make the environment, .venv; the others do it themselv
 	@$(PYTHON) -c 'import sys; sys.exit("$(OLD)" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable packages/localgateway --editable packages/pealctl
 # What Chalice packages, for this machine and for Lambda, so that tests need no network.
 	for platform in "" "--only-binary=:all: --platform manylinux2014_x86_64"; do $(BIN)/python -m pip download --quiet \
 	  --disable-pip-version-check --requirement requirements.txt --dest .venv/wheels $$platform || exit 1; done
@@ -44,7 +45,7 @@ format: setup ## format the code
 	$(BIN)/ruff check --fix .
 
 documents: setup ## write docs/asyncapi.json, docs/openapi.json and docs/peal.d.ts anew
-	$(BIN)/python -m documents
+	$(BIN)/python -m tools.documents
 
 validate: tests/js/node_modules ## check these with AsyncAPI's parser and TypeScript; needs Node.js and npm
 	npm test --silent --prefix tests/js
@@ -55,25 +56,25 @@ tests/js/node_modules: tests/js/package-lock.json
 
 # One process more than two cores: some of what tests do is wait.
 test: setup ## run the tests
-	$(BIN)/pytest --numprocesses=3 $(ARGS)
+	$(BIN)/pytest --numprocesses=3 --ignore=tests/e2e --ignore=tests/browser $(ARGS)
 
 test-deploy: setup ## check what is packaged; deploy to an emulator of AWS, use what was deployed, and destroy it
-	$(BIN)/pytest e2e --no-cov --dist loadscope $(ARGS)
+	$(BIN)/pytest tests/e2e --no-cov --dist loadscope $(ARGS)
 
 test-browser: .venv/browser ## drive the console and the example in Chromium, if one is installed
-	$(BIN)/pytest browser --no-cov --dist loadscope $(ARGS)
+	$(BIN)/pytest tests/browser --no-cov --dist loadscope $(ARGS)
 
 .venv/browser: .venv/installed requirements-browser.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-browser.txt
 	@touch $@
 
 deploy destroy package policies: setup ## a stage to AWS, STAGE=dev; away; for CloudFormation; all stages' IAM policies
-	@$(BIN)/python -m deployment $@ --stage $(STAGE) $(if $(CONFIRM),--confirm $(CONFIRM))
+	@$(BIN)/python -m pealctl.deploy $@ --stage $(STAGE) $(if $(CONFIRM),--confirm $(CONFIRM))
 
-matrix: SCRIPT := scripts/client_matrix.py
-any-project: SCRIPT := scripts/any_project.py
-autobahn: SCRIPT := scripts/autobahn.py
-bench: SCRIPT := benchmarks/bench_gateway.py
+matrix: SCRIPT := tools/checks/client_matrix.py
+any-project: SCRIPT := tools/checks/any_project.py
+autobahn: SCRIPT := tools/checks/autobahn.py
+bench: SCRIPT := tools/benchmarks/bench_gateway.py
 matrix any-project autobahn bench: setup ## prove more, or measure; these fetch what they need
 	$(BIN)/python $(SCRIPT) $(ARGS)
 

@@ -7,7 +7,9 @@ from typing import Any
 from chalice import Chalice, IAMAuthorizer, Response
 from chalice.app import LambdaFunctionEvent
 
-from chalicelib import logs, rest, websocket, wiring, worker
+from chalicelib import logs, wiring
+from chalicelib.handlers import rest, websocket
+from chalicelib.handlers.jobs import reap, work
 from chalicelib.settings import Settings
 from chalicelib.telemetry import Observer
 
@@ -49,12 +51,12 @@ def websocket_disconnect(event: Any) -> Any:
 
 @app.on_sqs_message(queue=os.environ["JOBS_QUEUE"], batch_size=1, name="jobs", maximum_concurrency=JOBS_AT_ONCE)
 def jobs(event: Any) -> None:
-    worker.work(peal, event.to_dict())
+    work(peal, event.to_dict())
 
 
 @app.schedule("rate(5 minutes)", name="reaper")
 def reaper(event: Any) -> dict[str, int]:
-    return worker.reap(peal)
+    return reap(peal)
 
 
 # Chalice's own event class raises KeyError for an event without connectionId, before chalicelib could answer 400.

@@ -14,7 +14,7 @@ from typing import Any, Final, TextIO
 
 from chalicelib import telemetry
 from chalicelib.errors import ConfigurationError, ServiceError
-from chalicelib.protocol import timestamp
+from chalicelib.protocol.frame import timestamp
 from chalicelib.settings import Settings
 
 NAMESPACE: Final = "Peal"

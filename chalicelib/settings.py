@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Self, TypeVar, get_args
 
 from chalicelib.errors import ConfigurationError, Invalid
-from chalicelib.permission import EVERYTHING, NOTHING, Grants, parse_grants
-from chalicelib.secrets import is_reference
+from chalicelib.protocol.grants import EVERYTHING, NOTHING, Grants, parse_grants
 
 # API Gateway holds no socket longer than two hours; ten minutes more cover clocks and a slow $disconnect.
 DEFAULT_TTL_SECONDS = 7_800
@@ -23,6 +22,7 @@ MIN_SECRET_BYTES: Final = 32
 # One Lambda of 1,024 MB sends so many in a second.
 DEFAULT_FANOUT_SIZE: Final = 5_000
 MAX_FANOUT_SIZE: Final = 100_000
+SSM, SECRETS_MANAGER = "ssm:", "secretsmanager:"
 LogFormat = Literal["json", "text"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 ClientKind = Literal["lean", "boto3"]
@@ -260,3 +260,8 @@ def _choice(environ: Mapping[str, str], variable: str, choices: tuple[_Choice, .
         if choice.lower() == text.lower():
             return choice
     raise ConfigurationError(variable, f"must be one of {', '.join(choices)}", default)
+
+
+def is_reference(value: str) -> bool:
+    """Whether a variable's value says where the secret is kept, and is not the secret."""
+    return value.startswith((SSM, SECRETS_MANAGER))

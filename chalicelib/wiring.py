@@ -13,38 +13,38 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chalicelib.advance import Advance
-from chalicelib.arrivals import Arrivals
-from chalicelib.auth import Authentication
-from chalicelib.authorization import Authorization, Hook, no_opinion
-from chalicelib.broadcasting import Broadcasting
-from chalicelib.channels import Channels
-from chalicelib.closing import Closing
-from chalicelib.cursors import Cursors
-from chalicelib.delivery import Delivery
-from chalicelib.departures import Departures
-from chalicelib.dynamodb import connect
-from chalicelib.endpoint import Endpoint
-from chalicelib.history import History
-from chalicelib.jobs import Jobs, SqsJobs
-from chalicelib.joining import Joining
-from chalicelib.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
-from chalicelib.namespaces import NAMESPACES, Namespace
-from chalicelib.presence import Attendance
-from chalicelib.publishing import Publishing
-from chalicelib.reaping import Reaping
-from chalicelib.recovery import Reader
-from chalicelib.registry import Registry
-from chalicelib.roll import Roll
-from chalicelib.secrets import Secrets
-from chalicelib.service import Service
-from chalicelib.session import EnvironmentSession, Session, boto3_client
+from chalicelib.auth.authentication import Authentication
+from chalicelib.auth.authorization import Authorization, Hook, no_opinion
+from chalicelib.auth.tokens import Tokens
+from chalicelib.aws.dynamodb import connect
+from chalicelib.aws.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
+from chalicelib.aws.queue import Jobs, SqsJobs
+from chalicelib.aws.secrets import Secrets
+from chalicelib.aws.session import EnvironmentSession, Session, boto3_client
+from chalicelib.channels.admission import Joining
+from chalicelib.channels.presence import Attendance
+from chalicelib.channels.publish import Publishing
+from chalicelib.channels.recovery import Reader
+from chalicelib.channels.sequencer import Advance
+from chalicelib.channels.subscribe import Subscribing
+from chalicelib.connections.arrivals import Arrivals
+from chalicelib.connections.broadcast import Broadcasting
+from chalicelib.connections.closing import Closing
+from chalicelib.connections.departures import Departures
+from chalicelib.connections.listing import Roll
+from chalicelib.connections.reaper import Reaping
+from chalicelib.delivery.delivery import Delivery
+from chalicelib.delivery.slices import Slices
+from chalicelib.peal import Service
+from chalicelib.protocol.namespaces import NAMESPACES, Namespace
 from chalicelib.settings import Settings
-from chalicelib.slices import Slices
-from chalicelib.subscribing import Subscribing
-from chalicelib.table import Table
-from chalicelib.tickets import Tickets
-from chalicelib.tokens import Tokens
+from chalicelib.store.endpoint import Endpoint
+from chalicelib.store.lease import Cursors
+from chalicelib.store.log import History
+from chalicelib.store.members import Channels
+from chalicelib.store.registry import Registry
+from chalicelib.store.table import Table
+from chalicelib.store.tickets import Tickets
 
 log = logging.getLogger(__name__)
 

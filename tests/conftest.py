@@ -1,7 +1,4 @@
-"""What tests share: a real DynamoDB engine over HTTP, a fresh table per test, a clock that moves when told.
-
-The engine is the embedded one, or whatever AWS_ENDPOINT_URL_DYNAMODB names: the same tests run on any.
-"""
+"""What tests share: a fresh table per test on a real DynamoDB engine, a clock that moves when told."""
 
 import io
 import itertools
@@ -20,48 +17,22 @@ import pytest
 from botocore.client import BaseClient
 
 from chalicelib import logs, telemetry, wiring
-from chalicelib.dynamodb import LeanDynamoDB, connect
-from chalicelib.permission import EVERYTHING
-from chalicelib.service import Service
+from chalicelib.aws.dynamodb import LeanDynamoDB, connect
+from chalicelib.peal import Service
+from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
-from chalicelib.table import Table
-from localgateway.aws import DUMMY_CREDENTIALS, Engine
-from localgateway.resources import fit
-from localgateway.template import read_resources
-from tests.fakes import FakeJobs, FakeWebsocketApi
-from tests.signing import NEW
+from chalicelib.store.table import Table
+from localgateway.aws.resources import fit
+from localgateway.aws.template import read_resources
+from tests.support.fakes import FakeJobs, FakeWebsocketApi
+from tests.support.signing import NEW
 
 # How long an example takes is the machine's business, not a property of the code.
 hypothesis.settings.register_profile("peal", deadline=None)
 hypothesis.settings.load_profile("peal")
-pytest_plugins = ["localgateway.testing", "tests.permissions", "tests.shapes"]
+pytest_plugins = ["gatewayaws", "tests.support.permissions", "tests.support.shapes"]
 PROJECT = Path(__file__).parent.parent
 _numbers = itertools.count()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    # Here and not in localgateway/: pytest knows the options of this file only, before it looks for tests.
-    parser.addoption("--presumed", action="store_true", help="test too what AWS is only presumed to do")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def aws() -> Iterator[None]:
-    """The AWS variables of this process: an engine of its own, dummy credentials, never the real thing."""
-    engine = None if "AWS_ENDPOINT_URL_DYNAMODB" in os.environ else Engine()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_ENDPOINT_URL_DYNAMODB"]:
-            patch.delenv(name)
-        variables = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"} | DUMMY_CREDENTIALS
-        for name, value in (variables | (engine.environment if engine else {})).items():
-            patch.setenv(name, value)
-        if engine is None:
-            yield
-            return
-        engine.start()
-        try:
-            yield
-        finally:
-            engine.stop()
 
 
 class Clock:

@@ -13,7 +13,7 @@ from chalicelib.settings import Settings
 from chalicelib.telemetry import Invocation, Metric
 from tests.conftest import LogLines
 
-log = logging.getLogger("chalicelib.delivery")
+log = logging.getLogger("chalicelib.delivery.delivery")
 
 
 class TestALine:
@@ -21,7 +21,11 @@ class TestALine:
         log.warning("Sending to %s failed: %s", "a=\n", "é")
         (line,) = log_lines()
         assert line.pop("time")[10:].startswith("T")
-        assert line == {"level": "WARNING", "logger": "chalicelib.delivery", "message": "Sending to a=\n failed: é"}
+        assert line == {
+            "level": "WARNING",
+            "logger": "chalicelib.delivery.delivery",
+            "message": "Sending to a=\n failed: é",
+        }
 
     def test_our_own_loggers_start_at_log_level_and_libraries_at_warning(self, log_lines: LogLines) -> None:
         log.debug("ours")
@@ -114,7 +118,7 @@ class TestText:
         logging.getLogger().handlers.clear()
         logs.configure(Settings("t", log_format="text"))
         log.warning("hello")
-        assert capsys.readouterr().err == "WARNING chalicelib.delivery: hello\n"
+        assert capsys.readouterr().err == "WARNING chalicelib.delivery.delivery: hello\n"
 
 
 class TestStacks:

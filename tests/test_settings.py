@@ -3,7 +3,7 @@
 import pytest
 
 from chalicelib.errors import ConfigurationError
-from chalicelib.permission import EVERYTHING, NOTHING, Grants, Rights
+from chalicelib.protocol.grants import EVERYTHING, NOTHING, Grants, Rights
 from chalicelib.settings import RateLimit, Settings, split_secrets
 
 REQUIRED = {"CONNECTIONS_TABLE": "peal-dev-connections", "JOBS_QUEUE": "peal-dev-jobs"}

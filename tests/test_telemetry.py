@@ -15,18 +15,19 @@ import pytest
 from chalice.app import LambdaFunctionEvent, Request, Response
 from chalice.local import LambdaContext
 
-from chalicelib import rest, telemetry, websocket, wiring, worker
-from chalicelib.audience import Outcome
-from chalicelib.auth import Authentication
+from chalicelib import telemetry, wiring
+from chalicelib.auth.authentication import Authentication
+from chalicelib.delivery.audience import Outcome
 from chalicelib.errors import ConfigurationError, TableError
-from chalicelib.protocol import parse
-from chalicelib.service import Service
+from chalicelib.handlers import jobs, rest, websocket
+from chalicelib.peal import Service
+from chalicelib.protocol.frame import parse
 from chalicelib.settings import Settings
 from chalicelib.telemetry import Invocation, Metric, Observer
-from tests import raw_events
 from tests.conftest import PROJECT, LogLines
-from tests.fakes import FakeJobs, FakeWebsocketApi, gone, refused
-from tests.signing import NEW, OLD, token
+from tests.support import raw_events
+from tests.support.fakes import FakeJobs, FakeWebsocketApi, gone, refused
+from tests.support.signing import NEW, OLD, token
 
 ID = "L0SM9cOFvHcCIhw="
 
@@ -264,7 +265,7 @@ class TestRest:
 class TestJobs:
     def works(self, on_lambda: Lambda, body: str) -> dict[str, Any]:
         event = {"Records": [{"body": body}]}
-        return on_lambda.runs(lambda _: worker.work(on_lambda.peal, event), event, "jobs")
+        return on_lambda.runs(lambda _: jobs.work(on_lambda.peal, event), event, "jobs")
 
     def test_a_job_is_named(self, on_lambda: Lambda) -> None:
         line = self.works(on_lambda, '{"job":"advance","channel":"feed:news","shard":0}')

@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 import boto3
 import pytest
 
-from chalicelib import advance, wiring
-from chalicelib.permission import EVERYTHING
-from chalicelib.service import Service
+from chalicelib import wiring
+from chalicelib.channels import sequencer
+from chalicelib.peal import Service
+from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from tests.conftest import Clock
-from tests.dynamodb_way import Way, leading_to, lost, refused
-from tests.fakes import FakeJobs
-from tests.followers import Sockets
+from tests.support.dynamodb_way import Way, leading_to, lost, refused
+from tests.support.fakes import FakeJobs
+from tests.support.followers import Sockets
 
 DOWN = 10_000
 
@@ -76,7 +77,7 @@ def rows_of(dynamodb: Any, table_name: str) -> RowsOf:
 @pytest.fixture
 def peal(build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Service:
     # Where the clock stands still, waiting for it must not take for ever.
-    monkeypatch.setattr(advance, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(sequencer, "GRACE_SECONDS", 0)
     return build(clock)
 
 

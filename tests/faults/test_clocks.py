@@ -6,18 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chalicelib import cursors, keys, websocket, worker
-from chalicelib.audience import Outcome
-from chalicelib.channels import GRACE_SECONDS
-from chalicelib.service import Service
+from chalicelib.delivery.audience import Outcome
+from chalicelib.handlers import jobs as worker
+from chalicelib.handlers import websocket
+from chalicelib.peal import Service
 from chalicelib.settings import RateLimit
-from chalicelib.table import Table
-from tests import raw_events
-from tests.clients import Client
+from chalicelib.store import keys, lease
+from chalicelib.store.members import GRACE_SECONDS
+from chalicelib.store.table import Table
 from tests.conftest import Clock
-from tests.fakes import FakeJobs, does_all, gone
 from tests.faults.conftest import Build, Killed
-from tests.followers import CHANNEL, Follower, Sockets
+from tests.support import raw_events
+from tests.support.clients import Client
+from tests.support.fakes import FakeJobs, does_all, gone
+from tests.support.followers import CHANNEL, Follower, Sockets
 
 APART_SECONDS = 300
 FAST, SLOW = APART_SECONDS, -APART_SECONDS
@@ -126,7 +128,7 @@ def test_who_died_with_a_fast_clock_holds_up_a_channel_for_so_much_longer_and_no
         patch.setattr(Sockets, "send", die)
         with pytest.raises(Killed):
             fast.publish(CHANNEL, 1)
-    clock.now += cursors.LEASE_MS / 1000
+    clock.now += lease.LEASE_MS / 1000
     assert right.publish(CHANNEL, 2).outcome is None
     clock.now += APART_SECONDS
     worker.reap(right)

@@ -10,22 +10,24 @@ from typing import Any
 
 import pytest
 
-from chalicelib import cursors, keys, websocket, worker
-from chalicelib.audience import Outcome
-from chalicelib.channels import GRACE_SECONDS
+from chalicelib.delivery.audience import Outcome
 from chalicelib.errors import ServiceError
-from chalicelib.service import Service
-from chalicelib.table import Table
-from tests import raw_events
-from tests.clients import Client
+from chalicelib.handlers import jobs as worker
+from chalicelib.handlers import websocket
+from chalicelib.peal import Service
+from chalicelib.store import keys, lease
+from chalicelib.store.members import GRACE_SECONDS
+from chalicelib.store.table import Table
 from tests.conftest import Clock
-from tests.dynamodb_way import Way
-from tests.fakes import FakeJobs, does_all
 from tests.faults.conftest import each_request_fails
-from tests.followers import CHANNEL, Follower, Sockets
+from tests.support import raw_events
+from tests.support.clients import Client
+from tests.support.dynamodb_way import Way
+from tests.support.fakes import FakeJobs, does_all
+from tests.support.followers import CHANNEL, Follower, Sockets
 
 # What was left to a job because of a lease is done then.
-LEASE_SECONDS = cursors.LEASE_MS / 1000 + 1
+LEASE_SECONDS = lease.LEASE_MS / 1000 + 1
 SORRY = "Something went wrong on our side."
 numbers = itertools.count()
 

@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chalicelib.channels import GRACE_SECONDS
 from chalicelib.errors import TableError
-from chalicelib.service import Service
-from tests.clients import Client
+from chalicelib.peal import Service
+from chalicelib.store.members import GRACE_SECONDS
 from tests.conftest import Clock
-from tests.dynamodb_way import Way, refused
-from tests.fakes import FakeJobs, does
 from tests.faults.conftest import Build, Killed
-from tests.followers import CHANNEL, Follower, Sockets
+from tests.support.clients import Client
+from tests.support.dynamodb_way import Way, refused
+from tests.support.fakes import FakeJobs, does
+from tests.support.followers import CHANNEL, Follower, Sockets
 
 SIZE = 4
 COUNT = 12

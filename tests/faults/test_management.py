@@ -14,16 +14,18 @@ import boto3
 import pytest
 from chalice.app import WebsocketAPI
 
-from chalicelib import exchange, websocket, wiring
-from chalicelib.audience import Outcome
+from chalicelib import wiring
+from chalicelib.aws import exchange
+from chalicelib.delivery.audience import Outcome
 from chalicelib.errors import NotFound
-from chalicelib.permission import EVERYTHING
-from chalicelib.service import Service
+from chalicelib.handlers import websocket
+from chalicelib.peal import Service
+from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
-from tests import raw_events
 from tests.conftest import Clock
-from tests.fakes import FakeJobs, does
-from tests.management_server import ManagementServer, Move, answer, closes, pauses, refuses, resets, serving
+from tests.support import raw_events
+from tests.support.fakes import FakeJobs, does
+from tests.support.management_server import ManagementServer, Move, answer, closes, pauses, refuses, resets, serving
 
 COUNT = 8
 BAD = 2

@@ -1,6 +1,6 @@
 """A reconnect storm over real sockets: all are cut off at once, and come back while somebody publishes.
 
-`benchmarks/storm.py` has two thousand of them.
+`tools/benchmarks/storm.py` has two thousand of them.
 """
 
 import threading
@@ -13,7 +13,7 @@ import pytest
 
 from localgateway.testing import Client, Gateway
 from tests.conftest import PROJECT
-from tests.dynamodb_way import Way
+from tests.support.dynamodb_way import Way
 
 CHANNEL = "feed:storm"
 COUNT = 40

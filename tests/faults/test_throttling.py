@@ -6,17 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chalicelib import keys, websocket
-from chalicelib.audience import Outcome
-from chalicelib.service import Service
-from chalicelib.table import Table
-from tests import raw_events
-from tests.clients import Client
+from chalicelib.delivery.audience import Outcome
+from chalicelib.handlers import websocket
+from chalicelib.peal import Service
+from chalicelib.store import keys
+from chalicelib.store.table import Table
 from tests.conftest import Clock
-from tests.dynamodb_way import THROTTLED, Way, conflict, half, refused
-from tests.fakes import FakeJobs, does_all
 from tests.faults.conftest import DOWN, Build, RowsOf
-from tests.followers import CHANNEL, Follower, Sockets
+from tests.support import raw_events
+from tests.support.clients import Client
+from tests.support.dynamodb_way import THROTTLED, Way, conflict, half, refused
+from tests.support.fakes import FakeJobs, does_all
+from tests.support.followers import CHANNEL, Follower, Sockets
 
 
 @pytest.mark.parametrize("kind", [(THROTTLED, 400), ("InternalServerError", 500)])

@@ -1,0 +1,90 @@
+"""The management endpoint: where any Lambda POSTs to reach a connection, never the wss:// URL that clients dial.
+
+Learnt from the $connect event, kept in memory, stored in the table; a Lambda that never saw a socket (REST,
+queue, schedule) resolves it from there. APIGW_MANAGEMENT_ENDPOINT wins over all of it.
+"""
+
+import re
+from typing import Final
+
+from chalicelib.errors import ConfigurationError
+from chalicelib.protocol.events import Connect
+from chalicelib.store import keys, table
+
+_EXAMPLE: Final = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api"
+_HAS_PORT: Final = re.compile(r":\d+$")
+
+
+class Endpoint:
+    """Knows the endpoint of one API, or finds it out.
+
+    Args:
+        rows: the table that keeps it for the Lambdas that never see a socket.
+        override: the endpoint that wins over whatever is learnt, or None.
+        region: the AWS Region this Lambda runs in, if known.
+    """
+
+    def __init__(self, rows: table.Table, override: str | None, region: str | None) -> None:
+        self._rows = rows
+        self._region = region
+        self._override = override
+        self._learnt: str | None = None
+
+    def learn(self, event: Connect) -> str:
+        """The endpoint that the event tells of is known to every Lambda.
+
+        Writes the table once per Lambda instance and endpoint, not per connection. Raises TableError.
+        """
+        told = self._override or management_endpoint(event, self._region)
+        if told != self._learnt:
+            address = event.context
+            self._rows.put(
+                {
+                    **keys.endpoint_key(),
+                    "managementEndpoint": told,
+                    "apiId": address.api_id,
+                    "stage": address.stage,
+                    "region": self._region,
+                }
+            )
+            self._learnt = told
+        return told
+
+    def resolve(self) -> str:
+        """The endpoint: the override, else what this instance learnt, else what the table holds.
+
+        Raises:
+            ConfigurationError: nobody knows it yet.
+            TableError: DynamoDB failed.
+        """
+        if self._override:
+            return self._override
+        if self._learnt is None:
+            row = self._rows.get(keys.endpoint_key())
+            stored = row.get("managementEndpoint") if row else None
+            if not isinstance(stored, str):
+                raise ConfigurationError(
+                    "APIGW_MANAGEMENT_ENDPOINT",
+                    "is not set and no client has connected yet, so nobody knows where the sockets are: "
+                    "connect once or set it",
+                    _EXAMPLE,
+                )
+            self._learnt = stored
+        return self._learnt
+
+
+def management_endpoint(event: Connect, region: str | None) -> str:
+    """The endpoint of the API that the client connected to.
+
+    A custom domain does not serve @connections under its stage, so there the API's own name is used. A domain
+    name with a port is no AWS name but a gateway on somebody's desk, which serves it over whatever the client
+    came by; nowhere else is a header believed.
+    """
+    context = event.context
+    scheme, domain = "https", context.domain_name
+    if _HAS_PORT.search(domain):
+        scheme = "http" if event.headers.get("x-forwarded-proto") == "http" else "https"
+    elif region and context.api_id and not domain.startswith(f"{context.api_id}."):
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        domain = f"{context.api_id}.execute-api.{region}.{suffix}"
+    return f"{scheme}://{domain}/{context.stage}"

@@ -1,0 +1,75 @@
+"""A client's first minute with what has been deployed: a ticket over REST, a socket with it, a frame, an answer."""
+
+import json
+import time
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.sync.client import connect
+
+from pealctl.deploy.aws import Aws
+from pealctl.deploy.errors import SmokeTestFailed
+
+USER = "peal-smoke-test"
+ANSWER_SECONDS = 30
+# New roles, routes and permissions of AWS take effect within seconds, and until then everything may be refused.
+PATIENCE_SECONDS = 90
+PAUSE_SECONDS = 3
+
+
+class _Refused(Exception):
+    """A step did not go as it must; the message says which and how."""
+
+
+def smoke_test(aws: Aws, websocket_url: str, rest_url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """A client has got a ticket, connected with it, had a frame answered and closed its socket.
+
+    Raises:
+        SmokeTestFailed: it did not come so far, and did not until the patience had run out.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            _ping(websocket_url, _ticket(aws, rest_url))
+            return
+        except _Refused as refused:
+            if time.monotonic() > deadline:
+                raise SmokeTestFailed(f"Everything is deployed, but {refused}") from None
+            time.sleep(PAUSE_SECONDS)
+
+
+def _ticket(aws: Aws, rest_url: str) -> str:
+    url, body = f"{rest_url}/tickets", json.dumps({"userId": USER})
+    signed = AWSRequest("POST", url, data=body, headers={"Content-Type": "application/json"})
+    SigV4Auth(aws.credentials, "execute-api", aws.region).add_auth(signed)
+    request = Request(url, body.encode(), dict(signed.headers), method="POST")
+    try:
+        with urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            ticket: str = json.load(answer)["ticket"]
+    except HTTPError as error:
+        error.close()
+        hint = "Your own permissions need execute-api:Invoke." if error.code == 403 else "See `chalice logs`."
+        raise _Refused(f"POST {url} is answered {error.code}. {hint}") from None
+    except OSError as error:
+        raise _Refused(f"POST {url} is not answered: {error}.") from None
+    return ticket
+
+
+def _ping(url: str, ticket: str) -> None:
+    try:
+        with connect(f"{url}?ticket={ticket}", open_timeout=ANSWER_SECONDS) as socket:
+            socket.send(json.dumps({"action": "ping", "id": 1}))
+            reply = json.loads(socket.recv(timeout=ANSWER_SECONDS))
+    except InvalidStatus as refusal:
+        status = refusal.response.status_code
+        raise _Refused(f"{url} refuses a client with {status}. See `chalice logs --name websocket_connect`.") from None
+    except TimeoutError:
+        raise _Refused(f"{url} does not answer a frame. See `chalice logs --name websocket_message`.") from None
+    except (WebSocketException, OSError, ValueError) as error:
+        raise _Refused(f"{url} does not work as a WebSocket: {error}.") from None
+    if reply.get("type") != "reply":
+        code = reply.get("error", {}).get("code") or reply.get("message")
+        raise _Refused(f"{url} answers a ping with {code}. See `chalice logs --name websocket_message`.")

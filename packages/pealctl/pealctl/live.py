@@ -1,0 +1,114 @@
+"""What is published in a channel that keeps nothing, from now on: as a client of the stage, with a ticket of its own.
+
+Invariant: an end of the connection, which API Gateway brings about after two hours at the latest, is followed by a new
+one; what was published in between is gone, and that is said.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Final
+from urllib.parse import quote
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from pealctl.api import Api, Json, pause_seconds
+from pealctl.errors import CommandError, Unavailable
+from pealctl.target import is_loopback
+
+# As whom it connects. Where a namespace of your own tells who comes and goes, it tells of this one too.
+USER: Final = "peal-tail"
+OPEN_SECONDS: Final = 30
+# API Gateway cuts who is silent for ten minutes.
+PING_SECONDS: Final = 540
+
+
+def follow(
+    api: Api, channel: str, tell: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Json]:
+    """What is published in the channel, without end.
+
+    Args:
+        api: of the stage.
+        channel: one that keeps nothing.
+        tell: is told when the connection ends and when there is a new one.
+        sleep: waits so many seconds.
+
+    Raises:
+        CommandError: it may not be followed, or the first connection does not come about.
+    """
+    has_been_in, failures = False, 0
+    while True:
+        try:
+            with _member(api, channel) as (socket, early):
+                if has_been_in:
+                    tell("Connected again; what was published meanwhile is gone.")
+                has_been_in, failures = True, 0
+                yield from early
+                yield from _publications(socket, channel)
+            tell("The connection has ended: connecting again.")
+        except Unavailable as error:
+            if not has_been_in:
+                raise
+            if not failures:
+                tell(f"{error} Trying on.")
+            failures += 1
+        sleep(pause_seconds(failures))
+
+
+@contextmanager
+def _member(api: Api, channel: str) -> Iterator[tuple[ClientConnection, list[Json]]]:
+    """A connection that has subscribed to the channel and is closed in the end, and what came before the reply."""
+    url = api.target.socket_url
+    ticket = api.post("tickets", body={"userId": USER, "channels": {channel: ["subscribe"]}})["ticket"]
+    # What is on this machine is not behind a proxy.
+    proxy: dict[str, Any] = {"proxy": None} if is_loopback(url) else {}
+    early = []
+    with ExitStack() as closing:
+        try:
+            opening = connect(f"{url}?ticket={quote(ticket, safe='')}", open_timeout=OPEN_SECONDS, **proxy)
+            socket: ClientConnection = closing.enter_context(opening)
+            socket.send(json.dumps({"action": "subscribe", "id": 0, "channel": channel}))
+            while _is_publication(answer := _read(socket, OPEN_SECONDS), channel):
+                early.append(answer)
+        except InvalidStatus as refused:
+            status = refused.response.status_code
+            message = f"{url} refuses to connect ({status})."
+            raise (Unavailable if status == 429 or status >= 500 else CommandError)(message) from None
+        except (OSError, WebSocketException) as error:
+            raise Unavailable(f"{url} does not answer ({error}).") from None
+        if answer.get("type") != "reply":
+            refusal = answer.get("error")
+            raise CommandError(str(refusal.get("message") if isinstance(refusal, dict) else answer.get("message")))
+        yield socket, early
+
+
+def _publications(socket: ClientConnection, channel: str) -> Iterator[Json]:
+    """What comes until the connection ends."""
+    ping_at = time.monotonic() + PING_SECONDS
+    while True:
+        try:
+            frame = _read(socket, max(ping_at - time.monotonic(), 0))
+        except TimeoutError:
+            ping_at = time.monotonic() + PING_SECONDS
+            with suppress(ConnectionClosed):
+                socket.send('{"action":"ping"}')
+            continue
+        except ConnectionClosed:
+            return
+        if _is_publication(frame, channel):
+            yield frame
+
+
+def _is_publication(frame: Json, channel: str) -> bool:
+    return frame.get("type") == "publication" and frame.get("channel") == channel
+
+
+def _read(socket: ClientConnection, timeout_seconds: float) -> Json:
+    try:
+        frame = json.loads(socket.recv(timeout_seconds))
+    except ValueError:
+        return {}
+    return frame if isinstance(frame, dict) else {}

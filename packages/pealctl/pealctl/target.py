@@ -1,0 +1,112 @@
+"""Where a stage is: the desk's own by itself, one on AWS by what is deployed there, any by its URL."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pealctl.errors import CommandError
+
+# What `make dev` serves unless it is told otherwise.
+LOCAL: Final = "local"
+LOCAL_URL: Final = "http://127.0.0.1:8000"
+LOCAL_SOCKET_URL: Final = "ws://127.0.0.1:8001/api"
+_AWS_HOST: Final = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who asks, and in which Region: what requests to AWS are signed with."""
+
+    credentials: Any
+    region: str
+
+
+class Target:
+    """One stage.
+
+    Args:
+        name: what people call it.
+        url: of its REST API.
+        find_socket_url: says where clients connect; asked only by who needs that.
+        signer: None where requests need no signature.
+    """
+
+    def __init__(self, name: str, url: str, find_socket_url: Callable[[], str], signer: Signer | None) -> None:
+        self.name = name
+        self.url = url.rstrip("/")
+        self.signer = signer
+        self._find_socket_url = find_socket_url
+
+    @cached_property
+    def socket_url(self) -> str:
+        """Where clients connect. Raises CommandError where it cannot be told."""
+        return self._find_socket_url().rstrip("/")
+
+
+def find(stage: str, url: str | None, socket_url: str | None, directory: Path) -> Target:
+    """The stage.
+
+    Args:
+        stage: its name.
+        url: of its REST API, from somebody who knows it; then AWS is not asked for it.
+        socket_url: where clients connect, the same.
+        directory: the project's.
+
+    Raises:
+        CommandError: there is no such stage, or it is not deployed.
+        DeploymentError, botocore's errors: AWS cannot be asked.
+    """
+    if stage == LOCAL and (url is None or is_loopback(url)):
+        return Target(stage, url or LOCAL_URL, lambda: socket_url or LOCAL_SOCKET_URL, None)
+    # boto3 takes longer to import than the desk takes to answer.
+    from pealctl.deploy.aws import open_account
+
+    aws = open_account()
+    if url is not None:
+        region = _AWS_HOST.fullmatch(urlsplit(url).hostname or "")
+        signer = Signer(aws.credentials, region[1] if region else aws.region)
+        return Target(url if stage == LOCAL else stage, url, lambda: socket_url or _unknown_socket(), signer)
+    return _deployed(aws, stage, socket_url, directory)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether that is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _deployed(aws: Any, name: str, socket_url: str | None, directory: Path) -> Target:
+    from pealctl.deploy.apis import find_rest_api, find_websocket_api
+    from pealctl.deploy.stage import read_stage
+
+    stage = read_stage(directory, name)
+
+    def found(api_id: str | None, scheme: str) -> str:
+        if api_id is None:
+            raise CommandError(
+                f"Stage {name} is not deployed to account {aws.account} in {aws.region}: `make deploy STAGE={name}`, "
+                "or are these the wrong credentials or Region?"
+            )
+        return str(aws.url(scheme, api_id, stage.api_stage))
+
+    return Target(
+        name,
+        found(find_rest_api(aws, stage), "https"),
+        lambda: socket_url or found(find_websocket_api(aws, stage), "wss"),
+        Signer(aws.credentials, aws.region),
+    )
+
+
+def _unknown_socket() -> str:
+    raise CommandError(
+        "Where clients connect is not known: say it with --socket-url wss://..., or name the --stage "
+        "instead of its --url."
+    )

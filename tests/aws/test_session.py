@@ -1,0 +1,120 @@
+"""What the environment says of AWS counts as it does for boto3, which is not asked where it need not be."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import NoCredentialsError
+from botocore.httpsession import get_cert_path
+
+from chalicelib.aws import session
+from chalicelib.aws.session import EnvironmentSession, boto3_client, credentials_of, has_proxy
+
+TOLD = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "eu-west-1"}
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """boto3 finds no variable but these and no file but what they name."""
+
+    def leave(**variables: str) -> None:
+        for name in (*TOLD, "AWS_REGION", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(name, "/dev/null")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return leave
+
+
+class TestTheEnvironment:
+    @pytest.mark.parametrize(
+        "variables", [TOLD, {**TOLD, "AWS_SESSION_TOKEN": "token"}, {**TOLD, "AWS_SESSION_TOKEN": ""}]
+    )
+    def test_says_what_boto3_would(self, variables: dict[str, str], only: Any) -> None:
+        only(**variables)
+        theirs = boto3.session.Session()
+        ours = EnvironmentSession(variables)
+        assert ours.region_name == theirs.region_name
+        assert credentials_of(ours)()[:3] == credentials_of(theirs)()[:3]
+
+    def test_is_believed_as_it_stands_now(self) -> None:
+        environ = {**TOLD}
+        current = credentials_of(EnvironmentSession(environ))
+        environ["AWS_ACCESS_KEY_ID"] = "B"
+        assert current().access_key == "B"
+
+    @pytest.mark.parametrize("missing", TOLD)
+    def test_is_completed_by_boto3(self, missing: str, only: Any, monkeypatch: Any, tmp_path: Path) -> None:
+        variables = {name: value for name, value in TOLD.items() if name != missing}
+        only(**variables)
+        (tmp_path / "config").write_text("[default]\nregion = eu-south-1\n")
+        (tmp_path / "credentials").write_text("[default]\naws_access_key_id = F\naws_secret_access_key = file\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        if missing == "AWS_SECRET_ACCESS_KEY":
+            # Half of a pair is an error to boto3.
+            monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        ours = EnvironmentSession(variables)
+        is_region = missing == "AWS_DEFAULT_REGION"
+        assert ours.region_name == ("eu-south-1" if is_region else "eu-west-1")
+        assert credentials_of(ours)().access_key == ("A" if is_region else "F")
+
+    def test_the_older_name_of_the_token_is_boto3s_to_know(self, only: Any) -> None:
+        variables = {**TOLD, "AWS_SESSION_TOKEN": "new", "AWS_SECURITY_TOKEN": "old"}
+        only(**variables)
+        assert credentials_of(EnvironmentSession(variables))().token == "old"
+
+    def test_without_credentials_nothing_is_signed(self, only: Any) -> None:
+        only()
+        with pytest.raises(NoCredentialsError):
+            credentials_of(EnvironmentSession({}))()
+
+    def test_other_clients_are_boto3s(self, only: Any) -> None:
+        only(**TOLD)
+        ours = EnvironmentSession(TOLD)
+        client = boto3_client(ours, "sqs", {"connect_timeout": 7}, endpoint_url="http://127.0.0.1:9")
+        assert (client.meta.config.connect_timeout, client.meta.endpoint_url) == (7, "http://127.0.0.1:9")
+        assert boto3_client(ours, "sqs", {}).meta.region_name == "eu-west-1"
+
+
+def test_a_proxy_is_one_that_boto3_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not has_proxy("https://dynamodb.eu-west-1.amazonaws.com")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    assert has_proxy("https://dynamodb.eu-west-1.amazonaws.com")
+    monkeypatch.setenv("no_proxy", "amazonaws.com")
+    assert not has_proxy("https://dynamodb.eu-west-1.amazonaws.com")
+
+
+class TestTrust:
+    def test_by_default_is_whom_boto3_trusts(self) -> None:
+        assert session._authorities() == get_cert_path(True)
+
+    def test_with_certifi_it_is_that_as_for_boto3(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        certifi: Any = ModuleType("certifi")
+        certifi.where = lambda: "/certifi.pem"
+        monkeypatch.setitem(sys.modules, "certifi", certifi)
+        assert session._authorities() == "/certifi.pem"
+
+    def test_is_read_once(self) -> None:
+        assert session.trust() is session.trust()
+
+
+def test_boto3_is_not_imported_where_the_environment_says_all() -> None:
+    code = """
+import sys
+from chalice.app import WebsocketAPI
+from chalicelib import wiring
+from chalicelib.settings import Settings
+wiring.build(Settings("t", "q", allow_anonymous=True), WebsocketAPI())
+print(sorted({"boto3", "botocore.session", "urllib3"} & sys.modules.keys()))
+"""
+    environment = {**TOLD, "AWS_CONFIG_FILE": "/nowhere"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

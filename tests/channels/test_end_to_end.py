@@ -1,0 +1,93 @@
+"""Channels over real sockets, a real queue and worker processes: what a client in a train tunnel sees."""
+
+from typing import Any
+
+from chalicelib.store.members import GRACE_SECONDS
+from localgateway.testing import Client, Gateway
+
+ROOM = "chat:lobby"
+
+
+def ask(client: Client, action: str, **fields: Any) -> Any:
+    """The data of the reply; pushes before it are passed over."""
+    client.sends({"action": action, "id": action, **fields})
+    return until(client, "reply")["data"]
+
+
+def until(client: Client, kind: str, within: float = 10) -> Any:
+    """The next frame of that type; others before it are passed over."""
+    while (frame := client.receives(within=within))["type"] != kind:
+        assert frame["type"] != "error", frame
+    return frame
+
+
+def position(frame: dict[str, Any]) -> dict[str, Any]:
+    return {"epoch": frame["epoch"], "offset": frame["offset"]}
+
+
+def texts(publications: list[dict[str, Any]]) -> list[Any]:
+    return [publication["data"] for publication in publications]
+
+
+def test_who_is_cut_off_misses_nothing(gateway: Gateway) -> None:
+    alice, bob = gateway.connect("alice"), gateway.connect("bob")
+    for client in (alice, bob):
+        ask(client, "subscribe", channel=ROOM)
+    for n in range(3):
+        alice.sends({"action": "publish", "channel": ROOM, "data": n})
+        last = until(bob, "publication")
+        assert last["data"] == n
+    bob.socket.socket.close()
+    path = "/channels/chat%3Alobby"
+    for n in range(3, 8):
+        assert gateway.call("POST", f"{path}/messages", {"data": n}).status == 200
+    back = ask(gateway.connect("bob"), "subscribe", channel=ROOM, recover=position(last))
+    assert (back["recovered"], texts(back["publications"])) == (True, [3, 4, 5, 6, 7])
+    assert gateway.call("GET", path).body["offset"] == 8
+    assert texts(gateway.call("GET", f"{path}/history?limit=2").body["publications"]) == [0, 1]
+
+
+def test_after_two_hours_everyone_comes_back_and_misses_nothing(gateway: Gateway) -> None:
+    bob = gateway.connect("bob")
+    joined = ask(bob, "subscribe", channel="feed:news")
+    for _ in range(13):
+        gateway.advance(540)
+        ask(bob, "ping")
+    gateway.advance(200)
+    bob.is_closed_with(1001)
+    gateway.call("POST", "/channels/feed:news/messages", {"messages": [{"data": n} for n in range(3)]})
+    back = ask(gateway.connect("bob"), "subscribe", channel="feed:news", recover=position(joined))
+    assert texts(back["publications"]) == [0, 1, 2]
+
+
+def test_publications_of_many_come_to_all_in_one_order(gateway: Gateway) -> None:
+    clients = [gateway.connect(f"u_{n}") for n in range(6)]
+    for client in clients:
+        ask(client, "subscribe", channel="chat:busy")
+    for n in range(5):
+        for client in clients:
+            client.sends({"action": "publish", "channel": "chat:busy", "data": n})
+    for client in clients:
+        assert [until(client, "publication")["offset"] for _ in range(30)] == list(range(1, 31))
+
+
+def test_the_others_learn_who_has_left_once_the_time_of_grace_is_over(gateway: Gateway) -> None:
+    alice, bob = gateway.connect("alice"), gateway.connect("bob")
+    for client in (alice, bob):
+        ask(client, "subscribe", channel=ROOM)
+    assert until(alice, "join")["user"] == "bob"
+    bob.closes()
+    gateway.settle()
+    assert ask(alice, "presence", channel=ROOM)["count"] == 2
+    assert until(alice, "leave", within=GRACE_SECONDS + 20)["user"] == "bob"
+    # Told first and forgotten after, so that a worker that dies in between tells again rather than never.
+    gateway.settle()
+    assert ask(alice, "presence", channel=ROOM)["count"] == 1
+
+
+def test_whoever_is_unsubscribed_by_a_server_is_told(gateway: Gateway) -> None:
+    bob = gateway.connect("bob")
+    ask(bob, "subscribe", channel=ROOM)
+    assert gateway.call("DELETE", "/channels/chat%3Alobby/members/bob").body["connections"] == 1
+    assert until(bob, "unsubscribed")["channel"] == ROOM
+    assert gateway.call("POST", "/channels/chat%3Alobby/messages", {"data": 1}).body["sent"] == 0

@@ -1,0 +1,248 @@
+"""docs/PROTOCOL.md, "presence", `join` and `leave`: who is here, and who is told of it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chalicelib.aws.queue import JobsError
+from chalicelib.channels import presence
+from chalicelib.handlers import jobs as worker
+from chalicelib.peal import Service
+from chalicelib.store import keys
+from chalicelib.store.members import GRACE_SECONDS
+from chalicelib.store.table import Table
+from tests.conftest import Clock
+from tests.support.clients import Client
+from tests.support.fakes import FakeJobs, FakeWebsocketApi, gone
+
+ROOM = "chat:lobby"
+Join = Callable[..., Client]
+
+
+@pytest.fixture
+def join(peal: Service, api: FakeWebsocketApi) -> Join:
+    """Connects a user and subscribes to the room; `name` tells its connections apart."""
+
+    def join(user: str | None, name: str | None = None, **query: str) -> Client:
+        claim = {} if user is None else {"userId": user}
+        client = Client(peal, api, f"{name or user}=", **claim, **query)
+        client.asks("subscribe", channel=ROOM)
+        return client
+
+    return join
+
+
+@pytest.fixture
+def work(peal: Service, jobs: FakeJobs, clock: Clock) -> Callable[[], None]:
+    """The time of grace passes, and the jobs that waited for it are done."""
+
+    def work() -> None:
+        clock.now += GRACE_SECONDS
+        for job in jobs.take():
+            worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+
+    return work
+
+
+def changes(client: Client) -> list[str]:
+    """What the client was told of comings and goings."""
+    frames = client.api.frames(client.id)
+    return [f"{frame['user']} {frame['type']}" for frame in frames if frame["type"] in ("join", "leave")]
+
+
+class TestWhoIsHere:
+    def test_a_user_with_three_tabs_counts_once(self, join: Join) -> None:
+        alice, *_ = [join("alice", f"alice{n}") for n in range(3)]
+        join("bob")
+        assert alice.asks("presence", channel=ROOM) == {
+            "channel": ROOM,
+            "members": [
+                {"userId": "alice", "connections": 3, "attributes": {}},
+                {"userId": "bob", "connections": 1, "attributes": {}},
+            ],
+            "count": 2,
+            "connections": 4,
+            "complete": True,
+        }
+
+    def test_one_sees_what_they_say_of_themselves(self, join: Join) -> None:
+        alice = join("alice", attributes='{"mood":"fine"}')
+        (member,) = alice.asks("presence", channel=ROOM)["members"]
+        assert member["attributes"] == {"mood": "fine"}
+
+    def test_the_anonymous_share_an_entry_and_each_counts(self, join: Join) -> None:
+        alice = join("alice")
+        for n in range(2):
+            join(None, f"anonymous{n}")
+        here = alice.asks("presence", channel=ROOM)
+        assert {"userId": None, "connections": 2, "attributes": {}} in here["members"]
+        assert (here["count"], here["connections"]) == (3, 3)
+
+    def test_one_need_not_be_a_member_to_ask(self, join: Join, peal: Service, api: FakeWebsocketApi) -> None:
+        join("alice")
+        assert Client(peal, api, "bob=", userId="bob").asks("presence", channel=ROOM)["count"] == 1
+        assert peal.presence("chat:empty").count == 0
+
+    @pytest.mark.parametrize("channel", ["live:map", "feed:news", "user:alice"])
+    def test_a_namespace_without_presence_says_so(self, join: Join, channel: str) -> None:
+        alice = join("alice")
+        alice.sends({"action": "presence", "id": 1, "channel": channel})
+        alice.is_told("invalid", "channel is in a namespace without presence.", 1)
+
+    def test_a_list_too_long_for_a_frame_is_left_out(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+        alice = join("alice")
+        monkeypatch.setattr(presence, "MAX_LISTED_BYTES", 110)
+        join("bob")
+        assert alice.asks("presence", channel=ROOM)["members"]
+        join("carol")
+        here = alice.asks("presence", channel=ROOM)
+        assert (here["members"], here["count"], here["complete"]) == (None, 3, True)
+
+    def test_counting_has_an_end(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(presence, "MAX_COUNTED", 2)
+        alice, _ = join("alice"), join("bob")
+        assert alice.asks("presence", channel=ROOM)["complete"] is True
+        join("carol")
+        here = alice.asks("presence", channel=ROOM)
+        assert (here["members"], here["count"], here["connections"], here["complete"]) == (None, 2, 2, False)
+
+    def test_who_waits_to_be_let_in_is_not_here_yet(self, join: Join, rows: Table) -> None:
+        alice = join("alice")
+        rows.put(keys.membership_key(ROOM, 0, "bob=") | {"userId": "bob", "waiting": "[1,null]"})
+        assert alice.asks("presence", channel=ROOM)["count"] == 1
+
+    def test_a_row_of_another_version_reads_as_far_as_it_can_be_understood(
+        self, join: Join, dynamodb: Any, table_name: str
+    ) -> None:
+        alice = join("alice")
+        strange = {"userId": {"N": "1"}, "attributes": {"S": "{"}, "leftAt": {"S": "x"}}
+        for n, attributes in enumerate(["{", "[]"]):
+            key = {"PK": {"S": f"CHAN#{ROOM}#0"}, "SK": {"S": f"CONN#old{n}="}}
+            dynamodb.put_item(TableName=table_name, Item=key | strange | {"attributes": {"S": attributes}})
+        members = alice.asks("presence", channel=ROOM)["members"]
+        assert {"userId": None, "connections": 2, "attributes": {}} in members
+
+
+class TestJoin:
+    def test_the_others_are_told_and_oneself_is_not(self, join: Join) -> None:
+        alice = join("alice")
+        bob = join("bob")
+        assert (changes(alice), changes(bob)) == (["bob join"], [])
+
+    def test_of_a_users_second_connection_nobody_is(self, join: Join) -> None:
+        alice = join("alice")
+        first = join("bob")
+        join("bob", "bob2")
+        first.asks("subscribe", channel=ROOM)
+        assert changes(alice) == ["bob join"]
+
+    def test_of_the_anonymous_nobody_is(self, join: Join, jobs: FakeJobs) -> None:
+        alice, stranger = join("alice"), join(None, "stranger")
+        stranger.asks("unsubscribe", channel=ROOM)
+        stranger.asks("subscribe", channel=ROOM)
+        stranger.disconnects()
+        assert (changes(alice), jobs.put_jobs) == ([], [])
+        assert alice.asks("presence", channel=ROOM)["count"] == 1
+
+    def test_in_other_namespaces_nobody_is(self, join: Join) -> None:
+        alice, bob = join("alice"), join("bob")
+        changes(alice)
+        for client in (alice, bob):
+            client.asks("subscribe", channel="live:map")
+        bob.asks("unsubscribe", channel="live:map")
+        assert changes(alice) == []
+
+    def test_in_a_large_channel_nobody_is(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(presence, "MAX_TOLD", 1)
+        alice, _, _ = join("alice"), join("bob"), join("carol")
+        assert changes(alice) == ["bob join"]
+
+    def test_who_could_not_be_told_that_it_is_in_has_not_come(self, join: Join, peal: Service) -> None:
+        alice = join("alice")
+        bob = Client(peal, alice.api, "bob=", userId="bob")
+        alice.api.fails["bob="] = [gone(), gone()]
+        bob.sends({"action": "subscribe", "id": 1, "channel": ROOM})
+        assert changes(alice) == []
+
+
+class TestLeave:
+    def test_who_unsubscribes_has_left_at_once(self, join: Join) -> None:
+        alice, bob, tablet = join("alice"), join("bob"), join("bob", "tablet")
+        changes(alice)
+        bob.asks("unsubscribe", channel=ROOM)
+        assert changes(alice) == []
+        tablet.asks("unsubscribe", channel=ROOM)
+        assert changes(alice) == ["bob leave"]
+        assert alice.asks("presence", channel=ROOM)["count"] == 1
+
+    def test_who_is_cut_off_has_left_after_a_while(self, join: Join, work: Callable[[], None], jobs: FakeJobs) -> None:
+        alice, bob = join("alice"), join("bob")
+        changes(alice)
+        bob.disconnects()
+        assert [delay for _, delay in jobs.put_jobs] == [GRACE_SECONDS]
+        assert changes(alice) == []
+        assert {"userId": "bob", "connections": 0, "attributes": {}} in alice.asks("presence", channel=ROOM)["members"]
+        work()
+        assert changes(alice) == ["bob leave"]
+        assert alice.asks("presence", channel=ROOM)["count"] == 1
+
+    def test_who_comes_back_in_time_was_never_away(self, join: Join, work: Callable[[], None]) -> None:
+        alice, bob = join("alice"), join("bob")
+        changes(alice)
+        bob.disconnects()
+        join("bob", "bob2")
+        work()
+        assert changes(alice) == []
+        assert alice.asks("presence", channel=ROOM)["connections"] == 2
+
+    def test_of_two_connections_cut_off_together_one_leave_is_told(
+        self, join: Join, work: Callable[[], None], clock: Clock
+    ) -> None:
+        alice, bob, tablet = join("alice"), join("bob"), join("bob", "tablet")
+        changes(alice)
+        tablet.disconnects()
+        bob.disconnects()
+        work()
+        assert changes(alice) == ["bob leave"]
+
+    def test_with_another_connection_left_nobody_is_told(self, join: Join, work: Callable[[], None]) -> None:
+        alice, bob, _ = join("alice"), join("bob"), join("bob", "tablet")
+        changes(alice)
+        bob.disconnects()
+        work()
+        assert changes(alice) == []
+
+    def test_a_job_that_comes_twice_tells_once(self, join: Join, peal: Service, jobs: FakeJobs) -> None:
+        alice, bob = join("alice"), join("bob")
+        changes(alice)
+        bob.disconnects()
+        (job,) = jobs.take()
+        for _ in range(2):
+            worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+        assert changes(alice) == ["bob leave"]
+
+    def test_a_job_for_one_that_is_connected_does_nothing(self, join: Join, peal: Service) -> None:
+        alice, bob = join("alice"), join("bob")
+        changes(alice)
+        peal.announce_leave(ROOM, "bob", bob.id)
+        assert changes(alice) == []
+
+    def test_one_that_died_unheard_leaves_when_a_send_finds_it(self, join: Join, work: Callable[[], None]) -> None:
+        alice, bob = join("alice"), join("bob")
+        changes(alice)
+        alice.api.fails["bob="] = [gone(), gone()]
+        assert alice.asks("publish", channel=ROOM, data=1)["gone"] == 1
+        work()
+        assert bob.id not in [receiver for receiver, _ in alice.api.inbox]
+
+    def test_where_the_queue_fails_the_connection_is_forgotten_all_the_same(
+        self, join: Join, jobs: FakeJobs, caplog: pytest.LogCaptureFixture, clock: Clock
+    ) -> None:
+        alice, bob = join("alice"), join("bob")
+        jobs.error = JobsError("RequestThrottled")
+        bob.disconnects()
+        assert "The queue of jobs failed: RequestThrottled" in caplog.text
+        clock.now += 100
+        assert alice.asks("presence", channel=ROOM)["count"] == 1

@@ -1,0 +1,104 @@
+"""Who is connected, page by page: `GET /connections`, against a real engine over HTTP."""
+
+from base64 import urlsafe_b64encode
+from dataclasses import replace
+
+import pytest
+
+from chalicelib.connections.listing import Roll
+from chalicelib.handlers import rest, websocket
+from chalicelib.peal import Service
+from chalicelib.store.registry import Registry
+from chalicelib.store.table import Table
+from tests.conftest import Clock
+from tests.store.test_registry import CONNECTION
+from tests.support import raw_events
+
+BAD_PLACE = "after must be the `next` of the page before."
+
+
+@pytest.fixture
+def crowd(rows: Table, clock: Clock) -> set[tuple[str, str | None]]:
+    """Ten connections: two of each of three users, four of nobody known; and one whose time has run out."""
+    registry = Registry(rows, clock)
+    owners = [f"u_{number % 3}" for number in range(6)] + [None] * 4
+    for number, user_id in enumerate(owners):
+        registry.put(replace(CONNECTION, connection_id=f"c{number}+=", user_id=user_id))
+    registry.put(replace(CONNECTION, connection_id="late=", ttl=int(clock.now) - 1))
+    return {(f"c{number}+=", user_id) for number, user_id in enumerate(owners)}
+
+
+def read(roll: Roll, limit: int) -> list[tuple[str, str | None]]:
+    named, after = [], None
+    while True:
+        page = roll.page(after, limit)
+        assert len(page.connections) <= limit
+        named += page.connections
+        after = page.next
+        if after is None:
+            return named
+
+
+class TestReading:
+    @pytest.mark.parametrize("limit", [1, 3, 10, 11, 1_000])
+    def test_page_by_page_everyone_is_named_once(
+        self, rows: Table, clock: Clock, crowd: set[tuple[str, str | None]], limit: int
+    ) -> None:
+        named = read(Roll(Registry(rows, clock), clock), limit)
+        assert len(named) == len(crowd)
+        assert set(named) == crowd
+
+    def test_a_page_goes_on_although_who_stood_at_its_end_has_left(
+        self, rows: Table, clock: Clock, crowd: set[tuple[str, str | None]]
+    ) -> None:
+        roll = Roll(Registry(rows, clock), clock)
+        first = roll.page(None, 4)
+        for connection_id, _ in first.connections:
+            Registry(rows, clock).forget(connection_id)
+        rest_of_it = []
+        after = first.next
+        while after:
+            page = roll.page(after, 4)
+            rest_of_it += page.connections
+            after = page.next
+        assert {*first.connections, *rest_of_it} == crowd
+
+    def test_of_nobody_there_is_one_empty_page(self, rows: Table, clock: Clock) -> None:
+        assert Roll(Registry(rows, clock), clock).page(None, 10).as_dict() == {"connections": [], "next": None}
+
+
+class TestOverRest:
+    def test_connections_and_their_users(self, peal: Service) -> None:
+        websocket.connect(peal, raw_events.connect("c1=", {"userId": "u_1"}))
+        websocket.connect(peal, raw_events.connect("c2=", {}))
+        status, body = rest.answer(rest.get_roll, peal, {})
+        assert body is not None
+        assert (status, body["next"]) == (200, None)
+        assert sorted(body["connections"], key=lambda one: one["connectionId"]) == [
+            {"connectionId": "c1=", "userId": "u_1"},
+            {"connectionId": "c2=", "userId": None},
+        ]
+
+    def test_the_next_page_is_what_after_says(self, peal: Service) -> None:
+        for number in range(3):
+            websocket.connect(peal, raw_events.connect(f"c{number}=", {"userId": "u_1"}))
+        _, first = rest.answer(rest.get_roll, peal, {"limit": "2"})
+        assert first is not None
+        _, second = rest.answer(rest.get_roll, peal, {"limit": "2", "after": first["next"]})
+        assert second is not None
+        named = [one["connectionId"] for one in first["connections"] + second["connections"]]
+        assert (len(first["connections"]), sorted(named)) == (2, ["c0=", "c1=", "c2="])
+
+    @pytest.mark.parametrize("limit", ["0", "1001", "-1", "1.5", "ten", ""])
+    def test_a_limit_that_is_none(self, peal: Service, limit: str) -> None:
+        status, body = rest.answer(rest.get_roll, peal, {"limit": limit})
+        assert body is not None
+        assert (status, body["error"]["message"]) == (400, "limit must be a whole number from 1 to 1000.")
+
+    @pytest.mark.parametrize(
+        "place", ["", "?", "é", "A", "YQ", "____", urlsafe_b64encode(b"USER#u_1#c1").decode()], ids=repr
+    )
+    def test_a_place_that_no_page_has_named(self, peal: Service, place: str) -> None:
+        status, body = rest.answer(rest.get_roll, peal, {"after": place})
+        assert body is not None
+        assert (status, body["error"]["message"]) == (400, BAD_PLACE)

@@ -1,0 +1,363 @@
+"""What a client may ask for: docs/PROTOCOL.md, "Actions" and "Errors", from raw event to frames."""
+
+import logging
+from typing import Any
+
+import boto3
+import pytest
+
+from chalicelib import wiring
+from chalicelib.delivery.audience import Outcome
+from chalicelib.errors import NotRegistered
+from chalicelib.handlers import actions, websocket
+from chalicelib.handlers.router import Request
+from chalicelib.peal import Service
+from chalicelib.protocol.frame import MAX_FRAME_BYTES
+from chalicelib.protocol.grants import Grants, Rights
+from chalicelib.settings import Settings
+from tests.conftest import Clock
+from tests.support.clients import Client
+from tests.support.fakes import FakeWebsocketApi, gone, refused
+from tests.support.signing import NEW, token
+from tests.support.signing import NOW as SOON
+from tests.support.signing import OLD as OTHER
+
+NOW = "2026-11-23T09:30:10.000Z"
+
+
+@pytest.fixture
+def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "alice=", userId="u_123", deviceId="phone", attributes='{"room":"a"}')
+
+
+@pytest.fixture
+def bob(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "bob=", userId="u_456")
+
+
+@pytest.fixture
+def bobs_tablet(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "bobs-tablet=", userId="u_456")
+
+
+@pytest.fixture
+def stranger(peal: Service, api: FakeWebsocketApi) -> Client:
+    return Client(peal, api, "stranger=")
+
+
+def reply(frame_id: object, **data: Any) -> dict[str, Any]:
+    return {"type": "reply", "id": frame_id, "data": data}
+
+
+class TestPing:
+    def test_a_ping_with_an_id_gets_a_reply(self, alice: Client) -> None:
+        alice.sends({"action": "ping", "id": 1})
+        alice.receives(reply(1))
+
+    def test_a_ping_without_one_costs_no_frame(self, alice: Client) -> None:
+        alice.sends({"action": "ping"})
+        alice.receives_nothing()
+
+
+class TestWhoami:
+    def test_it_is_what_the_registry_knows(self, alice: Client) -> None:
+        alice.sends({"action": "whoami", "id": "me"})
+        alice.receives(
+            reply(
+                "me",
+                connectionId="alice=",
+                userId="u_123",
+                deviceId="phone",
+                connectedAt="2026-11-23T09:30:00.125Z",
+                expiresAt=None,
+                attributes={"room": "a"},
+                channels=[],
+            )
+        )
+
+    def test_someone_anonymous_is_a_connection_and_no_user(self, stranger: Client) -> None:
+        stranger.sends({"action": "whoami", "id": 1})
+        (frame,) = stranger.api.frames("stranger=")
+        assert frame["data"]["userId"] is None
+        assert frame["data"]["connectionId"] == "stranger="
+
+
+class TestAuthenticate:
+    @pytest.fixture
+    def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
+        """A service that lets in whoever signs in, also after connecting."""
+        settings = Settings(table_name, jwt_secrets=NEW, allow_late_authentication=True)
+        return wiring.build(settings, api, session, clock)
+
+    def test_a_connection_without_a_credential_is_signed_in_by_it(
+        self, stranger: Client, peal: Service, clock: Clock
+    ) -> None:
+        clock.now += 9
+        stranger.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456", deviceId="phone")})
+        stranger.receives(reply(1, userId="u_456", expiresAt=SOON + 3_600))
+        stranger.sends({"action": "ping", "id": 2})
+        stranger.receives(reply(2))
+        connection = peal.connection(stranger.id)
+        assert (connection.user_id, connection.device_id, connection.ttl) == ("u_456", "phone", SOON + 3_600)
+        assert peal.send_to_user("u_456", "hi").sent == 1
+
+    @pytest.mark.parametrize("frame", [{"action": "ping"}, {"action": "whoami"}, {"action": "dance"}])
+    def test_until_then_every_other_frame_is_refused(self, stranger: Client, frame: dict[str, Any]) -> None:
+        stranger.sends(frame | {"id": 1})
+        stranger.is_told("unauthenticated", "Not signed in.", 1)
+
+    def test_until_then_nothing_is_sent_to_it(self, stranger: Client, peal: Service) -> None:
+        assert peal.broadcast("hi").sent == 0
+        assert peal.send_to_connection(stranger.id, "hi") == Outcome(gone=1)
+        stranger.receives_nothing()
+
+    def test_a_bad_token_changes_nothing_and_a_good_one_may_follow(self, stranger: Client) -> None:
+        stranger.sends({"action": "authenticate", "id": 1, "token": token(OTHER)})
+        stranger.is_told("unauthenticated", "Not signed in.", 1)
+        stranger.sends({"action": "authenticate", "id": 2})
+        stranger.is_told("invalid", "token must be a string that is not empty.", 2)
+        stranger.sends({"action": "authenticate", "id": 3, "token": token()})
+        stranger.receives(reply(3, userId="u_123", expiresAt=SOON + 3_600))
+
+    @pytest.mark.parametrize("frame", ['{"action":"authenticate","id":1,"token":"x"}', "nonsense"])
+    def test_after_ten_seconds_it_is_too_late(self, stranger: Client, clock: Clock, frame: str) -> None:
+        clock.now += 10
+        stranger.sends(frame)
+        stranger.is_told("unauthenticated", "Not signed in.", 1 if "id" in frame else None, then_closed=True)
+
+    def test_it_keeps_a_living_connection_for_longer(self, peal: Service, api: FakeWebsocketApi, clock: Clock) -> None:
+        alice = Client(peal, api, "alice=", token=token(exp=SOON + 60, users=["u_1"]))
+        clock.now += 59
+        alice.sends({"action": "authenticate", "id": 1, "token": token(exp=SOON + 120, users=["u_2"])})
+        alice.receives(reply(1, userId="u_123", expiresAt=SOON + 120))
+        clock.now += 60
+        alice.sends({"action": "whoami", "id": 2})
+        assert api.frames("alice=")[0]["data"]["expiresAt"] == SOON + 120
+        assert peal.connection("alice=").grants == Grants(Rights(users=frozenset({"u_2"})))
+
+    def test_it_never_makes_it_another_users(self, peal: Service, api: FakeWebsocketApi) -> None:
+        alice = Client(peal, api, "alice=", token=token())
+        alice.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456")})
+        alice.is_told("forbidden", "This is not allowed.", 1)
+        assert peal.connection("alice=").user_id == "u_123"
+
+    def test_a_connection_that_closes_meanwhile_does_not_come_back(self, peal: Service, api: FakeWebsocketApi) -> None:
+        Client(peal, api, "alice=", token=token())
+        connection = peal.admit("alice=")
+        peal.forget("alice=")
+        with pytest.raises(NotRegistered):
+            peal.authenticate(connection, token())
+        assert peal.broadcast().sent == 0
+
+
+class TestWhenTimeRunsOut:
+    @pytest.fixture
+    def ann(self, peal: Service, api: FakeWebsocketApi) -> Client:
+        return Client(peal, api, "ann=", token=token(exp=SOON + 60, users=["*"], broadcast=True))
+
+    def test_nothing_more_is_sent(self, ann: Client, peal: Service, clock: Clock) -> None:
+        clock.now += 59
+        assert peal.send_to_user("u_123", "hi").sent == 1
+        clock.now += 1
+        assert peal.send_to_user("u_123", "hi") == Outcome()
+        assert peal.send_to_connection("ann=", "hi") == Outcome(gone=1)
+        assert peal.broadcast().sent == 0
+
+    @pytest.mark.parametrize("action", ["ping", "broadcastAll", "authenticate", "dance"])
+    def test_a_frame_is_refused_and_the_connection_closed_and_forgotten(
+        self, ann: Client, bob: Client, clock: Clock, dynamodb: Any, table_name: str, action: str
+    ) -> None:
+        clock.now += 60
+        ann.sends({"action": action, "id": 1, "token": token()})
+        ann.is_told("unauthenticated", "Not signed in.", 1, then_closed=True)
+        bob.receives_nothing()
+        assert "CONN#ann=" not in str(dynamodb.scan(TableName=table_name)["Items"])
+
+    def test_a_connection_that_is_closed_already_is_not_closed_again(
+        self, ann: Client, clock: Clock, api: FakeWebsocketApi
+    ) -> None:
+        clock.now += 60
+        api.fails = {"ann=": [gone(), gone(), gone()]}
+        ann.sends({"action": "ping"})
+        ann.receives_nothing()
+        assert api.closed == []
+
+    def test_the_row_lives_no_longer_than_api_gateway_lets_a_socket(self, peal: Service, api: FakeWebsocketApi) -> None:
+        Client(peal, api, "late=", token=token(exp=SOON + 100_000))
+        connection = peal.connection("late=")
+        assert (connection.expires_at, connection.ttl) == (SOON + 100_000, 1_795_426_200 + 7_800)
+
+
+class TestSendMessage:
+    def test_the_seed_frame_reaches_all_connections_of_the_user_and_nobody_else(
+        self, alice: Client, bob: Client, bobs_tablet: Client, stranger: Client
+    ) -> None:
+        alice.sends('{"action":"sendMessage","targetUserId":"u_456","text":"hi"}')
+        message = {
+            "type": "message",
+            "from": {"userId": "u_123", "connectionId": "alice="},
+            "text": "hi",
+            "data": None,
+            "time": NOW,
+        }
+        bob.receives(message)
+        bobs_tablet.receives(message)
+        alice.receives_nothing()
+        stranger.receives_nothing()
+
+    def test_with_an_id_the_sender_learns_how_many_got_it(
+        self, alice: Client, bob: Client, bobs_tablet: Client
+    ) -> None:
+        alice.sends({"action": "sendMessage", "id": 2, "targetUserId": "u_456", "text": "hi"})
+        alice.receives(reply(2, sent=2, gone=0, failed=0))
+
+    def test_one_connection_can_be_meant(self, alice: Client, bob: Client, bobs_tablet: Client) -> None:
+        alice.sends({"action": "sendMessage", "id": 3, "targetConnectionId": "bob=", "data": {"x": [1, None]}})
+        (frame,) = bob.api.frames("bob=")
+        assert (frame["text"], frame["data"]) == (None, {"x": [1, None]})
+        bobs_tablet.receives_nothing()
+        alice.receives(reply(3, sent=1, gone=0, failed=0))
+
+    def test_a_user_who_is_not_here_has_an_audience_of_nobody(self, alice: Client) -> None:
+        alice.sends({"action": "sendMessage", "id": 4, "targetUserId": "nobody", "text": "hi"})
+        alice.receives(reply(4, sent=0, gone=0, failed=0))
+
+    def test_a_connection_that_is_not_here_is_gone(self, alice: Client) -> None:
+        alice.sends({"action": "sendMessage", "id": 5, "targetConnectionId": "nobody=", "text": "hi"})
+        alice.receives(reply(5, sent=0, gone=1, failed=0))
+
+    def test_bad_receivers_are_counted_and_the_dead_forgotten(
+        self, alice: Client, bob: Client, bobs_tablet: Client, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        Client(peal, api, "bobs-tv=", userId="u_456")
+        api.fails = {"bob=": [gone(), gone()], "bobs-tablet=": [refused("LimitExceededException")]}
+        alice.sends({"action": "sendMessage", "id": 6, "targetUserId": "u_456", "text": "hi"})
+        alice.receives(reply(6, sent=1, gone=1, failed=1))
+        alice.sends({"action": "sendMessage", "id": 7, "targetUserId": "u_456", "text": "still there?"})
+        alice.receives(reply(7, sent=2, gone=0, failed=0))
+
+    def test_the_sender_must_be_registered(self, alice: Client, bob: Client, peal: Service) -> None:
+        peal.forget("alice=")
+        alice.sends({"action": "sendMessage", "id": 8, "targetUserId": "u_456", "text": "hi"})
+        alice.is_told("unauthenticated", "Not signed in.", 8, then_closed=True)
+        bob.receives_nothing()
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"text": "hi"}, "targetUserId or targetConnectionId must be given, and not both."),
+            (
+                {"targetUserId": "u_456", "targetConnectionId": "bob=", "text": "hi"},
+                "targetUserId or targetConnectionId must be given, and not both.",
+            ),
+            ({"targetUserId": "u_456"}, "text or data must be given."),
+            ({"targetUserId": "u_456", "text": 7}, "text must be a string."),
+            ({"targetUserId": 456, "text": "hi"}, "targetUserId must be a string."),
+            (
+                {"targetUserId": "USER#u_456", "text": "hi"},
+                "targetUserId must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ : | = + -.",
+            ),
+            (
+                {"targetConnectionId": "", "text": "hi"},
+                "targetConnectionId must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ : | = + -.",
+            ),
+        ],
+    )
+    def test_wrong_fields_are_named_and_nobody_gets_anything(
+        self, alice: Client, bob: Client, fields: dict[str, Any], message: str
+    ) -> None:
+        alice.sends({"action": "sendMessage", "id": 9, **fields})
+        alice.is_told("invalid", message, 9)
+        bob.receives_nothing()
+
+
+class TestBroadcastAll:
+    def test_the_seed_frame_reaches_everyone_the_sender_and_strangers_among_them(
+        self, alice: Client, bob: Client, stranger: Client
+    ) -> None:
+        alice.sends('{"action":"broadcastAll"}')
+        for client in (alice, bob, stranger):
+            client.receives({"type": "broadcast", "time": NOW, "note": None, "data": None})
+
+    def test_with_an_id_the_sender_learns_how_many_got_it(self, alice: Client, bob: Client) -> None:
+        alice.sends({"action": "broadcastAll", "id": 1, "note": "hello", "data": {"x": 1}})
+        broadcast = {"type": "broadcast", "time": NOW, "note": "hello", "data": {"x": 1}}
+        alice.receives(broadcast, reply(1, sent=2, gone=0, failed=0))
+        bob.receives(broadcast)
+
+    def test_a_note_is_a_string(self, alice: Client, bob: Client) -> None:
+        alice.sends({"action": "broadcastAll", "note": 7})
+        alice.is_told("invalid", "note must be a string.")
+        bob.receives_nothing()
+
+    def test_time_has_a_fraction(self, alice: Client, clock: Clock) -> None:
+        clock.now += 0.25
+        alice.sends({"action": "broadcastAll"})
+        assert alice.api.frames("alice=")[0]["time"] == "2026-11-23T09:30:10.250Z"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("text", "code", "message"),
+        [
+            ("hi", "bad_frame", "A frame is a JSON object: this is not JSON."),
+            ("", "bad_frame", "A frame is a JSON object: this is not JSON."),
+            ("[1]", "bad_frame", "A frame is a JSON object: this is JSON, but no object."),
+            ("{}", "invalid", "action must be a string that is not empty."),
+            ('{"action":7}', "invalid", "action must be a string that is not empty."),
+            ('{"action":"dance"}', "unknown_action", "There is no action 'dance'."),
+            ('{"action":"__class__"}', "unknown_action", "There is no action '__class__'."),
+            (
+                '{"action":"ping","id":[]}',
+                "invalid",
+                "id must be a string of at most 128 characters or a safe integer.",
+            ),
+            ("x" * (MAX_FRAME_BYTES + 1), "too_large", "32001 bytes are more than the 32000 a frame may have."),
+        ],
+    )
+    def test_a_bad_frame_gets_an_error_frame_and_nothing_else_happens(
+        self, alice: Client, bob: Client, text: str, code: str, message: str
+    ) -> None:
+        alice.sends(text)
+        alice.is_told(code, message)
+        bob.receives_nothing()
+        alice.sends({"action": "ping", "id": "still here"})
+        alice.receives(reply("still here"))
+
+    def test_an_error_carries_the_id_where_it_could_be_read(self, alice: Client) -> None:
+        alice.sends({"action": "dance", "id": "d"})
+        alice.is_told("unknown_action", "There is no action 'dance'.", "d")
+
+    def test_a_long_name_is_not_echoed_in_full(self, alice: Client) -> None:
+        alice.sends({"action": "x" * 9_000})
+        alice.is_told("unknown_action", f"There is no action {'x' * 64!r}.")
+
+    def test_what_goes_wrong_on_our_side_is_logged_and_not_told(
+        self, alice: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(request: Request) -> dict[str, Any]:
+            raise RuntimeError("arn:aws:dynamodb:secret")
+
+        monkeypatch.setattr(websocket, "ACTIONS", {"broken": broken})
+        alice.sends({"action": "broken", "id": 1})
+        alice.is_told("internal_error", "Something went wrong on our side.", 1, retryable=True)
+        (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert record.getMessage() == "invocation failed"
+
+    def test_no_log_line_has_a_payload(self, alice: Client, bob: Client, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG, logger="chalicelib")
+        alice.sends({"action": "sendMessage", "targetUserId": "u_456", "text": "s3cret", "data": "s3cret"})
+        alice.sends({"action": "s3cret"})
+        alice.sends("s3cret")
+        assert "s3cret" not in caplog.text
+
+
+class TestTheTableOfActions:
+    @pytest.mark.any_frames
+    def test_adding_an_action_is_one_function_and_one_row(self, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        def shout(request: Request) -> dict[str, Any]:
+            return {"text": request.frame.string("text").upper()}
+
+        monkeypatch.setattr(websocket, "ACTIONS", actions.ACTIONS | {"shout": shout})
+        alice.sends({"action": "shout", "id": 1, "text": "hi"})
+        alice.receives(reply(1, text="HI"))

@@ -1,0 +1,580 @@
+"""What a client of Centrifugo's protocol may ask for: docs/PROTOCOL.md, "Official SDKs", from raw event to frames."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+
+from chalicelib import wiring
+from chalicelib.channels import presence
+from chalicelib.channels.subscribe import Subscribing
+from chalicelib.delivery.audience import Outcome
+from chalicelib.errors import TableError
+from chalicelib.handlers import commands, router
+from chalicelib.handlers import jobs as worker
+from chalicelib.peal import Service
+from chalicelib.protocol import centrifuge, missed
+from chalicelib.protocol.namespaces import resolve
+from chalicelib.protocol.publication import Stream
+from chalicelib.settings import RateLimit, Settings
+from chalicelib.store.lease import Cursors
+from chalicelib.store.members import GRACE_SECONDS
+from chalicelib.store.registry import Registry
+from chalicelib.store.table import Table
+from tests.conftest import Clock
+from tests.support.clients import Client, Sdk
+from tests.support.fakes import FakeJobs, FakeWebsocketApi
+from tests.support.signing import NEW, NOW, token
+
+ROOM = "chat:lobby"
+Build = Callable[..., Service]
+
+
+@pytest.fixture
+def build(
+    table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
+) -> Build:
+    """The service with other settings."""
+
+    def build(**settings: Any) -> Service:
+        return wiring.build(Settings(table_name, jwt_secrets=NEW, **settings), api, session, clock, jobs=jobs)
+
+    return build
+
+
+@pytest.fixture
+def alice(peal: Service, api: FakeWebsocketApi) -> Sdk:
+    return Sdk(peal, api, "alice=", userId="alice", attributes='{"room":"a"}')
+
+
+@pytest.fixture
+def bob(peal: Service, api: FakeWebsocketApi) -> Client:
+    """Sends and receives action frames."""
+    return Client(peal, api, "bob=", userId="bob")
+
+
+def goodbye(code: int, reason: str) -> dict[str, Any]:
+    return {"disconnect": {"code": code, "reason": reason}}
+
+
+class TestConnecting:
+    def test_the_first_command_is_what_makes_it_this_protocol(self, alice: Sdk, peal: Service) -> None:
+        assert alice.connected == {"client": "alice=", "version": "peal"}
+        assert peal.connection("alice=").codec == "centrifuge"
+
+    def test_again_it_changes_nothing(self, alice: Sdk, dynamodb_calls: list[str]) -> None:
+        assert alice.calls("connect") == alice.connected
+        assert dynamodb_calls == ["GetItem"]
+
+    def test_a_token_signs_in_whoever_came_without(self, peal: Service, api: FakeWebsocketApi) -> None:
+        anyone = Sdk(peal, api, "c=", connect={"token": token(exp=NOW + 3_600)})
+        assert anyone.connected == {"client": "c=", "version": "peal", "expires": True, "ttl": 3_570}
+        me = peal.connection("c=")
+        assert (me.user_id, me.codec) == ("u_123", "centrifuge")
+        assert [connection.connection_id for connection in peal.connections_of("u_123")] == ["c="]
+
+    def test_a_token_of_another_user_does_not(self, peal: Service, api: FakeWebsocketApi) -> None:
+        assert Sdk(peal, api, "c=", userId="bob", connect={"token": token()}).connected["code"] == 103
+
+    @pytest.mark.parametrize(
+        ("credential", "code"), [({}, 101), ({"token": "not.a.token"}, 101), ({"token": token(exp=NOW - 1)}, 109)]
+    )
+    def test_who_must_show_one_and_has_none_that_counts_stays_outside(
+        self, build: Build, api: FakeWebsocketApi, credential: dict[str, str], code: int
+    ) -> None:
+        strict = build(allow_late_authentication=True)
+        client = Sdk(strict, api, "c=", connect=credential)
+        assert client.connected["code"] == code
+        assert client.calls("subscribe", channel=ROOM)["code"] == 101
+        assert strict.connection("c=").codec == "peal"
+
+    def test_a_token_that_comes_late_is_enough(self, build: Build, api: FakeWebsocketApi) -> None:
+        strict = build(allow_late_authentication=True)
+        Sdk(strict, api, "c=", connect={"token": token()})
+        assert strict.send_to_user("u_123", "hi") == Outcome(sent=1)
+
+    def test_commands_before_it_are_refused_and_the_socket_stays_open(self, bob: Client) -> None:
+        bob.sends('{"id":1,"publish":{"channel":"chat:lobby","data":1}}')
+        bob.receives({"id": 1, "error": {"code": 101, "message": "Not signed in."}})
+        bob.sends({"action": "ping", "id": 2})
+        bob.receives({"type": "reply", "id": 2, "data": {}})
+
+    def test_who_has_gone_meanwhile_is_sent_away(
+        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = Client(peal, api, "c=")
+        monkeypatch.setattr(Registry, "speak", lambda *_: None)
+        client.sends('{"id":1,"connect":{}}')
+        client.receives({"push": goodbye(3005, "Not signed in any more: connect again.")})
+        assert api.closed == ["c="]
+
+    def test_a_refresh_keeps_it_for_longer(self, peal: Service, api: FakeWebsocketApi, clock: Clock) -> None:
+        client = Sdk(peal, api, "c=", connect={"token": token(exp=NOW + 60)})
+        assert client.calls("refresh", token=token(exp=NOW + 3_600)) == {"expires": True, "ttl": 3_570}
+        clock.now += 120
+        assert client.calls("ping") == {}
+        assert peal.connection("c=").codec == "centrifuge"
+        assert client.calls("refresh", token=token(exp=NOW))["code"] == 109
+
+
+class TestFrames:
+    def test_several_commands_are_answered_in_one_frame(self, alice: Sdk, api: FakeWebsocketApi) -> None:
+        alice.sends_commands(("ping", {}), ("rpc", {"method": "dance"}), ("history", {"channel": ROOM}))
+        ((_, text),) = api.inbox
+        first, second, third = map(json.loads, text.split("\n"))
+        assert first == {"id": 2, "ping": {}}
+        assert second == {"id": 3, "error": {"code": 104, "message": "There is no action 'dance'."}}
+        assert third["history"]["publications"] == []
+
+    def test_all_of_a_clients_subscribes_may_come_in_one(self, alice: Sdk, api: FakeWebsocketApi) -> None:
+        ids = alice.sends_commands(*(("subscribe", {"channel": f"chat:{n}"}) for n in range(20)))
+        answers = api.frames(alice.id)
+        assert sorted(answer["id"] for answer in answers) == ids
+        assert all("subscribe" in answer for answer in answers)
+
+    def test_what_follows_a_connect_in_its_frame_is_done_as_who_it_signs_in(
+        self, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        client = Client(peal, api, "c=")
+        lines = [{"id": 1, "connect": {"token": token()}}, {"id": 2, "rpc": {"method": "whoami"}}]
+        client.sends("\n".join(map(json.dumps, lines)))
+        _, answer = api.frames("c=")
+        assert answer["rpc"]["data"]["userId"] == "u_123"
+
+    def test_that_it_is_connected_a_client_is_told_before_anything_else(
+        self, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        peal.publish(ROOM, 1)
+        client = Client(peal, api, "c=", userId="carol")
+        recover = {"recover": True, "epoch": peal.history(ROOM).epoch, "offset": 0}
+        lines = [
+            {"id": 1, "connect": {}},
+            {"id": 2, "ping": {}},
+            {"id": 3, "subscribe": {"channel": ROOM, **recover}},
+            {"id": 4, "subscribe": {"channel": "feed:news"}},
+            {"id": 5, "rpc": {"method": "ping"}},
+        ]
+        client.sends("\n".join(map(json.dumps, lines)))
+        answers = api.frames("c=")
+        ids = [answer["id"] for answer in answers]
+        assert not any("error" in answer for answer in answers)
+        assert ids[:2] == [1, 2]
+        assert sorted(ids[2:4]) == [3, 4]
+        assert ids[4:] == [5]
+
+    def test_as_many_as_there_can_be_channels_fit_a_frame_and_more_are_none(self, peal: Service) -> None:
+        line = '{"id":1,"ping":{}}'
+        assert len(centrifuge.parse("\n".join([line] * 1_024)) or ()) == 1_024
+        assert centrifuge.parse("\n".join([line] * 1_025)) is None
+
+    def test_a_command_without_an_id_is_done_and_not_answered(self, alice: Sdk, peal: Service) -> None:
+        alice.sends('{"publish":{"channel":"chat:lobby","data":1}}')
+        alice.sends('{"publish":{"channel":"feed:news","data":1}}')
+        alice.receives_nothing()
+        assert peal.history(ROOM).offset == 1
+
+    def test_one_that_is_too_large_is_refused_and_the_others_done(self, alice: Sdk, api: FakeWebsocketApi) -> None:
+        alice.sends_commands(("publish", {"channel": ROOM, "data": "x" * 32_000}), ("ping", {}))
+        refusal, answer = api.frames(alice.id)
+        assert refusal["error"]["code"] == 107
+        assert "are more than the 32000 a frame may have" in refusal["error"]["message"]
+        assert "ping" in answer
+
+    @pytest.mark.parametrize("text", ['{"action":"ping","id":1}', "hello", '{"id":1,"dance":{}}'])
+    def test_what_is_no_frame_of_this_protocol_ends_the_connection(
+        self, alice: Sdk, api: FakeWebsocketApi, text: str
+    ) -> None:
+        alice.sends(text)
+        assert alice.receives_pushes() == [goodbye(3501, "bad request")]
+        assert api.closed == ["alice="]
+
+    def test_a_pong_does_nothing(self, alice: Sdk) -> None:
+        alice.sends("{}")
+        alice.receives_nothing()
+
+    def test_a_frame_costs_as_many_as_it_has_commands(self, build: Build, api: FakeWebsocketApi) -> None:
+        peal = build(allow_anonymous=True, rate_limit=RateLimit(per_second=1, burst=3))
+        client = Sdk(peal, api, "c=")
+        client.sends_commands(("ping", {}), ("ping", {}), ("ping", {}))
+        refusals = api.frames("c=")
+        assert [(frame["error"]["code"], frame["error"]["temporary"]) for frame in refusals] == [(111, True)] * 3
+        client.sends_commands(("ping", {}), ("ping", {}))
+        assert ["ping" in frame for frame in api.frames("c=")] == [True, True]
+
+    def test_who_is_not_registered_any_more_is_told_to_come_back(
+        self, alice: Sdk, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        peal.forget("alice=")
+        alice.sends_commands(("ping", {}), ("ping", {}))
+        assert alice.receives_pushes() == [goodbye(3005, "Not signed in any more: connect again.")]
+        assert api.closed == ["alice="]
+
+    def test_what_goes_wrong_on_our_side_is_told_as_just_that(
+        self, alice: Sdk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise TableError("GetItem", "InternalServerError")
+
+        monkeypatch.setattr(Registry, "get", broken)
+        answer = alice.calls("ping")
+        assert answer == {"code": 100, "message": "Something went wrong on our side.", "temporary": True}
+
+
+class TestPushes:
+    def test_both_kinds_of_client_are_told_in_one_pass(
+        self, alice: Sdk, bob: Client, peal: Service, dynamodb_calls: list[str]
+    ) -> None:
+        alice.calls("subscribe", channel="live:map")
+        bob.asks("subscribe", channel="live:map")
+        dynamodb_calls.clear()
+        assert peal.publish("live:map", {"x": 1}).outcome == Outcome(sent=2)
+        assert dynamodb_calls == ["Query"]
+        assert alice.receives_pushes() == [{"channel": "live:map", "pub": {"data": {"x": 1}}}]
+        assert bob.receives_in("live:map") == [{"x": 1}]
+
+    def test_messages_and_broadcasts_carry_the_action_frame(self, alice: Sdk, peal: Service) -> None:
+        peal.send_to_user("alice", "hi")
+        peal.send_to_connection("alice=", data=1)
+        peal.broadcast("all")
+        frames = [push["message"]["data"] for push in alice.receives_pushes()]
+        assert [frame["type"] for frame in frames] == ["message", "message", "broadcast"]
+        assert (frames[0]["text"], frames[1]["data"], frames[2]["note"]) == ("hi", 1, "all")
+
+    def test_who_comes_and_goes(self, alice: Sdk, bob: Client) -> None:
+        alice.calls("subscribe", channel=ROOM)
+        bob.asks("subscribe", channel=ROOM)
+        bob.asks("unsubscribe", channel=ROOM)
+        info = {"info": {"user": "bob", "client": "bob="}}
+        assert alice.receives_pushes() == [{"channel": ROOM, "join": info}, {"channel": ROOM, "leave": info}]
+
+    def test_whoever_a_server_unsubscribes_is_told(self, alice: Sdk, peal: Service) -> None:
+        alice.calls("subscribe", channel=ROOM)
+        assert peal.unsubscribe_user(ROOM, "alice") == 1
+        assert alice.receives_pushes() == [
+            {"channel": ROOM, "unsubscribe": {"code": 2000, "reason": "unsubscribed by the server"}}
+        ]
+
+    def test_whoever_is_closed_is_told_before(self, alice: Sdk, peal: Service, api: FakeWebsocketApi) -> None:
+        peal.close_user("alice", reason="Signed out elsewhere.")
+        assert alice.receives_pushes() == [goodbye(3503, "Signed out elsewhere.")]
+        assert api.closed == ["alice="]
+
+
+class TestSubscribing:
+    def test_it_is_told_where_it_joins_and_is_sent_what_follows(self, alice: Sdk, peal: Service) -> None:
+        epoch = peal.publish(ROOM, 1).epoch
+        assert alice.calls("subscribe", channel=ROOM) == {
+            "recoverable": True,
+            "positioned": True,
+            "epoch": epoch,
+            "offset": 1,
+        }
+        peal.publish(ROOM, 2)
+        (push,) = alice.receives_pushes()
+        assert (push["channel"], push["pub"]) == (ROOM, {"data": 2, "offset": 2})
+
+    def test_what_it_missed_comes_in_the_reply(self, alice: Sdk, peal: Service) -> None:
+        *_, epoch = (peal.publish(ROOM, n).epoch for n in range(3))
+        result = alice.calls("subscribe", channel=ROOM, recover=True, epoch=epoch, offset=1)
+        assert (result["recovered"], result["offset"]) == (True, 1)
+        assert [each["data"] for each in result["publications"]] == [1, 2]
+
+    @pytest.mark.parametrize("position", [{}, {"epoch": "_"}, {"epoch": "over", "offset": 1}])
+    def test_a_position_that_means_nothing_is_not_recovered(
+        self, alice: Sdk, peal: Service, position: dict[str, Any]
+    ) -> None:
+        peal.publish(ROOM, 1)
+        result = alice.calls("subscribe", channel=ROOM, recover=True, **position)
+        assert (result["was_recovering"], "recovered" in result, result["offset"]) == (True, False, 1)
+
+    def test_who_may_not_read_history_is_told_that_something_may_be_missing(
+        self, peal: Service, api: FakeWebsocketApi
+    ) -> None:
+        credential = token(channels={ROOM: ["subscribe"]})
+        client = Sdk(peal, api, "c=", connect={"token": credential})
+        epoch = peal.publish(ROOM, 1).epoch
+        result = client.calls("subscribe", channel=ROOM, recover=True, epoch=epoch, offset=0)
+        assert (result["was_recovering"], "recovered" in result, "publications" in result) == (True, False, False)
+
+    @pytest.mark.parametrize(
+        ("fields", "code"),
+        [
+            ({}, 107),
+            ({"channel": "nowhere:1"}, 102),
+            ({"channel": "user:bob"}, 103),
+            ({"channel": ROOM, "recover": True, "offset": -1}, 107),
+            ({"channel": ROOM, "recover": "yes"}, 107),
+        ],
+    )
+    def test_what_is_wrong_says_so(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
+        assert alice.calls("subscribe", **fields)["code"] == code
+
+    def test_unsubscribing_twice_is_no_error(self, alice: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+        slept: list[float] = []
+        monkeypatch.setattr(commands, "sleep", slept.append)
+        alice.calls("subscribe", channel=ROOM)
+        assert alice.calls("unsubscribe", channel=ROOM) == {}
+        assert slept == []
+        assert alice.calls("unsubscribe", channel=ROOM) == {}
+        assert slept == list(router.PAUSES_SECONDS)
+
+    def test_many_that_wait_in_one_frame_wait_no_longer_than_one(
+        self, alice: Sdk, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slept: list[float] = []
+        monkeypatch.setattr(commands, "sleep", slept.append)
+        ids = alice.sends_commands(*(("unsubscribe", {"channel": f"chat:{n}"}) for n in range(20)))
+        assert [answer["id"] for answer in api.frames(alice.id)] == ids
+        assert slept == list(router.PAUSES_SECONDS)
+
+
+class TestWhatIsAskedForLastIsWhatHappens:
+    """API Gateway hands frames on at once, and SDKs send one after the other without waiting for answers."""
+
+    @pytest.fixture(params=[ROOM, "live:map"])
+    def room(self, request: pytest.FixtureRequest) -> str:
+        """A channel with history and one without."""
+        return str(request.param)
+
+    def test_an_unsubscribe_that_comes_after_its_time_undoes_no_later_subscribe(
+        self, alice: Sdk, bob: Client, peal: Service, room: str
+    ) -> None:
+        before = peal.connection(alice.id)
+        peal.subscribe(before, room, None, 6, turn=6)
+        at_seven = peal.connection(alice.id)
+        peal.subscribe(at_seven, room, None, 8, turn=8)
+        peal.unsubscribe(at_seven, room, turn=7)
+        assert peal.publish(room, 1).outcome == Outcome(sent=1)
+        peal.unsubscribe(peal.connection(alice.id), room, turn=9)
+        assert peal.publish(room, 2).outcome == Outcome()
+        assert peal.connection(alice.id).channels == frozenset()
+
+    @pytest.mark.parametrize("late", ["add_channel", "get"])
+    def test_nor_does_one_in_its_midst(
+        self, alice: Sdk, peal: Service, room: str, late: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        peal.subscribe(peal.connection(alice.id), room, None, 6, turn=6)
+        at_seven = peal.connection(alice.id)
+        original = getattr(Registry, late)
+
+        def unsubscribe_first(registry: Registry, *arguments: Any) -> Any:
+            monkeypatch.setattr(Registry, late, original)
+            found = original(registry, *arguments) if late == "add_channel" else None
+            peal.unsubscribe(at_seven, room, turn=7)
+            return found or original(registry, *arguments)
+
+        monkeypatch.setattr(Registry, late, unsubscribe_first)
+        peal.subscribe(at_seven, room, None, 8, turn=8)
+        assert peal.publish(room, 1).outcome == Outcome(sent=1)
+        assert room in peal.connection(alice.id).channels
+
+    def test_a_subscribe_that_comes_after_its_time_leaves_the_later_one(
+        self, alice: Sdk, peal: Service, room: str
+    ) -> None:
+        before = peal.connection(alice.id)
+        peal.subscribe(before, room, None, 8, turn=8)
+        peal.subscribe(before, room, None, 6, turn=6)
+        peal.unsubscribe(peal.connection(alice.id), room, turn=7)
+        assert peal.publish(room, 1).outcome == Outcome(sent=1)
+
+    def test_an_unsubscribe_waits_for_the_subscribe_that_it_has_overtaken(
+        self, alice: Sdk, peal: Service, room: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = peal.connection(alice.id)
+        monkeypatch.setattr(commands, "sleep", lambda _: peal.subscribe(before, room, None, 1, turn=1))
+        assert alice.calls("unsubscribe", channel=room) == {}
+        assert peal.publish(room, 1).outcome == Outcome()
+
+    def test_who_waits_to_be_let_in_is_let_in_for_its_last_turn(
+        self, alice: Sdk, peal: Service, rows: Table, clock: Clock
+    ) -> None:
+        epoch, cursors = peal.publish(ROOM, 0).epoch, Cursors(rows, clock)
+        lease = cursors.claim(resolve(ROOM), 0, Stream(str(epoch), 1))
+        assert lease
+        before = peal.connection(alice.id)
+        peal.subscribe(before, ROOM, None, 8, turn=8)
+        peal.subscribe(before, ROOM, None, 6, turn=6)
+        peal.unsubscribe(peal.connection(alice.id), ROOM, turn=7)
+        alice.receives_nothing()
+        cursors.abandon(lease, lease.delivered)
+        peal.advance(ROOM, 0)
+        (reply,) = alice.api.frames(alice.id)
+        assert reply["id"] == 8
+        assert peal.publish(ROOM, 1).outcome == Outcome(sent=1)
+
+
+class TestConnectingWithSubscriptions:
+    def test_it_is_a_member_and_knows_where_it_joined(self, peal: Service, api: FakeWebsocketApi) -> None:
+        epoch = peal.publish(ROOM, 1).epoch
+        client = Sdk(peal, api, "c=", userId="carol", connect={"subs": {ROOM: {}, "live:map": {}, "nowhere:1": {}}})
+        joined = {"recoverable": True, "positioned": True, "epoch": epoch, "offset": 1}
+        assert client.connected["subs"] == {ROOM: joined, "live:map": {}}
+        peal.publish(ROOM, 2)
+        peal.publish("live:map", 3)
+        assert [push["pub"]["data"] for push in client.receives_pushes()] == [2, 3]
+
+    def test_what_it_missed_comes_with_the_reply_and_after_it(
+        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(missed, "PART_BYTES", 0)
+        *_, epoch = (peal.publish(ROOM, n).epoch for n in range(4))
+        subs = {ROOM: {"recover": True, "epoch": epoch, "offset": 1}, "feed:x": {"recover": True, "epoch": "over"}}
+        client = Sdk(peal, api, "c=", userId="carol", connect={"subs": subs})
+        result = client.connected["subs"][ROOM]
+        assert (result["recovered"], result["offset"]) == (True, 1)
+        assert [each["data"] for each in result["publications"]] == [1]
+        assert [push["pub"]["data"] for push in client.receives_pushes()] == [2, 3]
+        assert "recovered" not in client.connected["subs"]["feed:x"]
+
+    def test_what_was_published_meanwhile_is_not_missed(
+        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        send = Service.send
+
+        def publish_meanwhile(service: Service, *arguments: Any) -> Any:
+            monkeypatch.setattr(Service, "send", send)
+            told = send(service, *arguments)
+            service.publish(ROOM, "meanwhile")
+            return told
+
+        monkeypatch.setattr(Service, "send", publish_meanwhile)
+        client = Sdk(peal, api, "c=", connect={"subs": {ROOM: {}}})
+        assert [push["pub"]["data"] for push in client.receives_pushes()] == ["meanwhile"]
+
+    def test_who_was_told_that_it_is_a_member_and_is_none_is_to_come_back(
+        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise TableError("UpdateItem", "InternalServerError")
+
+        monkeypatch.setattr(Subscribing, "subscribe", broken)
+        client = Sdk(peal, api, "c=", connect={"subs": {ROOM: {}}})
+        assert client.receives_pushes() == [goodbye(3010, "insufficient state")]
+        assert api.closed == ["c="]
+
+    def test_subs_must_be_an_object(self, peal: Service, api: FakeWebsocketApi) -> None:
+        assert Sdk(peal, api, "c=", connect={"subs": [ROOM]}).connected["code"] == 107
+        assert Sdk(peal, api, "d=", connect={"subs": {ROOM: None}}).connected["subs"].keys() == {ROOM}
+
+
+class TestAsking:
+    def test_publish_is_the_action(self, alice: Sdk, peal: Service) -> None:
+        assert alice.calls("publish", channel=ROOM, data=None) == {}
+        (published,) = peal.history(ROOM).publications
+        assert (published.data, published.sender) == (None, {"userId": "alice", "connectionId": "alice="})
+        assert alice.calls("publish", channel="feed:news", data=1)["code"] == 103
+        assert alice.calls("publish", channel=ROOM)["code"] == 107
+
+    def test_presence_is_each_connection(self, alice: Sdk, bob: Client) -> None:
+        alice.calls("subscribe", channel=ROOM)
+        bob.asks("subscribe", channel=ROOM)
+        assert alice.calls("presence", channel=ROOM) == {
+            "presence": {
+                "alice=": {"user": "alice", "client": "alice=", "conn_info": {"room": "a"}},
+                "bob=": {"user": "bob", "client": "bob="},
+            }
+        }
+        assert alice.calls("presence_stats", channel=ROOM) == {"num_clients": 2, "num_users": 2}
+        assert alice.calls("presence", channel="live:map")["code"] == 108
+
+    @pytest.mark.parametrize(
+        ("where", "limit", "value"), [(presence, "MAX_COUNTED", 1), (commands, "MAX_LISTED_BYTES", 50)]
+    )
+    def test_a_list_that_would_not_fit_is_refused(
+        self, alice: Sdk, bob: Client, monkeypatch: pytest.MonkeyPatch, where: Any, limit: str, value: int
+    ) -> None:
+        alice.calls("subscribe", channel=ROOM)
+        bob.asks("subscribe", channel=ROOM)
+        monkeypatch.setattr(where, limit, value)
+        assert alice.calls("presence", channel=ROOM)["code"] == 106
+
+    def test_who_was_cut_off_is_listed_until_the_others_are_told_or_it_is_back(
+        self, alice: Sdk, peal: Service, api: FakeWebsocketApi, jobs: FakeJobs, clock: Clock
+    ) -> None:
+        def here() -> set[str]:
+            return set(alice.calls("presence", channel=ROOM)["presence"])
+
+        alice.calls("subscribe", channel=ROOM)
+        first, second, third = (Client(peal, api, f"bob{n}=", userId="bob") for n in range(3))
+        for bob, others in ((first, set()), (second, {"bob0="})):
+            bob.asks("subscribe", channel=ROOM)
+            assert here() == {"alice=", bob.id, *others}
+        first.disconnects()
+        assert here() == {"alice=", "bob1="}
+        second.disconnects()
+        assert here() > {"alice=", "bob1="}
+        assert alice.calls("presence_stats", channel=ROOM) == {"num_clients": 1, "num_users": 2}
+        third.asks("subscribe", channel=ROOM)
+        assert here() == {"alice=", "bob2="}
+        third.disconnects()
+        clock.now += GRACE_SECONDS
+        for job in jobs.take():
+            worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
+        assert here() == {"alice="}
+
+    def test_history_is_as_much_as_is_asked_for(self, alice: Sdk, peal: Service) -> None:
+        for n in range(3):
+            peal.publish(ROOM, n)
+        whole = alice.calls("history", channel=ROOM, limit=-1)
+        assert (whole["offset"], [each["data"] for each in whole["publications"]]) == (3, [0, 1, 2])
+        assert alice.calls("history", channel=ROOM)["publications"] == []
+        assert len(alice.calls("history", channel=ROOM, limit=10_000)["publications"]) == 3
+        for since, expected in [
+            ({"epoch": whole["epoch"], "offset": 2}, [2]),
+            ({"offset": 1}, [1, 2]),
+            ({"epoch": whole["epoch"]}, [0, 1, 2]),
+        ]:
+            page = alice.calls("history", channel=ROOM, since=since, limit=10)
+            assert [each["data"] for each in page["publications"]] == expected
+        latest = alice.calls("history", channel=ROOM, limit=1, reverse=True)
+        assert [each["data"] for each in latest["publications"]] == [2]
+
+    @pytest.mark.parametrize(
+        ("fields", "code"),
+        [
+            ({"since": {"epoch": "over", "offset": 1}}, 112),
+            ({"since": 3}, 107),
+            ({"since": {"offset": "3"}}, 107),
+            ({"limit": -2}, 107),
+            ({"channel": "live:map"}, 108),
+            ({"channel": "user:bob"}, 103),
+        ],
+    )
+    def test_a_history_that_cannot_be_says_so(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
+        assert alice.calls("history", **{"channel": ROOM} | fields)["code"] == code
+
+    def test_rpc_is_any_action_by_its_name(self, alice: Sdk, bob: Client) -> None:
+        answer = alice.calls("rpc", method="sendMessage", data={"targetUserId": "bob", "text": "hi"})
+        assert answer == {"data": {"sent": 1, "gone": 0, "failed": 0}}
+        assert alice.calls("rpc", method="whoami")["data"]["userId"] == "alice"
+        assert bob.api.frames("bob=")[0]["text"] == "hi"
+
+    @pytest.mark.parametrize(
+        ("fields", "code"),
+        [
+            ({"method": "dance"}, 104),
+            ({"method": "subscribe", "data": {"channel": ROOM}}, 104),
+            ({"method": "unsubscribe", "data": {"channel": ROOM}}, 104),
+            ({"method": ""}, 107),
+            ({"method": "ping", "data": [1]}, 107),
+            ({"method": "sendMessage", "data": {"targetConnectionId": 7, "text": "hi"}}, 107),
+        ],
+    )
+    def test_an_rpc_that_cannot_be_says_so(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
+        assert alice.calls("rpc", **fields)["code"] == code
+
+    def test_what_is_sent_is_an_action_frame_that_wants_no_reply(self, alice: Sdk, bob: Client) -> None:
+        alice.sends('{"send":{"data":{"action":"sendMessage","targetUserId":"bob","text":"hi"}}}')
+        alice.sends('{"send":{"data":{"action":"sendMessage"}}}')
+        alice.sends('{"send":{"data":"hi"}}')
+        alice.receives_nothing()
+        assert [frame["text"] for frame in bob.api.frames("bob=")] == ["hi"]
+
+    def test_subscriptions_have_no_tokens(self, alice: Sdk) -> None:
+        assert alice.calls("sub_refresh", channel=ROOM, token="x")["code"] == 108
+
+
+def test_every_command_of_the_protocol_is_known() -> None:
+    assert set(commands.COMMANDS) == set(centrifuge.NAMES)

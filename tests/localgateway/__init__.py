@@ -1,1 +1,0 @@
-"""The local gateway's specification; what Amazon API Gateway is known to do is in `conformance`."""

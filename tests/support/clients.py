@@ -1,0 +1,98 @@
+"""A connected client without sockets: raw events in, the frames of the fake websocket_api out."""
+
+import json
+from typing import Any
+
+from chalicelib.handlers import websocket
+from chalicelib.peal import Service
+from tests.support import raw_events
+from tests.support.fakes import FakeWebsocketApi
+
+GOODBYE = {"type": "goodbye", "code": "unauthenticated", "reason": "Not signed in any more: connect again."}
+
+
+class Client:
+    """A connected client, as its frames and the service see it."""
+
+    def __init__(
+        self,
+        peal: Service,
+        api: FakeWebsocketApi,
+        connection_id: str,
+        connected_at_ms: int = raw_events.CONNECTED_AT_MS,
+        **query: str,
+    ) -> None:
+        self.peal, self.api, self.id = peal, api, connection_id
+        event = raw_events.connect(connection_id, query, connectedAt=connected_at_ms)
+        assert websocket.connect(peal, event) == {"statusCode": 200}
+
+    def sends(self, frame: object) -> None:
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        assert websocket.message(self.peal, raw_events.message(text, self.id)) == {"statusCode": 200}
+
+    def receives(self, *frames: dict[str, Any]) -> None:
+        assert self.api.frames(self.id) == list(frames)
+
+    def receives_nothing(self) -> None:
+        self.receives()
+
+    def is_told(
+        self, code: str, message: str, frame_id: object = None, retryable: bool = False, then_closed: bool = False
+    ) -> None:
+        error = {"code": code, "message": message, "retryable": retryable}
+        self.receives({"type": "error", "id": frame_id, "error": error}, *([GOODBYE] if then_closed else []))
+        assert (self.id in self.api.closed) is then_closed
+
+    def asks(self, action: str, **fields: Any) -> dict[str, Any]:
+        """The data of the reply; what was pushed before it stays to be received."""
+        self.sends({"action": action, "id": "ask", **fields})
+        frames = self.api.frames(self.id)
+        (answer,) = [frame for frame in frames if frame.get("id") == "ask"]
+        assert answer["type"] == "reply", answer
+        self.api.inbox += [(self.id, json.dumps(frame)) for frame in frames if frame is not answer]
+        return dict(answer["data"])
+
+    def is_refused(self, action: str, **fields: Any) -> str:
+        """The code of the error frame, which is all that is received."""
+        self.sends({"action": action, "id": "ask", **fields})
+        (answer,) = self.api.frames(self.id)
+        return str(answer["error"]["code"])
+
+    def receives_in(self, channel: str) -> list[Any]:
+        """The data of the publications received in the channel, in the order they came; other frames stay."""
+        frames = self.api.frames(self.id)
+        of_channel = [frame for frame in frames if frame["type"] == "publication" and frame["channel"] == channel]
+        self.api.inbox += [(self.id, json.dumps(frame)) for frame in frames if frame not in of_channel]
+        return [frame["data"] for frame in of_channel]
+
+    def disconnects(self) -> None:
+        assert websocket.disconnect(self.peal, raw_events.disconnect(self.id)) == {"statusCode": 200}
+
+
+class Sdk(Client):
+    """A connected client that speaks Centrifugo's protocol, as an SDK does."""
+
+    def __init__(self, *arguments: Any, connect: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._last_id = 0
+        self.connected = self.calls("connect", **(connect or {}))
+
+    def sends_commands(self, *commands: tuple[str, dict[str, Any]]) -> list[int]:
+        """Sends commands in one frame; returns their ids."""
+        ids = [self._last_id + index for index in range(1, len(commands) + 1)]
+        self._last_id = ids[-1]
+        lines = [{"id": id, name: fields} for id, (name, fields) in zip(ids, commands, strict=True)]
+        self.sends("\n".join(map(json.dumps, lines)))
+        return ids
+
+    def calls(self, name: str, **fields: Any) -> dict[str, Any]:
+        """The result of the command, or its error; what was pushed stays to be received."""
+        (command_id,) = self.sends_commands((name, fields))
+        frames = self.api.frames(self.id)
+        (answer,) = [frame for frame in frames if frame.get("id") == command_id]
+        self.api.inbox += [(self.id, json.dumps(frame)) for frame in frames if frame is not answer]
+        return dict(answer[name] if name in answer else answer["error"])
+
+    def receives_pushes(self) -> list[dict[str, Any]]:
+        """All that it was pushed so far."""
+        return [frame["push"] for frame in self.api.frames(self.id)]
