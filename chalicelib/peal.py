@@ -20,17 +20,15 @@ from chalicelib.connections.departures import Departures
 from chalicelib.connections.listing import Page as RollPage
 from chalicelib.connections.listing import Roll
 from chalicelib.connections.reaper import Reaped, Reaping
-from chalicelib.delivery.audience import Outcome
-from chalicelib.delivery.delivery import Delivery
+from chalicelib.delivery.delivery import Delivery, Outcome
 from chalicelib.errors import NotFound, NotSubscribed
-from chalicelib.protocol.codec import Said
+from chalicelib.protocol.codec import Receiver, Said
 from chalicelib.protocol.events import Connect
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.grants import Verb
 from chalicelib.protocol.missed import Missed
 from chalicelib.protocol.namespaces import Namespace
 from chalicelib.protocol.publication import Publication, Stream
-from chalicelib.protocol.receivers import Receiver
 from chalicelib.store.members import Channels, Member
 from chalicelib.store.registry import Connection, Place, Registry
 from chalicelib.store.tickets import Ticket
@@ -61,7 +59,7 @@ class Service:
         self._registry = registry
         self._roll = roll
         self._arrivals = arrivals
-        self._delivery = delivery
+        self._delivery = self.delivery = delivery
         self._departures = departures
         self._closing = closing
         self._channels = channels

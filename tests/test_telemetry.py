@@ -17,7 +17,7 @@ from chalice.local import LambdaContext
 
 from chalicelib import telemetry, wiring
 from chalicelib.auth.authentication import Authentication
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import ConfigurationError, TableError
 from chalicelib.handlers import jobs, rest, websocket
 from chalicelib.peal import Service

@@ -13,8 +13,7 @@ from typing import Any
 from chalicelib import telemetry
 from chalicelib.aws.queue import Jobs
 from chalicelib.channels.sequencer import Advance, advance_job
-from chalicelib.delivery.audience import Outcome, counts
-from chalicelib.delivery.delivery import Delivery
+from chalicelib.delivery.delivery import Delivery, Outcome, counts
 from chalicelib.delivery.slices import PATIENCE_SECONDS, Send, Slices
 from chalicelib.errors import Invalid, ServiceError, TooLarge
 from chalicelib.protocol import frame as protocol

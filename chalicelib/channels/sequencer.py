@@ -18,12 +18,11 @@ from typing import Final
 
 from chalicelib.aws.queue import Jobs
 from chalicelib.channels.admission import Joining
-from chalicelib.delivery.audience import Outcome, Push
-from chalicelib.delivery.delivery import Delivery
+from chalicelib.delivery.delivery import Delivery, Outcome, Push
 from chalicelib.errors import ServiceError
+from chalicelib.protocol.codec import Receiver
 from chalicelib.protocol.namespaces import Channel
 from chalicelib.protocol.publication import Publication
-from chalicelib.protocol.receivers import Receiver
 from chalicelib.store.lease import LEASE_MS, Cursors, Lease, LeaseLost
 from chalicelib.store.log import History
 from chalicelib.store.members import Channels

@@ -7,8 +7,7 @@ once, and each can be read by a Lambda of its own.
 from collections.abc import Callable
 from typing import Any, Final
 
-from chalicelib.delivery.audience import Outcome
-from chalicelib.delivery.delivery import Delivery
+from chalicelib.delivery.delivery import Delivery, Outcome
 from chalicelib.delivery.slices import PATIENCE_SECONDS, Send, Slices
 from chalicelib.store.registry import Place, Registry
 

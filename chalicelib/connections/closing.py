@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.connections.departures import Departures
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.errors import ServiceError
-from chalicelib.protocol.receivers import Receiver
+from chalicelib.protocol.codec import Receiver
 
 # The codes of docs/PROTOCOL.md, "What closes a connection"; RUN_OUT has its reason with it.
 CLOSED: Final = "closed"

@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib.channels.publish import read_message
 from chalicelib.channels.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
-from chalicelib.delivery.audience import counts
+from chalicelib.delivery.delivery import counts
 from chalicelib.errors import Forbidden, Invalid
 from chalicelib.handlers.router import AUTHENTICATE, Action, Request
 from chalicelib.protocol.grants import Verb

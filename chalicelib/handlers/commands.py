@@ -26,10 +26,10 @@ from chalicelib.handlers.actions import ACTIONS
 from chalicelib.handlers.router import Action, Request
 from chalicelib.protocol import centrifuge
 from chalicelib.protocol import frame as protocol
+from chalicelib.protocol.codec import CENTRIFUGE
 from chalicelib.protocol.frame import MAX_SAFE_INTEGER, Frame
 from chalicelib.protocol.grants import Verb
 from chalicelib.protocol.publication import Stream
-from chalicelib.protocol.receivers import CENTRIFUGE
 
 # A position in no epoch: from it nothing can be recovered.
 NOWHERE: Final = Stream("", 0)

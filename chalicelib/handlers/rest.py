@@ -14,7 +14,7 @@ from chalicelib.channels.publish import read_message
 from chalicelib.channels.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
 from chalicelib.connections import listing
 from chalicelib.connections.closing import CLOSED
-from chalicelib.delivery.audience import counts
+from chalicelib.delivery.delivery import counts
 from chalicelib.errors import ClientError, Invalid, NotFound
 from chalicelib.peal import Service
 from chalicelib.protocol import action_frames

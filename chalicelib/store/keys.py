@@ -6,7 +6,7 @@ Invariant: the parts of a key are names, which never contain the `#` that separa
 from typing import Final
 from zlib import crc32
 
-from chalicelib.protocol.receivers import PEAL, Receiver
+from chalicelib.protocol.codec import ACTION_FRAMES, Receiver
 
 # Anonymous connections share the index partitions ANON#0 to ANON#7: DynamoDB takes 1,000 writes a second on each.
 ANONYMOUS_SHARDS: Final = 8
@@ -19,7 +19,7 @@ def connection_key(connection_id: str) -> dict[str, str]:
     return {"PK": f"CONN#{connection_id}", "SK": "CONN"}
 
 
-def owner_keys(connection_id: str, user_id: str | None, codec: str = PEAL) -> dict[str, str]:
+def owner_keys(connection_id: str, user_id: str | None, codec: str = ACTION_FRAMES) -> dict[str, str]:
     """The index keys of a connection's row: by user, or by shard for someone anonymous; and what it reads."""
     anonymous = f"ANON#{crc32(connection_id.encode()) % ANONYMOUS_SHARDS}"
     return {
@@ -30,7 +30,7 @@ def owner_keys(connection_id: str, user_id: str | None, codec: str = PEAL) -> di
 
 def owner_sort(connection_id: str, codec: str) -> str:
     """The index's sort key of a connection: who reads the index knows its codec without reading its row."""
-    return f"CONN#{connection_id}" if codec == PEAL else f"CONN#{connection_id}#{codec}"
+    return f"CONN#{connection_id}" if codec == ACTION_FRAMES else f"CONN#{connection_id}#{codec}"
 
 
 def read_owner_sort(sort: str) -> Receiver:

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from chalicelib import telemetry
 from chalicelib.errors import Invalid
+from chalicelib.protocol.codec import ACTION_FRAMES, Receiver
 from chalicelib.protocol.frame import FrameId, dump
 from chalicelib.protocol.namespaces import Channel, Namespace, resolve
-from chalicelib.protocol.receivers import PEAL, Receiver
 from chalicelib.store import keys
 from chalicelib.store.registry import Connection
 from chalicelib.store.table import Item, Table
@@ -39,7 +39,7 @@ class Member:
     user_id: str | None
     attributes: Mapping[str, Any]
     left_at_ms: int | None
-    codec: str = PEAL
+    codec: str = ACTION_FRAMES
 
     @property
     def receiver(self) -> Receiver:
@@ -201,7 +201,7 @@ class Channels:
             **keys.membership_key(channel.name, channel.shard_of(connection.connection_id), connection.connection_id),
             "userId": connection.user_id,
             "attributes": dump(connection.attributes) if shows and connection.attributes else None,
-            "codec": None if connection.codec == PEAL else connection.codec,
+            "codec": None if connection.codec == ACTION_FRAMES else connection.codec,
             "turn": turn,
             "ttl": connection.ttl,
             **marks,
@@ -220,7 +220,7 @@ def _connection_id(row: Mapping[str, Any]) -> str:
 
 
 def _codec(row: Mapping[str, Any]) -> str:
-    return str(row.get("codec", PEAL))
+    return str(row.get("codec", ACTION_FRAMES))
 
 
 def _unless_later(turn: int | None) -> dict[str, Any]:

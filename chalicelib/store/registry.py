@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.errors import Conflict, Invalid, LimitExceeded, RateLimited
+from chalicelib.protocol.codec import ACTION_FRAMES, Receiver
 from chalicelib.protocol.frame import dump, timestamp
 from chalicelib.protocol.grants import NOTHING, Grants, parse_grants
 from chalicelib.protocol.identity import Identity
-from chalicelib.protocol.receivers import PEAL, Receiver
 from chalicelib.settings import RateLimit
 from chalicelib.store import keys, table
 
@@ -57,7 +57,7 @@ class Connection:
     expires_at: int | None = None
     grants: Grants | None = None
     is_signed_in: bool = True
-    codec: str = PEAL
+    codec: str = ACTION_FRAMES
     turns: frozenset[str] = frozenset()
 
     def has(self, channel: str, turn: int | None) -> bool:
@@ -239,7 +239,7 @@ class Registry:
         )
         return _connection(connection.connection_id, written.item) if written.applied and written.item else None
 
-    def renew(self, connection_id: str, identity: Identity, ttl: int, codec: str = PEAL) -> Connection | None:
+    def renew(self, connection_id: str, identity: Identity, ttl: int, codec: str = ACTION_FRAMES) -> Connection | None:
         """The connection has this identity's user, end and grants, as if it had connected with them.
 
         Args:
@@ -355,7 +355,7 @@ def _connection(connection_id: str, item: Mapping[str, table.Value]) -> Connecti
         expires_at=expires_at if isinstance(expires_at, int) else None,
         grants=None if grants is None else _grants(grants),
         is_signed_in="GSI1PK" in item,
-        codec=text("codec") or PEAL,
+        codec=text("codec") or ACTION_FRAMES,
     )
 
 
@@ -372,4 +372,4 @@ def _grants(text: str) -> Grants:
 
 def _codec_value(codec: str) -> str | None:
     # Most rows are of connections that read action frames, and say nothing of it.
-    return None if codec == PEAL else codec
+    return None if codec == ACTION_FRAMES else codec

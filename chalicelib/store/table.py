@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import TableError
-from chalicelib.protocol.receivers import Receiver
+from chalicelib.protocol.codec import Receiver
 from chalicelib.store import keys
 
 if TYPE_CHECKING:

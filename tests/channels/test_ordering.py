@@ -17,7 +17,7 @@ import pytest
 from chalicelib import wiring
 from chalicelib.channels import admission, sequencer
 from chalicelib.channels.admission import Joining
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import TableError
 from chalicelib.handlers import jobs as worker
 from chalicelib.peal import Service

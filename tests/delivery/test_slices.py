@@ -12,11 +12,11 @@ import pytest
 from chalicelib import wiring
 from chalicelib.aws.queue import JobsError
 from chalicelib.delivery import slices
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.peal import Service
+from chalicelib.protocol.codec import Receiver
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.protocol.namespaces import NAMESPACES
-from chalicelib.protocol.receivers import Receiver
 from chalicelib.settings import Settings
 from tests.conftest import Clock
 from tests.support.clients import Client, Sdk

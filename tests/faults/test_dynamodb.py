@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import ServiceError
 from chalicelib.handlers import jobs as worker
 from chalicelib.handlers import websocket

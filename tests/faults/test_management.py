@@ -16,7 +16,7 @@ from chalice.app import WebsocketAPI
 
 from chalicelib import wiring
 from chalicelib.aws import exchange
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import NotFound
 from chalicelib.handlers import websocket
 from chalicelib.peal import Service

@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from chalicelib import wiring
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import NotRegistered
 from chalicelib.handlers import actions, websocket
 from chalicelib.handlers.router import Request

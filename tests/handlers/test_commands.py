@@ -10,7 +10,7 @@ import pytest
 from chalicelib import wiring
 from chalicelib.channels import presence
 from chalicelib.channels.subscribe import Subscribing
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import TableError
 from chalicelib.handlers import commands, router
 from chalicelib.handlers import jobs as worker
