@@ -1,4 +1,4 @@
-"""The three WebSocket doors: docs/PROTOCOL.md, "Connecting", and DESIGN's promises 1 and 2."""
+"""The three WebSocket routes: docs/PROTOCOL.md, "Connecting", and DESIGN's promises 1 and 2."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def way(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[LossyWay]:
 
 
 class TestConnect:
-    def test_one_row_tells_all_about_the_connection(self, peal: Service, rows_of_the_table: Any) -> None:
+    def test_one_row_holds_all_about_the_connection(self, peal: Service, rows_of_the_table: Any) -> None:
         query = {"userId": "u_456", "deviceId": "phone", "attributes": '{"room": "a"}'}
         assert websocket.connect(peal, raw_events.connect(ID, query)) == {"statusCode": 200}
         (row,) = [row for row in rows_of_the_table() if row["SK"] == "CONN"]
@@ -58,9 +58,7 @@ class TestConnect:
             "ttl": str(1_795_426_200 + 7_800),
         }
 
-    def test_the_endpoint_is_stored_once_for_lambdas_that_never_see_a_socket(
-        self, peal: Service, rows_of_the_table: Any
-    ) -> None:
+    def test_the_endpoint_is_stored_once_for_other_lambdas(self, peal: Service, rows_of_the_table: Any) -> None:
         websocket.connect(peal, raw_events.connect("a="))
         websocket.connect(peal, raw_events.connect("b="))
         (row,) = [row for row in rows_of_the_table() if row["PK"] == "ENDPOINT"]
@@ -73,9 +71,7 @@ class TestConnect:
             "region": "eu-central-1",
         }
 
-    def test_someone_anonymous_shares_an_index_partition_and_has_no_user(
-        self, peal: Service, rows_of_the_table: Any
-    ) -> None:
+    def test_an_anonymous_connection_has_a_shared_index_partition(self, peal: Service, rows_of_the_table: Any) -> None:
         websocket.connect(peal, raw_events.connect(ID))
         (row,) = [row for row in rows_of_the_table() if row["SK"] == "CONN"]
         assert row["GSI1PK"] in {f"ANON#{shard}" for shard in range(8)}
@@ -101,7 +97,7 @@ class TestConnect:
 class TestSigningIn:
     @pytest.fixture
     def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
-        """A service that lets in whoever shows a credential, from one page."""
+        """A service that accepts clients with a credential, from one origin."""
         settings = Settings(table_name, jwt_secrets=NEW, allowed_origins=frozenset({"https://app.example.com"}))
         return wiring.build(settings, api, session, clock)
 
@@ -115,12 +111,12 @@ class TestSigningIn:
         assert (row["expiresAt"], row["ttl"]) == (str(NOW + 60), str(NOW + 60))
         assert row["grants"] == '{"channels":{"chat:*":["subscribe","publish"]}}'
 
-    def test_a_token_that_the_service_has_signed_lets_in(self, peal: Service) -> None:
+    def test_a_token_that_the_service_signed_is_accepted(self, peal: Service) -> None:
         text = peal.issue_token({"sub": "u_123", "exp": NOW + 60})
         assert websocket.connect(peal, raw_events.connect(ID, {"token": text})) == {"statusCode": 200}
         assert peal.connection(ID).user_id == "u_123"
 
-    def test_the_chosen_sub_protocol_is_told_and_the_token_is_not(self, peal: Service) -> None:
+    def test_the_response_has_the_sub_protocol_without_the_token(self, peal: Service) -> None:
         event = raw_events.connect(ID)
         event["headers"]["Sec-WebSocket-Protocol"] = f"peal, bearer.{token()}"
         assert websocket.connect(peal, event) == {
@@ -145,7 +141,7 @@ class TestSigningIn:
             ),
         ],
     )
-    def test_a_refusal_says_nothing_more_and_its_log_line_one_word(
+    def test_a_refusal_is_a_status_and_its_log_line_a_reason(
         self,
         peal: Service,
         rows_of_the_table: Any,
@@ -170,7 +166,7 @@ class TestSigningIn:
     @pytest.mark.parametrize(
         "variables", [{"jwt_jwks_url": "http://127.0.0.1:1/jwks.json"}, {"jwt_secrets": "ssm:/nowhere"}]
     )
-    def test_keys_that_cannot_be_had_are_our_fault(
+    def test_keys_that_cannot_be_read_are_our_fault(
         self, table_name: str, api: FakeWebsocketApi, clock: Clock, monkeypatch: Any, caplog: Any, variables: Any
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1")
@@ -192,13 +188,13 @@ class TestRefusals:
             (raw_events.connect(ID, {"attributes": "[]"}), 400),
         ],
     )
-    def test_what_is_wrong_is_refused_and_leaves_no_row(
+    def test_a_bad_connect_is_refused_and_leaves_no_row(
         self, peal: Service, rows_of_the_table: Any, event: dict[str, Any], status: int
     ) -> None:
         assert websocket.connect(peal, event) == {"statusCode": status}
         assert rows_of_the_table() == []
 
-    def test_where_nobody_may_be_anonymous_everyone_is_refused(
+    def test_without_keys_or_anonymous_access_all_are_refused(
         self,
         table_name: str,
         api: FakeWebsocketApi,
@@ -214,7 +210,7 @@ class TestRefusals:
         assert websocket.connect(closed, raw_events.connect(ID, {"userId": "u_1"})) == {"statusCode": 401}
         assert rows_of_the_table() == []
 
-    def test_a_second_connect_of_an_id_is_refused_and_the_first_stays(self, peal: Service) -> None:
+    def test_a_second_connect_of_an_id_is_refused(self, peal: Service) -> None:
         websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
         assert websocket.connect(peal, raw_events.connect(ID, {"userId": "u_2"})) == {"statusCode": 409}
         assert peal.connection(ID).user_id == "u_1"
@@ -227,7 +223,7 @@ class TestRefusals:
         assert caplog.messages == ["invocation failed"]
 
     @pytest.mark.parametrize("kind", ["lean", "boto3"])
-    def test_a_write_whose_answer_is_lost_is_taken_back(
+    def test_a_write_whose_answer_is_lost_is_undone(
         self,
         kind: Any,
         way: LossyWay,
@@ -244,7 +240,7 @@ class TestRefusals:
         assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#first="]
 
     @pytest.mark.parametrize("kind", ["lean", "boto3"])
-    def test_a_write_that_is_sent_again_after_a_lost_answer_succeeds(
+    def test_a_write_retried_after_a_lost_answer_succeeds(
         self,
         kind: Any,
         way: LossyWay,
@@ -268,7 +264,7 @@ class TestDisconnect:
         assert websocket.disconnect(peal, raw_events.disconnect(ID)) == {"statusCode": 200}
         assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#other="]
 
-    def test_it_may_come_twice_or_for_a_stranger(self, peal: Service) -> None:
+    def test_it_may_arrive_twice_or_for_an_unknown_connection(self, peal: Service) -> None:
         assert websocket.disconnect(peal, raw_events.disconnect("nobody=")) == {"statusCode": 200}
 
     @pytest.mark.parametrize("event", [{}, raw_events.disconnect(None)])
