@@ -32,7 +32,7 @@ from chalicelib.telemetry import Metric
 CONFIRM_AFTER_SECONDS: Final = 0.2
 # A POST under way takes at most ten seconds; an invocation with less than three times that stops after two thirds.
 RESERVED_SECONDS: Final = 10
-# With so many doubted, their second pass comes before the rest of the audience. As many as a slice has receivers.
+# As many as a slice has receivers.
 MAX_DOUBTED: Final = 5_000
 # What API Gateway answers with 429. Botocore takes the status for the code where it cannot read the answer.
 _THROTTLED: Final = {"LimitExceededException", "429"}
@@ -76,36 +76,27 @@ def counts(outcome: Outcome | None) -> dict[str, Any]:
     return outcome.as_dict() if outcome else {"queued": True}
 
 
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """Sends through Chalice's `websocket_api`. Safe to share between threads.
 
-    Args:
+    Attributes:
         websocket_api: `app.websocket_api`.
         resolve: returns the management endpoint, or raises ConfigurationError.
         prune: forgets a connection that is confirmed gone; returns something true if there was one to forget.
         workers: how many receivers are sent to at once.
         sleep: waits the given seconds.
         clock: seconds that never go back.
-        max_doubted: how many receivers may wait for their second pass.
+        max_doubted: when this many are doubted, their second pass comes before the rest of the audience.
     """
 
-    def __init__(
-        self,
-        websocket_api: WebsocketApi,
-        resolve: Callable[[], str],
-        prune: Callable[[str], object],
-        workers: int,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        max_doubted: int = MAX_DOUBTED,
-    ) -> None:
-        self._api = websocket_api
-        self._resolve = resolve
-        self._prune = prune
-        self._workers = workers
-        self._sleep = sleep
-        self._clock = clock
-        self._max_doubted = max_doubted
+    websocket_api: WebsocketApi
+    resolve: Callable[[], str]
+    prune: Callable[[str], object]
+    workers: int
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    max_doubted: int = MAX_DOUBTED
 
     def reply(self, receiver: Receiver, frame: object) -> Outcome:
         """Send one frame to one connection: a reply, an error, or a push to it alone.
@@ -122,11 +113,11 @@ class Delivery:
             TableError: the endpoint could not be read.
         """
         with telemetry.timed(Metric.DELIVERY_MS):
-            prepare(self._api, self._resolve())
+            prepare(self.websocket_api, self.resolve())
             text = codec_of(receiver).dump(frame)
             fate = self._post(receiver.connection_id, text)
             if fate is Metric.SENDS_GONE:
-                self._sleep(CONFIRM_AFTER_SECONDS)
+                self.sleep(CONFIRM_AFTER_SECONDS)
                 fate = self._post(receiver.connection_id, text)
             if fate is Metric.SENDS_GONE:
                 fate = self._forget(receiver.connection_id)
@@ -160,7 +151,7 @@ class Delivery:
             TableError: the receivers or the endpoint could not be read.
         """
         left = telemetry.seconds_left()
-        until = self._clock() + left - min(RESERVED_SECONDS, left / 3)
+        until = self.clock() + left - min(RESERVED_SECONDS, left / 3)
         return self._send(receivers, [Push(said, exclude)], on_gone, lambda _: None, until, patience_seconds)[0]
 
     def send_all(
@@ -198,7 +189,7 @@ class Delivery:
             TableError: the endpoint could not be read.
             ClientError, BotoCoreError: API Gateway refused or did not answer.
         """
-        return self._reaches(self._api.close, connection_id)
+        return self._reaches(self.websocket_api.close, connection_id)
 
     def is_open(self, connection_id: str) -> bool:
         """Return whether the connection is there; that it is gone is believed the second time only.
@@ -208,12 +199,12 @@ class Delivery:
             TableError: the endpoint could not be read.
             ClientError, BotoCoreError: API Gateway refused or did not answer.
         """
-        return self._reaches(self._api.info, connection_id)
+        return self._reaches(self.websocket_api.info, connection_id)
 
     def _reaches(self, call: Callable[[str], object], connection_id: str) -> bool:
-        prepare(self._api, self._resolve())
+        prepare(self.websocket_api, self.resolve())
         for pause in (0, CONFIRM_AFTER_SECONDS):
-            self._sleep(pause)
+            self.sleep(pause)
             try:
                 call(connection_id)
             except WebsocketDisconnectedError:
@@ -235,59 +226,69 @@ class Delivery:
         first = next(rest, None) if pushes else None
         if first is None:
             return [Outcome()] * len(pushes)
-        prepare(self._api, self._resolve())
+        prepare(self.websocket_api, self.resolve())
         everyone, doubted = chain([first], rest), deque[_Turn]()
         turns = self._turns(everyone, doubted)
-        tally = _Tally(pushes)
+        fates: list[Counter[Metric]] = [Counter() for _ in pushes]
+        lock = Lock()
 
         def take() -> _Turn | None:
-            return next(turns, None) if self._clock() < until else None
+            return next(turns, None) if self.clock() < until else None
+
+        def end(connection_id: str, reached: int, fate: Metric) -> None:
+            with lock:
+                for index, push in enumerate(pushes):
+                    if push.exclude != connection_id:
+                        fates[index][Metric.SENDS_OK if index < reached else fate] += 1
 
         def post(turn: _Turn) -> None:
-            receiver = turn.receiver
-            reached, fate = self._post_all(receiver, pushes, turn.first)
+            reached, fate = self._post_all(turn, pushes)
             if reached > turn.first:
-                turn = _Turn(receiver, reached)
+                turn = _Turn(turn.receiver, reached)
             if fate is Metric.SENDS_GONE and not turn.said_gone:
                 return doubted.append(turn._replace(said_gone=True))
             if fate is Metric.SENDS_THROTTLED:
-                now = self._clock()
+                now = self.clock()
                 turn = turn._replace(until=min(turn.until, now + patience_seconds))
                 if now < turn.until:
                     return doubted.append(turn)
+            connection_id = turn.receiver.connection_id
             if fate is Metric.SENDS_GONE:
-                fate = self._forget(receiver.connection_id, on_gone)
-            tally.add(receiver, reached, fate)
+                fate = self._forget(connection_id, on_gone)
+            end(connection_id, reached, fate)
             if fate in (Metric.SENDS_FAILED, Metric.SENDS_THROTTLED):
-                on_failed(receiver.connection_id)
+                on_failed(connection_id)
 
         try:
-            share(take, post, self._workers)
+            share(take, post, self.workers)
             for turn in chain(doubted, map(_Turn, everyone)):
-                tally.add(turn.receiver, turn.first, Metric.SENDS_FAILED)
+                end(turn.receiver.connection_id, turn.first, Metric.SENDS_FAILED)
         finally:
-            outcomes = tally.outcomes()
+            outcomes = [_count(of_push) for of_push in fates]
         return outcomes
 
     def _turns(self, receivers: Iterator[Receiver], doubted: "deque[_Turn]") -> Iterator["_Turn | None"]:
         """Yield every receiver's first turn, then, after a pause, those of the doubted; None when there is none now.
 
-        There is no barrier between the passes: a receiver that is still being sent to does not delay the others.
+        There is no barrier between the passes: a receiver that is still being sent to does not delay the others. Where
+        many are doubted, their turns come before the rest of the receivers: the iterator of these may renew a lease,
+        and must not wait long to be asked.
         """
         while True:
-            while len(doubted) < self._max_doubted and (receiver := next(receivers, None)) is not None:
+            while len(doubted) < self.max_doubted and (receiver := next(receivers, None)) is not None:
                 yield _Turn(receiver)
             if count := len(doubted):
-                self._sleep(CONFIRM_AFTER_SECONDS)
+                self.sleep(CONFIRM_AFTER_SECONDS)
                 yield from (doubted.popleft() for _ in range(count))
             else:
                 yield None
 
-    def _post_all(self, receiver: Receiver, pushes: Sequence[Push], first: int) -> tuple[int, Metric]:
+    def _post_all(self, turn: "_Turn", pushes: Sequence[Push]) -> tuple[int, Metric]:
         """Return how many pushes the receiver is through with, and what became of the next, if there is one."""
-        for index in range(first, len(pushes)):
-            if pushes[index].exclude != receiver.connection_id:
-                fate = self._post(receiver.connection_id, pushes[index].text(receiver))
+        connection_id = turn.receiver.connection_id
+        for index in range(turn.first, len(pushes)):
+            if pushes[index].exclude != connection_id:
+                fate = self._post(connection_id, pushes[index].text(turn.receiver))
                 if fate is not Metric.SENDS_OK:
                     return index, fate
         return len(pushes), Metric.SENDS_OK
@@ -295,7 +296,7 @@ class Delivery:
     def _post(self, connection_id: str, text: str) -> Metric:
         """Send a text; return the metric that counts what became of it."""
         try:
-            self._api.send(connection_id, text)
+            self.websocket_api.send(connection_id, text)
         except WebsocketDisconnectedError:
             return Metric.SENDS_GONE
         except ClientError as error:
@@ -311,14 +312,14 @@ class Delivery:
         """Close and prune a connection that is gone; where it cannot be closed, its send has failed instead."""
         try:
             # If the 410s were false, closing makes the client reconnect, so no unregistered socket survives.
-            self._api.close(connection_id)
+            self.websocket_api.close(connection_id)
         except WebsocketDisconnectedError:
             pass
         except (ClientError, BotoCoreError) as error:
             log.warning("Closing %s failed: %s", connection_id, type(error).__name__)
             return Metric.SENDS_FAILED
         try:
-            if self._prune(connection_id):
+            if self.prune(connection_id):
                 telemetry.count(Metric.PRUNES)
             on_gone(connection_id)
         except ServiceError as error:
@@ -328,41 +329,12 @@ class Delivery:
 
 
 class _Turn(NamedTuple):
-    """A receiver's turn: the push to begin with, whether it has said 410 to that, and until when 429 is put up with."""
+    """A receiver's turn: its next push's index, whether it said 410 to that, and when patience with its 429s ends."""
 
     receiver: Receiver
     first: int = 0
     said_gone: bool = False
     until: float = math.inf
-
-
-class _Tally:
-    """Counts what became of each push. Safe in threads."""
-
-    def __init__(self, pushes: Sequence[Push]) -> None:
-        self._pushes = pushes
-        self._lock = Lock()
-        # How many receivers got so many pushes, and what became of their next. The few that a push excludes are
-        # counted by name.
-        self._ended: Counter[tuple[int, Metric, str | None]] = Counter()
-        self._excluded = {push.exclude for push in pushes}
-
-    def add(self, receiver: Receiver, reached: int, fate: Metric) -> None:
-        """Count a receiver that got `reached` pushes; `fate` is what became of the others."""
-        name = receiver.connection_id if receiver.connection_id in self._excluded else None
-        with self._lock:
-            self._ended[reached, fate, name] += 1
-
-    def outcomes(self) -> list[Outcome]:
-        """Return the outcome of each push so far, and count it for the invocation."""
-        return [_count(self._fates(index, push)) for index, push in enumerate(self._pushes)]
-
-    def _fates(self, index: int, push: Push) -> Counter[Metric]:
-        fates: Counter[Metric] = Counter()
-        for (reached, fate, name), receivers in self._ended.items():
-            if name is None or name != push.exclude:
-                fates[Metric.SENDS_OK if index < reached else fate] += receivers
-        return fates
 
 
 def _count(fates: Counter[Metric]) -> Outcome:
