@@ -13,16 +13,17 @@ from operator import attrgetter
 from typing import Any, Final
 
 from chalicelib import telemetry
+from chalicelib.connections.closing import RUN_OUT
 from chalicelib.delivery.threads import share
 from chalicelib.errors import BadFrame, ClientError, NotRegistered, TooLarge, Unauthenticated, UnknownAction
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol import action_frames, centrifuge
 from chalicelib.protocol import frame as protocol
 from chalicelib.protocol.centrifuge import Command, Line
 from chalicelib.protocol.events import Message
 from chalicelib.protocol.grants import Verb
 from chalicelib.protocol.receivers import CENTRIFUGE, PEAL, Receiver
-from chalicelib.store.registry import Connection
+from chalicelib.store.connection import Connection
 from chalicelib.telemetry import Metric
 
 # What a connection that speaks Centrifugo's protocol is told that sends anything else: its id, if any, means nothing.
@@ -46,21 +47,21 @@ class Request:
     `pauses` are the seconds that may be waited, all in all, for what other frames of the sender are doing.
     """
 
-    service: Service
+    peal: Peal
     sender: Connection
     frame: protocol.Frame
     pauses: Iterator[float] = field(default_factory=lambda: iter(()))
 
-    def allow(self, verb: Verb, target: str | None = None) -> None:
+    def check(self, verb: Verb, target: str | None = None) -> None:
         """Raises Forbidden where the sender may not do that to the channel or user `target`: see `permission`."""
-        self.service.allow(self.sender, verb, target)
+        self.peal.authorization.check(self.sender, verb, target)
 
 
 # An action returns the reply's data, which is sent only when the frame has an id, or None: it has replied itself.
 Action = Callable[[Request], Mapping[str, Any] | None]
 
 
-def route(service: Service, message: Message, actions: Mapping[str, Action]) -> None:
+def route(peal: Peal, message: Message, actions: Mapping[str, Action]) -> None:
     """The frame was acted upon and answered: a reply if it asked for one, an error frame if it was wrong.
 
     Raises:
@@ -76,7 +77,7 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
             frame_id = frame.id
         finally:
             # What is no frame counts as one all the same, and who is not registered hears of that first.
-            sender = service.admit(connection_id)
+            sender = peal.arrivals.admit(connection_id)
             telemetry.note("userId", sender.user_id)
             if sender.codec != PEAL:
                 raise _OtherCodec
@@ -87,7 +88,7 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         if action is None:
             raise UnknownAction(name)
         telemetry.note("action", name)
-        data = action(Request(service, sender, frame))
+        data = action(Request(peal, sender, frame))
         if frame_id is None or data is None:
             return
         answer = action_frames.reply(frame_id, data)
@@ -96,7 +97,7 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         if message.body.strip() != "{}":
             telemetry.count(Metric.FRAME_ERRORS)
             telemetry.refuse(BadFrame.code)
-            service.close(connection_id, *BAD_REQUEST)
+            peal.close(connection_id, *BAD_REQUEST)
         return
     except ClientError as cause:
         telemetry.count(Metric.FRAME_ERRORS)
@@ -107,14 +108,12 @@ def route(service: Service, message: Message, actions: Mapping[str, Action]) -> 
         telemetry.fail(cause)
         answer = action_frames.error(frame_id, cause)
     receiver = Receiver(connection_id)
-    is_open = service.send(receiver, lambda _: answer).sent
+    is_open = peal.delivery.send([receiver], lambda _: answer).sent
     if is_over and is_open:
-        service.dismiss(receiver)
+        peal.closing.close(receiver, *RUN_OUT)
 
 
-def route_commands(
-    service: Service, message: Message, asked: Sequence[Command], commands: Mapping[str, Action]
-) -> None:
+def route_commands(peal: Peal, message: Message, asked: Sequence[Command], commands: Mapping[str, Action]) -> None:
     """The commands were acted upon in their order, subscribes in a row at once, and answered in that order.
 
     Those who answer by themselves have, in frames of their own; the others share one, unless such a one stands between
@@ -130,23 +129,23 @@ def route_commands(
 
     def tell() -> None:
         if told := [answer for answer in answers if answer and answer["id"] is not None]:
-            service.send(receiver, lambda _: told)
+            peal.delivery.send([receiver], lambda _: told)
         answers.clear()
 
     try:
-        sender = service.admit(receiver.connection_id, len(asked))
+        sender = peal.arrivals.admit(receiver.connection_id, len(asked))
         telemetry.note("userId", sender.user_id)
         for name, group in groupby(asked, key=attrgetter("name")):
-            run, perform = list(group), partial(_perform, service, sender, commands, pauses)
+            run, perform = list(group), partial(_perform, peal, sender, commands, pauses)
             if name == SUBSCRIBE:
                 tell()
             answers += (_at_once if name == SUBSCRIBE else map)(perform, run)
             done += len(run)
             if name == CONNECT and done < len(asked):
-                sender = service.connection(sender.connection_id)
+                sender = peal.connection(sender.connection_id)
     except NotRegistered as cause:
         _explain(asked[0], cause)
-        return service.dismiss(receiver)
+        return peal.closing.close(receiver, *RUN_OUT)
     except Exception as cause:
         answers += [_explain(command, cause) for command in asked[done:]]
     tell()
@@ -160,7 +159,7 @@ def _at_once(perform: Callable[[Command], Line | None], asked: Sequence[Command]
 
 
 def _perform(
-    service: Service,
+    peal: Peal,
     sender: Connection,
     commands: Mapping[str, Action],
     pauses: Iterator[float],
@@ -173,7 +172,7 @@ def _perform(
         if sender.codec != CENTRIFUGE and command.name != CONNECT:
             raise Unauthenticated("connect first")
         frame = protocol.Frame(command.id, command.fields)
-        result = commands[command.name](Request(service, sender, frame, pauses))
+        result = commands[command.name](Request(peal, sender, frame, pauses))
         return None if result is None else centrifuge.reply(command, result)
     except NotRegistered:
         raise

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib import telemetry
-from chalicelib.auth.credentials import choose_subprotocol
+from chalicelib.auth.authentication import choose_subprotocol
 from chalicelib.errors import ClientError, Conflict, Forbidden, TokenExpired, Unauthenticated
 from chalicelib.handlers import router
 from chalicelib.handlers.actions import ACTIONS
 from chalicelib.handlers.commands import COMMANDS
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol import centrifuge
 from chalicelib.protocol.events import parse_connect, parse_disconnect, parse_message
 from chalicelib.telemetry import Metric
@@ -23,7 +23,7 @@ _REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, TokenExpired
 Answer = Mapping[str, Any]
 
 
-def connect(service: Service, event: Mapping[str, Any]) -> Answer:
+def connect(peal: Peal, event: Mapping[str, Any]) -> Answer:
     """The handshake is answered: 200 once the connection is registered, else 400, 401, 403, 409 or 500.
 
     API Gateway refuses the socket with that status, and nothing of it is registered. Of the answer's headers it
@@ -31,7 +31,7 @@ def connect(service: Service, event: Mapping[str, Any]) -> Answer:
     """
     try:
         handshake = parse_connect(event)
-        connection = service.register(handshake)
+        connection = peal.arrivals.register(handshake)
     except ClientError as refusal:
         telemetry.count(Metric.REFUSALS)
         telemetry.refuse(refusal.code, refusal.reason if isinstance(refusal, Unauthenticated) else str(refusal))
@@ -46,21 +46,21 @@ def connect(service: Service, event: Mapping[str, Any]) -> Answer:
     return {"statusCode": 200} | headers
 
 
-def message(service: Service, event: Mapping[str, Any]) -> Answer:
+def message(peal: Peal, event: Mapping[str, Any]) -> Answer:
     """The frame was routed to its action, or its commands, and answered."""
     message = parse_message(event)
     asked = centrifuge.parse(message.body)
     if asked is None:
-        router.route(service, message, ACTIONS)
+        router.route(peal, message, ACTIONS)
     else:
-        router.route_commands(service, message, asked, COMMANDS)
+        router.route_commands(peal, message, asked, COMMANDS)
     return {"statusCode": 200}
 
 
-def disconnect(service: Service, event: Mapping[str, Any]) -> Answer:
+def disconnect(peal: Peal, event: Mapping[str, Any]) -> Answer:
     """The connection is forgotten; if that fails, TTL reaps it. Nobody waits for the answer, so it is 200."""
     try:
-        service.forget(parse_disconnect(event).context.connection_id)
+        peal.departures.forget(parse_disconnect(event).context.connection_id)
     except Exception as failure:
         telemetry.fail(failure)
     return {"statusCode": 200}

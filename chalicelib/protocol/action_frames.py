@@ -7,7 +7,7 @@ from chalicelib.errors import ClientError
 from chalicelib.protocol.frame import FrameId, timestamp
 from chalicelib.protocol.frame import dump as dump
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 Frame = dict[str, Any]
 
@@ -64,7 +64,7 @@ def goodbye(code: str, reason: str | None) -> Frame:
     return {"type": "goodbye", "code": code, "reason": reason}
 
 
-def subscribed(reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed) -> Iterator[Frame]:
+def subscribed(reply_to: FrameId, channel: str, stream: Position | None, missed: Missed) -> Iterator[Frame]:
     """What a subscriber is sent: what it missed, and the reply, if it wants one, with the last part of that."""
     rest: Sequence[Publication] = ()
     for part in missed.parts():

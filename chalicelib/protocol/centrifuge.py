@@ -13,7 +13,7 @@ from chalicelib.errors import BadFrame, ClientError, TooLarge
 from chalicelib.protocol import action_frames, frame
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 # What API Gateway takes as one message, of several frames.
 MAX_MESSAGE_BYTES: Final = 131_072
@@ -175,7 +175,7 @@ def goodbye(code: str, reason: str | None) -> Line:
 
 
 def subscribed(
-    reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed
+    reply_to: FrameId, channel: str, stream: Position | None, missed: Missed
 ) -> Iterator[Line | Sequence[Line]]:
     """What a subscriber is sent: the reply with the first part of what it missed, then the other parts as pushes.
 
@@ -194,7 +194,7 @@ def subscribed(
         yield _disconnect(INSUFFICIENT_STATE, "insufficient state")
 
 
-def subscription(stream: Stream | None, missed: Missed, first: Sequence[Publication]) -> Line:
+def subscription(stream: Position | None, missed: Missed, first: Sequence[Publication]) -> Line:
     """The result of `subscribe`, with the first part of what was missed."""
     result: Line = {}
     if stream:
@@ -207,11 +207,11 @@ def subscription(stream: Stream | None, missed: Missed, first: Sequence[Publicat
     return result
 
 
-def position(stream: Stream | None, missed: Missed, first: Sequence[Publication]) -> Stream | None:
+def position(stream: Position | None, missed: Missed, first: Sequence[Publication]) -> Position | None:
     """Where a subscriber stands that was told `subscription`; None in a channel without history."""
     if stream is None or not missed.recovered or missed.since is None:
         return stream
-    return Stream(stream.epoch, first[-1].offset or 0) if first else missed.since
+    return Position(stream.epoch, first[-1].offset or 0) if first else missed.since
 
 
 def _disconnect(code: int, reason: str) -> Line:

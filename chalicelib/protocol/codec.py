@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from chalicelib.protocol import action_frames, centrifuge
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 from chalicelib.protocol.receivers import CENTRIFUGE, PEAL, Receiver
 
 
@@ -32,7 +32,7 @@ class Codec(Protocol):
     def goodbye(self, code: str, reason: str | None) -> object: ...
 
     def subscribed(
-        self, reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed
+        self, reply_to: FrameId, channel: str, stream: Position | None, missed: Missed
     ) -> Iterator[object]: ...
 
 

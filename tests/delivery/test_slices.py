@@ -9,11 +9,10 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import wiring
 from chalicelib.aws.queue import JobsError
 from chalicelib.delivery import slices
 from chalicelib.delivery.audience import Outcome
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.protocol.namespaces import NAMESPACES
 from chalicelib.protocol.receivers import Receiver
@@ -27,9 +26,7 @@ SHARDED = dict(NAMESPACES) | {"live": replace(NAMESPACES["live"], shards=2)}
 
 
 @pytest.fixture
-def peal(
-    table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
-) -> Service:
+def peal(table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs) -> Peal:
     """A service whose invocations send to three each."""
     settings = Settings(
         table_name,
@@ -37,14 +34,14 @@ def peal(
         anonymous_grants=EVERYTHING,
         fanout_size=SIZE,
     )
-    return wiring.build(settings, api, session, clock, SHARDED, jobs)
+    return build(settings, api, session, clock, SHARDED, jobs)
 
 
 Crowd = Callable[[int], list[Client]]
 
 
 @pytest.fixture
-def crowd(peal: Service, api: FakeWebsocketApi) -> Crowd:
+def crowd(peal: Peal, api: FakeWebsocketApi) -> Crowd:
     """So many connections, every second one of a user; all are in live:map."""
 
     def connect(count: int) -> list[Client]:
@@ -72,7 +69,7 @@ def test_it_is_not_always_the_same_who_are_told_last(jobs: FakeJobs, clock: Cloc
 
 @pytest.mark.parametrize("tell", [lambda peal: peal.broadcast(note="hi"), lambda peal: peal.publish("live:map", 1)])
 def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
-    crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Service], object]
+    crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Peal], object]
 ) -> None:
     clients = crowd(5)
     api.inbox.clear()
@@ -84,14 +81,14 @@ def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
 
 class TestBroadcast:
     def test_a_small_audience_is_sent_to_at_once(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(SIZE)
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE)
         assert jobs.take() == []
 
     def test_a_large_one_is_cut_into_jobs_that_send_to_each_once(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, clock: Clock
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, clock: Clock
     ) -> None:
         clients = crowd(20)
         assert peal.broadcast(note="hi", data=[1]) is None
@@ -106,7 +103,7 @@ class TestBroadcast:
         assert alice.asks("broadcastAll", note="hi") == {"queued": True}
 
     def test_a_job_that_comes_again_repeats_its_own_sends_and_no_more(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(20)
         peal.broadcast(note="hi")
@@ -127,7 +124,7 @@ class TestBroadcast:
         assert sum(received.values()) == 20 + SIZE
 
     def test_a_job_whose_time_is_over_leaves_the_rest_to_another(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi, clock: Clock,
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi, clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         crowd(20)
@@ -140,7 +137,7 @@ class TestBroadcast:
         assert [job["after"][1] for job in jobs.take()] == [f"CONN#{api.inbox[0][0]}"]
 
     def test_who_connects_and_goes_meanwhile_disturbs_nobody(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         clients = crowd(20)
         peal.broadcast(note="hi")
@@ -158,13 +155,13 @@ class TestBroadcast:
         assert max(received.values()) == 1
 
     def test_a_caller_that_waits_for_the_counts_does_not_wait_for_that(
-        self, crowd: Crowd, peal: Service, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         crowd(SIZE)
         api.fails = {"c01=": [refused("LimitExceededException")]}
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE - 1, failed=1)
 
-    def test_where_the_queue_refuses_the_caller_is_told(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_where_the_queue_refuses_the_caller_is_told(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         crowd(SIZE + 1)
         jobs.error = JobsError("AccessDenied")
         with pytest.raises(JobsError):
@@ -172,12 +169,12 @@ class TestBroadcast:
 
 
 class TestPublishWithoutHistory:
-    def test_a_small_audience_is_sent_to_at_once(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_small_audience_is_sent_to_at_once(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         crowd(SIZE)
         assert peal.publish("live:map", 1).outcome == Outcome(sent=SIZE)
         assert jobs.take() == []
 
-    def test_a_large_one_is_cut_by_shards_and_pages(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_large_one_is_cut_by_shards_and_pages(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         alice, *others = crowd(20)
         answer = alice.asks("publish", channel="live:map", data={"x": 1}, exclude=True, messageId="m_1")
         assert answer == {"channel": "live:map", "epoch": None, "offset": None, "queued": True}
@@ -197,7 +194,7 @@ class TestPublishWithoutHistory:
         alice.receives_nothing()
 
     def test_members_that_are_gone_leave_the_channel(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(5)
         api.fails = {"c01=": [gone(), gone()]}
@@ -209,7 +206,7 @@ class TestPublishWithoutHistory:
         does_all(peal, jobs)
         assert sorted(receiver for receiver, _ in api.inbox) == ["c00=", "c02=", "c03=", "c04="]
 
-    def test_a_shard_that_the_channel_has_no_more_is_passed_over(self, crowd: Crowd, peal: Service) -> None:
+    def test_a_shard_that_the_channel_has_no_more_is_passed_over(self, crowd: Crowd, peal: Peal) -> None:
         crowd(SIZE + 1)
         does(
             peal,
@@ -241,7 +238,7 @@ PUBLICATION = {"job": "publication", "channel": "live:map", "shard": 0, "time": 
     ],
 )
 def test_a_job_that_makes_no_sense_is_dropped(
-    job: dict[str, Any], message: str, peal: Service, caplog: pytest.LogCaptureFixture
+    job: dict[str, Any], message: str, peal: Peal, caplog: pytest.LogCaptureFixture
 ) -> None:
     does(peal, job)
     assert message in caplog.text
@@ -249,7 +246,7 @@ def test_a_job_that_makes_no_sense_is_dropped(
 
 class TestBothKindsOfClient:
     @pytest.fixture
-    def sdks(self, crowd: Crowd, peal: Service, api: FakeWebsocketApi) -> list[Sdk]:
+    def sdks(self, crowd: Crowd, peal: Peal, api: FakeWebsocketApi) -> list[Sdk]:
         """Some that speak Centrifugo's protocol, among as many that do not."""
         crowd(8)
         sdks = [Sdk(peal, api, f"s{n:02d}=", **({"userId": f"s_{n}"} if n % 2 else {})) for n in range(8)]
@@ -259,7 +256,7 @@ class TestBothKindsOfClient:
         return sdks
 
     def test_a_large_broadcast_comes_to_each_once_as_it_reads_it(
-        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, sdks: list[Sdk], peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         assert peal.broadcast(note="hi") is None
         does_all(peal, jobs)
@@ -269,7 +266,7 @@ class TestBothKindsOfClient:
         assert [json.loads(text)["type"] for _, text in api.inbox] == ["broadcast"] * 8
 
     def test_so_does_a_publication_without_history(
-        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, sdks: list[Sdk], peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         assert peal.publish("live:map", {"x": 1}).outcome is None
         does_all(peal, jobs)

@@ -14,12 +14,11 @@ import boto3
 import pytest
 from chalice.app import WebsocketAPI
 
-from chalicelib import wiring
 from chalicelib.aws import exchange
 from chalicelib.delivery.audience import Outcome
 from chalicelib.errors import NotFound
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from tests.conftest import Clock
@@ -46,14 +45,14 @@ def server() -> Iterator[ManagementServer]:
 def peal(
     server: ManagementServer, table_name: str, session: boto3.session.Session, clock: Clock, jobs: FakeJobs,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Service]:  # fmt: skip
+) -> Iterator[Peal]:  # fmt: skip
     """The whole service, which sends to the server."""
     monkeypatch.setattr(exchange, "ANSWER_SECONDS", PATIENCE_SECONDS)
     settings = Settings(
         table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, management_endpoint=server.endpoint
     )
     api = WebsocketAPI()
-    yield wiring.build(settings, api, session, clock, jobs=jobs)
+    yield build(settings, api, session, clock, jobs=jobs)
     api.session.client("apigatewaymanagementapi").close()
 
 
@@ -61,7 +60,7 @@ Crowd = Callable[[str], list[str]]
 
 
 @pytest.fixture
-def crowd(peal: Service, server: ManagementServer) -> Crowd:
+def crowd(peal: Peal, server: ManagementServer) -> Crowd:
     """Connections that are all in one channel."""
 
     def crowd(channel: str) -> list[str]:
@@ -81,13 +80,13 @@ def asked(server: ManagementServer, method: str) -> Counter[str]:
     return Counter(request.connection_id for request in server.requests if request.method == method)
 
 
-def registered(peal: Service, ids: list[str]) -> list[str]:
+def registered(peal: Peal, ids: list[str]) -> list[str]:
     return [one.connection_id for one in map(peal.connection, ids)]
 
 
 @pytest.mark.parametrize("refusal", [THROTTLED, BROKEN], ids=["429", "500"])
 def test_in_a_storm_in_which_every_send_is_refused_twice_everyone_is_sent_it_once(
-    refusal: bytes, crowd: Crowd, peal: Service, server: ManagementServer
+    refusal: bytes, crowd: Crowd, peal: Peal, server: ManagementServer
 ) -> None:
     ids = crowd("live:a")
     for connection_id in ids:
@@ -130,7 +129,7 @@ class TestSomeCannotBeReached:
         return ids
 
     def test_they_have_failed_and_are_kept_and_the_others_are_sent_it_once_and_do_not_wait(
-        self, bad: list[str], crowd: Crowd, peal: Service, server: ManagementServer
+        self, bad: list[str], crowd: Crowd, peal: Peal, server: ManagementServer
     ) -> None:
         ids = crowd("live:a")
         began_at = time.monotonic()
@@ -144,7 +143,7 @@ class TestSomeCannotBeReached:
         assert registered(peal, ids) == ids
 
     def test_where_there_is_history_they_are_sent_away_and_the_others_are_sent_it_once(
-        self, bad: list[str], crowd: Crowd, peal: Service, server: ManagementServer, jobs: FakeJobs
+        self, bad: list[str], crowd: Crowd, peal: Peal, server: ManagementServer, jobs: FakeJobs
     ) -> None:
         ids = crowd("feed:a")
         assert peal.publish("feed:a", 1).outcome == Outcome(sent=COUNT - BAD, failed=BAD)
@@ -166,7 +165,7 @@ class TestSomeCannotBeReached:
 
 class TestFalse410:
     def test_once_for_everyone_costs_a_second_send_each_and_nothing_else(
-        self, crowd: Crowd, peal: Service, server: ManagementServer
+        self, crowd: Crowd, peal: Peal, server: ManagementServer
     ) -> None:
         ids = crowd("feed:a")
         for connection_id in ids:
@@ -177,7 +176,7 @@ class TestFalse410:
         assert registered(peal, ids) == ids
 
     def test_twice_is_believed_and_who_is_there_all_the_same_is_sent_away_to_come_back(
-        self, crowd: Crowd, peal: Service, server: ManagementServer
+        self, crowd: Crowd, peal: Peal, server: ManagementServer
     ) -> None:
         ids = crowd("feed:a")
         for connection_id in ids[:BAD]:
@@ -192,7 +191,7 @@ class TestFalse410:
         assert peal.publish("feed:a", 2).outcome == Outcome(sent=COUNT - BAD)
 
     def test_of_a_connection_that_has_just_begun_is_not_believed(
-        self, peal: Service, server: ManagementServer, clock: Clock
+        self, peal: Peal, server: ManagementServer, clock: Clock
     ) -> None:
         websocket.connect(peal, raw_events.connect("new=", {"userId": "bob"}, connectedAt=int(clock.now * 1000)))
         for _ in range(3):

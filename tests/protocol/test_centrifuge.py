@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import errors
-from chalicelib.protocol import centrifuge, missed
+from chalicelib.protocol import centrifuge
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 TIME = "2026-11-23T09:30:00.125Z"
 ALICE = {"userId": "alice", "connectionId": "L0SM9cOFvHcCIhw="}
@@ -168,17 +168,14 @@ class TestPublications:
 class TestSubscribed:
     """What a subscriber is sent: the reply, with the first part of what it missed, then the rest."""
 
-    HERE = Stream("e", 4)
+    HERE = Position("e", 4)
 
-    @pytest.fixture(autouse=True)
-    def one_publication_a_part(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(missed, "PART_BYTES", 0)
-
-    def missed(self, recover: Stream | None, *offsets: int) -> Missed:
+    def missed(self, recover: Position | None, *offsets: int) -> Missed:
         def read(first: int, last: int) -> Iterator[Publication]:
             return (publication(offset) for offset in offsets if first <= offset <= last)
 
-        return Missed(recover, self.HERE, kept=100, last=4, read=read)
+        # One publication a part.
+        return Missed(recover, self.HERE, kept=100, last=4, read=read, part_bytes=0)
 
     def sent(self, found: Missed, reply_to: int | None = 9) -> list[Any]:
         return list(centrifuge.subscribed(reply_to, "chat:lobby", self.HERE, found))
@@ -195,13 +192,13 @@ class TestSubscribed:
 
     def test_in_a_channel_without_history_there_is_nothing_to_tell(self) -> None:
         assert list(centrifuge.subscribed(9, "live:map", None, Missed(None))) == [{"id": 9, "subscribe": {}}]
-        assert list(centrifuge.subscribed(9, "live:map", None, Missed(Stream("e", 1)))) == [
+        assert list(centrifuge.subscribed(9, "live:map", None, Missed(Position("e", 1)))) == [
             {"id": 9, "subscribe": {"was_recovering": True}}
         ]
 
     def test_what_it_missed_comes_with_the_reply_and_after_it(self) -> None:
         # The offset is the one it recovers from: cut off after any of these frames, it comes back for the others.
-        reply, *rest = self.sent(self.missed(Stream("e", 1), 2, 3, 4))
+        reply, *rest = self.sent(self.missed(Position("e", 1), 2, 3, 4))
         assert reply["subscribe"] | {"publications": []} == {
             "recoverable": True,
             "positioned": True,
@@ -215,7 +212,7 @@ class TestSubscribed:
         assert self.pushes(rest) == [3, 4]
 
     def test_what_is_no_longer_kept_is_told(self) -> None:
-        (reply,) = self.sent(self.missed(Stream("e", 1), 3, 4))
+        (reply,) = self.sent(self.missed(Position("e", 1), 3, 4))
         assert reply["subscribe"] == {
             "recoverable": True,
             "positioned": True,
@@ -225,23 +222,23 @@ class TestSubscribed:
         }
 
     def test_where_that_shows_only_after_the_reply_the_client_is_to_come_back(self) -> None:
-        reply, *rest, last = self.sent(self.missed(Stream("e", 0), 1, 2, 4))
+        reply, *rest, last = self.sent(self.missed(Position("e", 0), 1, 2, 4))
         assert reply["subscribe"]["recovered"] is True
         assert self.pushes(rest) == []
         assert last == {"push": {"disconnect": {"code": 3010, "reason": "insufficient state"}}}
 
     def test_who_wants_no_reply_is_sent_what_it_missed(self) -> None:
-        assert self.pushes(self.sent(self.missed(Stream("e", 2), 3, 4), reply_to=None)) == [3, 4]
+        assert self.pushes(self.sent(self.missed(Position("e", 2), 3, 4), reply_to=None)) == [3, 4]
         assert self.sent(self.missed(None), reply_to=None) == []
-        (last,) = self.sent(self.missed(Stream("over", 2)), reply_to=None)
+        (last,) = self.sent(self.missed(Position("over", 2)), reply_to=None)
         assert last["push"]["disconnect"]["code"] == 3010
 
     def test_where_it_stands_after_the_first_part(self) -> None:
         for recover, offsets, expected in [
             (None, [], self.HERE),
-            (Stream("over", 1), [], self.HERE),
-            (Stream("e", 1), [2, 3, 4], Stream("e", 2)),
-            (Stream("e", 4), [], Stream("e", 4)),
+            (Position("over", 1), [], self.HERE),
+            (Position("e", 1), [2, 3, 4], Position("e", 2)),
+            (Position("e", 4), [], Position("e", 4)),
         ]:
             found = self.missed(recover, *offsets)
             first = next(found.parts(), ())
