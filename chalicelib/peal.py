@@ -44,6 +44,7 @@ from chalicelib.protocol.codec import Said
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.grants import Verb
 from chalicelib.protocol.identity import read_identity, read_time
+from chalicelib.protocol.jobs import dump_job
 from chalicelib.protocol.namespaces import NAMESPACES, Namespace
 from chalicelib.protocol.publication import Position
 from chalicelib.settings import Settings
@@ -108,9 +109,7 @@ class Peal:
         Returns:
             Counts that add up to the user's connections; all zero if it has none.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
+        Raises ConfigurationError, TableError.
         """
         return self.delivery.send(self.registry.by_user(user_id), self._message(sender, text, data))
 
@@ -127,9 +126,7 @@ class Peal:
         Returns:
             Counts that add up to one.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
+        Raises ConfigurationError, TableError.
         """
         connection = self.registry.get(connection_id)
         if connection is None or not connection.is_signed_in:
@@ -152,7 +149,7 @@ class Peal:
         """
         jobs = broadcast.divide(note, data, self.clock())
         send = broadcast.sender(self.delivery, jobs[0])
-        return self.slices.send_or_cut(self.registry.everyone(), send, (job.as_dict() for job in jobs))
+        return self.slices.send_or_cut(self.registry.everyone(), send, map(dump_job, jobs))
 
     def publish(
         self,
@@ -236,10 +233,7 @@ class Peal:
         Returns:
             How many there were.
 
-        Raises:
-            UnknownChannel: there can be no such channel.
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
+        Raises UnknownChannel, ConfigurationError, TableError.
         """
         resolved, count = self.members.resolve(channel), 0
         for receiver in self.registry.by_user(user_id):
@@ -270,9 +264,7 @@ class Peal:
     def describe(self, channel: str) -> dict[str, Any]:
         """Return what the channel can do, its position (null without history) and how many are present.
 
-        Raises:
-            UnknownChannel: there can be no such channel.
-            TableError: DynamoDB failed.
+        Raises UnknownChannel, TableError.
         """
         resolved = self.members.resolve(channel)
         options = resolved.options
@@ -308,8 +300,7 @@ class Peal:
     def connections_of(self, user_id: str, device_id: str | None = None) -> list[Connection]:
         """Return the user's connections, or those of one device. One that is moments old may be missing.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         connections = (self.registry.get(receiver.connection_id) for receiver in self.registry.by_user(user_id))
         return [one for one in connections if one and device_id in (None, one.device_id)]
@@ -336,9 +327,7 @@ class Peal:
 
         One that connected within the last moments may stay. Revoke the user's token first, or it can reconnect.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: the connections could not be read.
+        Raises ConfigurationError, TableError.
         """
         connections = self.connections_of(user_id, device_id)
         return self.closing.close_all((connection.receiver for connection in connections), code, reason)

@@ -23,7 +23,7 @@ from chalicelib.errors import ServiceError
 from chalicelib.limits import LIMITS, Limits
 from chalicelib.protocol.codec import Codec, codec_of
 from chalicelib.protocol.frame import FrameId
-from chalicelib.protocol.jobs import Close
+from chalicelib.protocol.jobs import Close, dump_job
 from chalicelib.protocol.missed import Missed
 from chalicelib.protocol.namespaces import Channel
 from chalicelib.protocol.publication import Position
@@ -67,9 +67,7 @@ class Admission:
         Returns:
             False if it could not be reached.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
+        Raises ConfigurationError, TableError.
         """
         receiver = connection.receiver
         frames = codec_of(receiver).subscribed(reply_to, channel.name, position, missed)
@@ -119,9 +117,7 @@ class Admission:
         If it cannot be closed, its row expires, so that its next frame is refused, and a job closes it: by the time the
         reaper comes, DynamoDB may have deleted the row.
 
-        Raises:
-            TableError: DynamoDB failed; the rest is done.
-            JobsError: the queue failed; the rest is done.
+        Raises TableError, JobsError.
         """
         try:
             self.members.remove(channel, connection_id)
@@ -144,8 +140,7 @@ class Admission:
         Returns:
             Whether it is no member now.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         is_removed = self.members.remove(channel, connection.connection_id, join_ref)
         self.registry.remove_channel(connection.connection_id, connection.subscriptions(channel.name, join_ref))
@@ -178,7 +173,7 @@ class Admission:
             try:
                 self.registry.expire(connection_id)
             finally:
-                self.queue.put(Close(connection_id).as_dict(), delay_seconds=CLOSE_AGAIN_SECONDS)
+                self.queue.put(dump_job(Close(connection_id)), delay_seconds=CLOSE_AGAIN_SECONDS)
 
 
 def _as_it_is(frame: object, codec: Codec) -> object:

@@ -101,8 +101,7 @@ class PresenceManager:
 
         A failure is logged: it must not contradict the subscriber's reply.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
+        Raises ConfigurationError.
         """
         if not channel.options.join_leave or connection.user_id is None:
             return
@@ -117,8 +116,7 @@ class PresenceManager:
 
         A failure is logged.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
+        Raises ConfigurationError.
         """
         if not channel.options.join_leave or connection.user_id is None:
             return
@@ -130,9 +128,7 @@ class PresenceManager:
     def announce_disconnect(self, channel: Channel, user_id: str, connection_id: str) -> None:
         """Tell the members that a disconnected user has left, if it did not come back. A registered one has not left.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
+        Raises ConfigurationError, TableError.
         """
         members = self._told(channel)
         mine = next((member for member in members if member.connection_id == connection_id), None)

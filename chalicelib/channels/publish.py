@@ -19,7 +19,7 @@ from chalicelib.delivery.delivery import Delivery
 from chalicelib.delivery.slices import PATIENCE_SECONDS, Send, Slices
 from chalicelib.errors import Invalid, ServiceError, TooLarge
 from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, dump, timestamp
-from chalicelib.protocol.jobs import Advance, PublicationSlice
+from chalicelib.protocol.jobs import Advance, PublicationSlice, dump_job
 from chalicelib.protocol.namespaces import Channel
 from chalicelib.protocol.publication import Position, Publication
 from chalicelib.store.connection import Connection
@@ -123,7 +123,7 @@ class Publisher:
         self.slices.send_slice(
             ((receiver, receiver.connection_id) for receiver in receivers),
             self._sender(channel, job.publication, PATIENCE_SECONDS),
-            lambda place: job._replace(after=place).as_dict(),
+            lambda place: dump_job(job._replace(after=place)),
         )
 
     def _send(self, channel: Channel, draft: Publication) -> Published:
@@ -134,7 +134,7 @@ class Publisher:
             outcome = self.slices.send_or_cut(
                 chain.from_iterable(self.members.receivers(channel, shard) for shard in shards),
                 self._sender(channel, draft),
-                (PublicationSlice(channel.name, shard, draft).as_dict() for shard in shards),
+                (dump_job(PublicationSlice(channel.name, shard, draft)) for shard in shards),
             )
         except Exception:
             if draft.message_id:
@@ -161,7 +161,7 @@ class Publisher:
             if channel.options.shards == 1:
                 outcomes = self._deliver(channel, shard, newest, only)
             else:
-                self.queue.put(Advance(channel.name, shard).as_dict())
+                self.queue.put(dump_job(Advance(channel.name, shard)))
         return [
             Published(position.epoch, position.offset, outcomes.get(position.offset) if publication else None)
             for position, publication in written

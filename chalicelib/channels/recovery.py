@@ -54,8 +54,7 @@ class Recovery:
         Returns:
             The position, None in a channel without history; and what it has missed, not read yet.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         if not channel.options.history_size:
             return None, Missed(recover)

@@ -20,7 +20,7 @@ from chalicelib.delivery.audience import Outcome, Push
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.errors import ServiceError
 from chalicelib.limits import LIMITS, Limits
-from chalicelib.protocol.jobs import Advance
+from chalicelib.protocol.jobs import Advance, dump_job
 from chalicelib.protocol.namespaces import Channel
 from chalicelib.protocol.publication import Publication
 from chalicelib.protocol.receivers import Receiver
@@ -48,10 +48,7 @@ class Sequencer:
     def resume(self, channel: Channel, shard: int) -> None:
         """Deliver what was published in the shard and admit those who wait, unless somebody is doing that.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
-            JobsError: the queue failed.
+        Raises ConfigurationError, TableError, JobsError.
         """
         position = self.log.position(channel)
         lease = self.leases.announce(channel, shard, position) or self.leases.claim(channel, shard, position)
@@ -62,10 +59,9 @@ class Sequencer:
     def resume_later(self, channel: Channel, shard: int) -> None:
         """Put a job that resumes the shard once the present holder of its lease must be done or dead.
 
-        Raises:
-            JobsError: the queue failed.
+        Raises JobsError.
         """
-        self.queue.put(Advance(channel.name, shard).as_dict(), delay_seconds=LEASE_MS // 1000 + 1)
+        self.queue.put(dump_job(Advance(channel.name, shard)), delay_seconds=LEASE_MS // 1000 + 1)
 
     def catch_up(self, lease: Lease) -> Lease:
         """Deliver what was wanted when the lease was taken, and keep the lease.
@@ -114,7 +110,7 @@ class Sequencer:
                 is_done = delivered >= lease.wanted and not more_wait
                 if not is_done and self.clock() > deadline:
                     self.leases.abandon(lease, delivered)
-                    self.queue.put(Advance(lease.channel.name, lease.shard).as_dict())
+                    self.queue.put(dump_job(Advance(lease.channel.name, lease.shard)))
                     return outcomes
                 kept = self.leases.let_go(lease, delivered) if is_done else self.leases.keep(lease, delivered)
                 if kept is None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.delivery.slices import PATIENCE_SECONDS, Send, Slices
-from chalicelib.protocol.jobs import BroadcastSlice
+from chalicelib.protocol.jobs import BroadcastSlice, dump_job
 from chalicelib.store.registry import Registry
 
 # Twice as many as jobs run at once (JOBS_AT_ONCE in app.py), so that none waits for the longest. More would only send
@@ -40,5 +40,5 @@ def send_slice(registry: Registry, slices: Slices, delivery: Delivery, job: Broa
     slices.send_slice(
         ((entry.receiver, entry.place) for entry in entries),
         sender(delivery, job, PATIENCE_SECONDS),
-        lambda place: job._replace(after=place).as_dict(),
+        lambda place: dump_job(job._replace(after=place)),
     )

@@ -16,7 +16,7 @@ from chalicelib.aws.queue import Jobs
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.errors import ServiceError
 from chalicelib.limits import LIMITS, Limits
-from chalicelib.protocol.jobs import Leave
+from chalicelib.protocol.jobs import Leave, dump_job
 from chalicelib.protocol.receivers import Receiver
 from chalicelib.store.connection import Connection
 from chalicelib.store.members import Members
@@ -65,8 +65,7 @@ class Departures:
         Returns:
             The connection, if it was forgotten.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         return self._clear(self.registry.prune(connection_id))
 
@@ -79,7 +78,7 @@ class Departures:
             for channel in self.members.telling(connection):
                 job = Leave(channel.name, str(connection.user_id), connection.connection_id)
                 try:
-                    self.queue.put(job.as_dict(), delay_seconds=self.limits.grace_seconds)
+                    self.queue.put(dump_job(job), delay_seconds=self.limits.grace_seconds)
                 except ServiceError as error:
                     log.warning("Nobody in %s will be told that %s left: %s", job.channel, job.connection_id, error)
                     # Otherwise it would remain for as long as the job may take.
@@ -118,12 +117,7 @@ class Closing:
         self.departures.forget(connection_id)
 
     def close_all(self, receivers: Iterable[Receiver], code: str, reason: str | None) -> Closed:
-        """Close each of them, even if another cannot be closed.
-
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: the receivers could not be read.
-        """
+        """Close each of them, even if another cannot be closed. Raises ConfigurationError, TableError."""
         closed, failed = 0, 0
         for receiver in receivers:
             try:

@@ -19,7 +19,7 @@ from chalicelib.delivery.delivery import Delivery
 from chalicelib.delivery.threads import share
 from chalicelib.errors import Invalid, ServiceError
 from chalicelib.limits import LIMITS, Limits
-from chalicelib.protocol.jobs import Advance
+from chalicelib.protocol.jobs import Advance, dump_job
 from chalicelib.store.lease import Leases
 from chalicelib.store.members import Members
 from chalicelib.store.registry import IndexEntry, Place, Registry
@@ -100,7 +100,7 @@ class Reaper:
                 continue
             resumed.add((name, shard))
             if self.leases.is_left_behind(channel, shard):
-                self.queue.put(Advance(name, shard).as_dict())
+                self.queue.put(dump_job(Advance(name, shard)))
                 counted.append("resumed")
         return counted
 

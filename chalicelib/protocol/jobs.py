@@ -5,7 +5,7 @@ Invariant: a job says what is to be true, not what to do next; done twice, late 
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from chalicelib.errors import Invalid
 from chalicelib.protocol.frame import is_integer
@@ -23,25 +23,11 @@ class Advance(NamedTuple):
     channel: str
     shard: int
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"job": "advance", "channel": self.channel, "shard": self.shard}
-
-    @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> Self:
-        return cls(_name(fields, "channel"), _shard(fields))
-
 
 class Close(NamedTuple):
     """Close a connection whose earlier close failed."""
 
     connection_id: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"job": "close", "connectionId": self.connection_id}
-
-    @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> Self:
-        return cls(_name(fields, "connectionId"))
 
 
 class Leave(NamedTuple):
@@ -51,28 +37,9 @@ class Leave(NamedTuple):
     user_id: str
     connection_id: str
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "job": "leave",
-            "channel": self.channel,
-            "userId": self.user_id,
-            "connectionId": self.connection_id,
-        }
-
-    @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> Self:
-        return cls(_name(fields, "channel"), _name(fields, "userId"), _name(fields, "connectionId"))
-
 
 class BroadcastSlice(NamedTuple):
-    """Send a broadcast to one segment of the index, from a place on.
-
-    Attributes:
-        note, data: what to send.
-        time: epoch seconds at which it was broadcast.
-        segment, segments: which part of the index.
-        after: the place after which to begin; None for the start.
-    """
+    """Send a broadcast of epoch second `time` to one segment of the index, from the place `after` on."""
 
     note: str | None
     data: Any
@@ -81,95 +48,88 @@ class BroadcastSlice(NamedTuple):
     segments: int
     after: tuple[str, str] | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"job": "broadcast", **self._asdict()}
-
-    @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> Self:
-        note, time, segments, after = (fields.get(name) for name in ("note", "time", "segments", "after"))
-        if not (note is None or isinstance(note, str)) or not isinstance(time, int | float):
-            raise Invalid("note", "must be a text, and time a number")
-        if not is_integer(segments, 1, MAX_SEGMENTS) or not is_integer(fields.get("segment"), 0, segments - 1):
-            raise Invalid("segment", "must be a whole number below segments")
-        match after:
-            case None:
-                place = None
-            case [str(owner), str(connection)] if connection.startswith("CONN#"):
-                place = (owner, connection)
-            case _:
-                raise Invalid("after", "must be a place in the index")
-        return cls(note, fields.get("data"), time, fields["segment"], segments, place)
-
 
 class PublicationSlice(NamedTuple):
-    """Send a publication that has no history to one shard's members, from a connection id on.
-
-    Attributes:
-        channel, shard: whose members.
-        publication: what was published.
-        after: the connection id after which to begin; None for the start.
-    """
+    """Send a publication that has no history to a shard's members, from the connection id `after` on."""
 
     channel: str
     shard: int
     publication: Publication
     after: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        published = self.publication
-        return {
-            "job": "publication",
-            "channel": self.channel,
-            "shard": self.shard,
-            "after": self.after,
-            "data": published.data,
-            "from": published.sender,
-            "time": published.time,
-            "messageId": published.message_id,
-            "exclude": published.exclude,
-        }
-
-    @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> Self:
-        after, message_id, exclude = (_optional_name(fields, name) for name in ("after", "messageId", "exclude"))
-        sender, time = fields.get("from"), fields.get("time")
-        if not (sender is None or isinstance(sender, dict)) or not isinstance(time, str):
-            raise Invalid("from", "must be an object or null, and time a text")
-        publication = Publication(None, fields.get("data"), sender, time, message_id, exclude)
-        return cls(_name(fields, "channel"), _shard(fields), publication, after)
-
 
 Job = Advance | Close | Leave | BroadcastSlice | PublicationSlice
-JOBS: Final[Mapping[str, type[Job]]] = {
-    "advance": Advance,
-    "broadcast": BroadcastSlice,
-    "close": Close,
-    "leave": Leave,
-    "publication": PublicationSlice,
+NAMES: Final[Mapping[type[Job], str]] = {
+    Advance: "advance",
+    BroadcastSlice: "broadcast",
+    Close: "close",
+    Leave: "leave",
+    PublicationSlice: "publication",
 }
-NAMES: Final = {kind: name for name, kind in JOBS.items()}
+# Fields whose names in JSON differ.
+_KEYS: Final = {"connection_id": "connectionId", "user_id": "userId"}
+
+
+def dump_job(job: Job) -> dict[str, Any]:
+    """Return the JSON object for the queue: the job's name and its fields."""
+    fields = {_KEYS.get(field, field): value for field, value in job._asdict().items()}
+    if isinstance(job, PublicationSlice):
+        published = fields.pop("publication")
+        fields |= {"data": published.data, "from": published.sender, "time": published.time}
+        fields |= {"messageId": published.message_id, "exclude": published.exclude}
+    return {"job": NAMES[type(job)], **fields}
 
 
 def read_job(body: object) -> Job:
-    """Return the job that the body of a queue's message holds.
-
-    Raises:
-        Invalid: it holds none that can be done.
-    """
+    """Return the job in the body of a queue's message. Raises Invalid if it holds none that can be done."""
     try:
         fields = json.loads(body) if isinstance(body, str) else None
     except ValueError:
         fields = None
-    if not isinstance(fields, dict) or fields.get("job") not in JOBS:
-        raise Invalid("job", f"must be one of {', '.join(JOBS)}")
-    return JOBS[fields["job"]].read(fields)
+    match fields:
+        case {"job": "advance"}:
+            return Advance(_name(fields, "channel"), _shard(fields))
+        case {"job": "broadcast"}:
+            return _broadcast(fields)
+        case {"job": "close"}:
+            return Close(_name(fields, "connectionId"))
+        case {"job": "leave"}:
+            return Leave(*(_name(fields, key) for key in ("channel", "userId", "connectionId")))
+        case {"job": "publication"}:
+            name, after = _name(fields, "channel"), _optional(fields, "after")
+            return PublicationSlice(name, _shard(fields), _publication(fields), after)
+    raise Invalid("job", f"must be one of {', '.join(NAMES.values())}")
+
+
+def _broadcast(fields: Mapping[str, Any]) -> BroadcastSlice:
+    note, time, segments, after = (fields.get(name) for name in ("note", "time", "segments", "after"))
+    if not (note is None or isinstance(note, str)) or not isinstance(time, int | float):
+        raise Invalid("note", "must be a text, and time a number")
+    if not is_integer(segments, 1, MAX_SEGMENTS) or not is_integer(fields.get("segment"), 0, segments - 1):
+        raise Invalid("segment", "must be a whole number below segments")
+    match after:
+        case None:
+            place = None
+        case [str(owner), str(connection)] if connection.startswith("CONN#"):
+            place = (owner, connection)
+        case _:
+            raise Invalid("after", "must be a place in the index")
+    return BroadcastSlice(note, fields.get("data"), time, fields["segment"], segments, place)
+
+
+def _publication(fields: Mapping[str, Any]) -> Publication:
+    sender, time = fields.get("from"), fields.get("time")
+    if not (sender is None or isinstance(sender, dict)) or not isinstance(time, str):
+        raise Invalid("from", "must be an object or null, and time a text")
+    message_id, exclude = _optional(fields, "messageId"), _optional(fields, "exclude")
+    return Publication(None, fields.get("data"), sender, time, message_id, exclude)
 
 
 def _name(fields: Mapping[str, Any], field: str) -> str:
     return check_name(fields.get(field), field)
 
 
-def _optional_name(fields: Mapping[str, Any], field: str) -> str | None:
+def _optional(fields: Mapping[str, Any], field: str) -> str | None:
     return None if fields.get(field) is None else _name(fields, field)
 
 

@@ -94,8 +94,7 @@ class Leases:
         Returns:
             The lease; None if somebody holds it.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         owner = _owner()
         claimed = self._claim(channel, shard, position, owner)
@@ -109,8 +108,7 @@ class Leases:
         Returns:
             The lease if the caller is to deliver; None if somebody else does, or has done so.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         owner = _owner()
         while True:
@@ -139,8 +137,7 @@ class Leases:
         Returns:
             The lease if the caller is to admit it; None if somebody else does.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         while not self._leave(channel, shard, position, "ADD #joins :n", 1):
             if lease := self.claim(channel, shard, position):
@@ -205,8 +202,7 @@ class Leases:
 
         A lost lease is no error.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),

@@ -53,8 +53,7 @@ class Log:
         Returns:
             False if the number was filled because its publisher was too slow: take another.
 
-        Raises:
-            TableError: DynamoDB failed; it may have been written.
+        Raises TableError.
         """
         return self.rows.put_new(self._item(channel, epoch, publication))
 
@@ -65,8 +64,7 @@ class Log:
             The position of the messageId's publication; if that is an earlier one, the number stays free. None if the
             number was filled, as in `write`.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         assert publication.offset is not None
         assert publication.message_id is not None
@@ -91,8 +89,7 @@ class Log:
         Returns:
             Whether it was free.
 
-        Raises:
-            TableError: DynamoDB failed; it may have been reserved.
+        Raises TableError.
         """
         claim: Item = {
             **keys.message_key(channel.name, message_id),
@@ -122,8 +119,7 @@ class Log:
             reverse: read from `last` down to `first`.
             page_items: how many to read at a time; None for as many as DynamoDB gives.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         rows = self.rows.query(
             keys.history_partition(channel.name, epoch),

@@ -85,16 +85,14 @@ class Members:
         Frames that a client sends one after the other are handled at the same time. If the client numbers them, the
         join_ref says which came last, and that one wins.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         self._put(self._item(channel, connection, join_ref), join_ref)
 
     def add_waiting(self, channel: Channel, connection: Connection, waiting: Waiting) -> None:
         """Let the connection wait to be admitted; until then it is sent nothing, unless it was a member before.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         recover = (waiting.recover.epoch, waiting.recover.offset) if waiting.recover else None
         request = dump([waiting.reply_to, recover])
@@ -127,8 +125,7 @@ class Members:
         Returns:
             Whether it is no member now.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         return self.rows.delete(_key(channel, connection_id), **_unless_later(join_ref)).applied
 
@@ -165,8 +162,7 @@ class Members:
             after: begin after this connection id; None begins at the start.
             page_items: how many rows to read at a time; None for as many as DynamoDB gives.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         rows = self._read(channel, shard, ["SK", "leftAt", "waiting", "codec"], page_items, after)
         return (

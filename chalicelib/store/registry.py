@@ -89,16 +89,14 @@ class Registry:
         Returns:
             The connection, if its row was deleted.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         return self._delete(connection_id, "connectedAt <= :at", timestamp(self.clock() - HANDSHAKE_SECONDS))
 
     def expire(self, connection_id: str) -> None:
         """Let the connection, if it is registered, expire now: its next frame is refused and closes it.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         self.rows.update(
             keys.connection_key(connection_id),
@@ -186,8 +184,7 @@ class Registry:
         Returns:
             The changed connection; None if it is not registered any more.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         written = self.rows.update(
             keys.connection_key(connection.connection_id),
@@ -214,8 +211,7 @@ class Registry:
         Returns:
             The changed connection; None if it is another user's or not registered any more.
 
-        Raises:
-            TableError: DynamoDB failed; it may have been renewed.
+        Raises TableError.
         """
         changes: dict[str, Value | None] = {
             **keys.owner_keys(connection_id, identity.user_id, codec),
@@ -263,8 +259,7 @@ class Registry:
             after: the place after which reading begins; None begins at the start.
             page_items: how many to read at a time; None for as many as DynamoDB gives.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         start = None
         if after:

@@ -64,8 +64,7 @@ class Table:
         Returns:
             Whether it was written.
 
-        Raises:
-            TableError: DynamoDB failed; the item may have been written.
+        Raises TableError.
         """
         with _translated("PutItem"):
             try:
@@ -81,8 +80,7 @@ class Table:
             Whether it was written. Also True if an identical item is there: that is our own write, retried after its
             answer was lost.
 
-        Raises:
-            TableError: DynamoDB failed; the item may have been written.
+        Raises TableError.
         """
         with _translated("PutItem"):
             try:
@@ -114,8 +112,7 @@ class Table:
             values: the values of the `:names` in both expressions.
             where: a condition on the present item.
 
-        Raises:
-            TableError: DynamoDB failed; the change may have taken place.
+        Raises TableError.
         """
         with _translated("UpdateItem"):
             try:
@@ -140,8 +137,7 @@ class Table:
             key: the primary key.
             where, values: a condition and its values, as in `update`.
 
-        Raises:
-            TableError: DynamoDB failed; the item may have been deleted.
+        Raises TableError.
         """
         with _translated("DeleteItem"):
             try:
@@ -228,8 +224,7 @@ class Table:
             reverse: read from `last` down to `first`.
             page_items: how many items to read at a time, for a caller that will stop early.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         names = {f"#{field}": field for field in fields}
         options: dict[str, Any] = {"ProjectionExpression": ", ".join(names)} if fields else {}
@@ -277,8 +272,7 @@ class Table:
         Returns:
             Items with GSI1PK, GSI1SK and ttl.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Raises TableError.
         """
         options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
         if page_items:

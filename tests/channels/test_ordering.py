@@ -22,7 +22,7 @@ from chalicelib.limits import LIMITS
 from chalicelib.peal import Peal
 from chalicelib.peal import build as build_peal
 from chalicelib.protocol.grants import EVERYTHING
-from chalicelib.protocol.jobs import Advance
+from chalicelib.protocol.jobs import Advance, dump_job
 from chalicelib.protocol.namespaces import Namespace, resolve
 from chalicelib.protocol.publication import Position
 from chalicelib.settings import Settings
@@ -845,7 +845,7 @@ def late(peal: Peal, api: FakeWebsocketApi, clock: Clock, connection_id: str) ->
 
 def test_a_shard_that_there_is_no_more_has_nothing_to_deliver(peal: Peal, dynamodb_calls: list[str]) -> None:
     del dynamodb_calls[:]
-    does(peal, Advance(CHANNEL, 3).as_dict())
+    does(peal, dump_job(Advance(CHANNEL, 3)))
     assert dynamodb_calls == []
 
 

@@ -17,7 +17,7 @@ from chalicelib.limits import LIMITS, Limits
 from chalicelib.peal import Peal
 from chalicelib.peal import build as build_peal
 from chalicelib.protocol import centrifuge
-from chalicelib.protocol.jobs import Advance
+from chalicelib.protocol.jobs import Advance, dump_job
 from chalicelib.protocol.namespaces import resolve
 from chalicelib.protocol.publication import Position
 from chalicelib.settings import RateLimit, Settings
@@ -400,7 +400,7 @@ class TestWhatIsAskedForLastIsWhatHappens:
         peal.unsubscribe(peal.connection(alice.id), ROOM, join_ref=7)
         alice.receives_nothing()
         leases.abandon(lease, lease.delivered)
-        does(peal, Advance(ROOM, 0).as_dict())
+        does(peal, dump_job(Advance(ROOM, 0)))
         (reply,) = alice.api.frames(alice.id)
         assert reply["id"] == 8
         assert peal.publish(ROOM, 1).outcome == Outcome(sent=1)
