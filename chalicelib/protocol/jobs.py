@@ -83,19 +83,20 @@ def dump_job(job: Job) -> dict[str, Any]:
 def read_job(body: object) -> Job:
     """Return the job in the body of a queue's message. Raises Invalid if it holds none that can be done."""
     try:
-        fields = json.loads(body) if isinstance(body, str) else None
+        loaded = json.loads(body) if isinstance(body, str) else None
     except ValueError:
-        fields = None
-    match fields:
-        case {"job": "advance"}:
+        loaded = None
+    fields = loaded if isinstance(loaded, dict) else {}
+    match fields.get("job"):
+        case "advance":
             return Advance(_name(fields, "channel"), _shard(fields))
-        case {"job": "broadcast"}:
+        case "broadcast":
             return _broadcast(fields)
-        case {"job": "close"}:
+        case "close":
             return Close(_name(fields, "connectionId"))
-        case {"job": "leave"}:
+        case "leave":
             return Leave(*(_name(fields, key) for key in ("channel", "userId", "connectionId")))
-        case {"job": "publication"}:
+        case "publication":
             name, after = _name(fields, "channel"), _optional(fields, "after")
             return PublicationSlice(name, _shard(fields), _publication(fields), after)
     raise Invalid("job", f"must be one of {', '.join(NAMES.values())}")
