@@ -7,9 +7,12 @@ import pytest
 
 from tests.conftest import PROJECT
 
-IGNORED = {".venv", "node_modules", "out"}
 PAGES = sorted(
-    page.relative_to(PROJECT) for page in PROJECT.rglob("*.md") if not IGNORED & {*page.relative_to(PROJECT).parts}
+    page.relative_to(PROJECT)
+    for top in PROJECT.iterdir()
+    if not top.name.startswith(".")
+    for page in ([top] if top.suffix == ".md" else top.rglob("*.md"))
+    if "node_modules" not in page.parts
 )
 
 
