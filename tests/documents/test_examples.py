@@ -140,26 +140,6 @@ def test_the_limits_are_the_ones_in_force() -> None:
     assert protocol.MAX_SAFE_INTEGER == 2**53 - 1
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        "CHANGELOG.md",
-        *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md")),
-        *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "examples").glob("*/*.md")),
-    ],
-)
-def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
-    page = PROJECT / name
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", page.read_text()):
-        linked = page.parent / target if target else page
-        assert linked.exists(), f"{name} links to {target}"
-        if anchor:
-            titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.M)
-            slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-            assert anchor[1:] in slugs, f"{name} links to {anchor}"
-
-
 def test_every_test_of_a_fault_is_there() -> None:
     text = (PROJECT / "docs/ARCHITECTURE.md").read_text()
     named = re.findall(r"`(test_\w+)`", text.partition("## What breaks")[2])
