@@ -99,35 +99,21 @@ class Peal:
     def send_to_user(
         self, user_id: str, text: str | None = None, data: Any = None, sender: Connection | None = None
     ) -> Outcome:
-        """Send a `message` frame to each of the user's connections.
+        """Send a `message` frame to each of the user's connections. Raises ConfigurationError, TableError.
 
         Args:
             user_id: the receiver.
             text, data: what to say; data is any JSON.
             sender: whose message it is; None for the server's own.
 
-        Returns:
-            Counts that add up to the user's connections; all zero if it has none.
-
-        Raises ConfigurationError, TableError.
+        Returns counts that add up to the user's connections; all zero if it has none.
         """
         return self.delivery.send(self.registry.by_user(user_id), self._message(sender, text, data))
 
     def send_to_connection(
         self, connection_id: str, text: str | None = None, data: Any = None, sender: Connection | None = None
     ) -> Outcome:
-        """Send a `message` frame to one connection. One that is not registered counts as gone.
-
-        Args:
-            connection_id: the receiver.
-            text, data: what to say; data is any JSON.
-            sender: whose message it is; None for the server's own.
-
-        Returns:
-            Counts that add up to one.
-
-        Raises ConfigurationError, TableError.
-        """
+        """Send a `message` frame to one connection, as `send_to_user`. One that is not registered counts as gone."""
         connection = self.registry.get(connection_id)
         if connection is None or not connection.is_signed_in:
             return Outcome(gone=1)
@@ -136,16 +122,8 @@ class Peal:
     def broadcast(self, note: str | None = None, data: Any = None) -> Outcome | None:
         """Send a `broadcast` frame to every connection, or have jobs do so.
 
-        Args:
-            note, data: what to say; data is any JSON.
-
-        Returns:
-            Counts that add up to everyone who is connected; None if the audience is so large that jobs send.
-
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
-            JobsError: the queue failed; some may be sent it.
+        Returns counts that add up to everyone who is connected; None if the audience is so large that jobs send.
+        Raises ConfigurationError, TableError, JobsError.
         """
         jobs = broadcast.divide(note, data, self.clock())
         send = broadcast.sender(self.delivery, jobs[0])
@@ -168,10 +146,7 @@ class Peal:
             sender: the connection that publishes; None for the server itself.
             excludes_sender: whether that connection is not sent it.
 
-        Raises:
-            UnknownChannel: there can be no such channel.
-            ConfigurationError: the management endpoint is not known.
-            ServiceError: DynamoDB or the queue failed; it may have been published: try again with a message_id.
+        Raises UnknownChannel, ConfigurationError, ServiceError: it may be published; try again with a message_id.
         """
         return self.publish_all(channel, [Message(data, message_id)], sender, excludes_sender)[0]
 
@@ -195,21 +170,7 @@ class Peal:
     ) -> None:
         """Make the connection a member of the channel, reply to the frame `reply_to`, and tell the other members.
 
-        If somebody delivers in the channel just now, both happen soon.
-
-        Args:
-            connection: the subscriber.
-            channel: its full name.
-            recover: the last position the subscriber knows; it is sent what came after that.
-            reply_to: the id of the frame that asked; None for no reply.
-            join_ref: the client's number for this subscribe, if it has one; see `Members.add`.
-
-        Raises:
-            UnknownChannel: there can be no such channel.
-            LimitExceeded: the connection has as many channels as it may.
-            NotRegistered: the connection is not registered (any more).
-            ConfigurationError: the management endpoint is not known; it is no member and has no reply.
-            ServiceError: DynamoDB or the queue failed; it is no member and has no reply.
+        Arguments and errors are those of `Subscriptions.subscribe`, and UnknownChannel.
         """
         resolved = self.members.resolve(channel)
         if self.subscriptions.subscribe(resolved, connection, recover, reply_to, join_ref):
@@ -218,20 +179,14 @@ class Peal:
     def unsubscribe(self, connection: Connection, channel: str, join_ref: int | None = None) -> None:
         """End the connection's membership in the channel and tell the other members.
 
-        Raises:
-            UnknownChannel: there can be no such channel.
-            NotSubscribed: it was no member.
-            TableError: DynamoDB failed.
+        Raises UnknownChannel, NotSubscribed, TableError.
         """
         resolved = self.members.resolve(channel)
         if self.subscriptions.unsubscribe(resolved, connection, join_ref):
             self.presence_manager.announce_leave(resolved, connection)
 
     def unsubscribe_user(self, channel: str, user_id: str) -> int:
-        """End the memberships of all of the user's connections in the channel, and tell each.
-
-        Returns:
-            How many there were.
+        """End the memberships of all of the user's connections in the channel, tell each, and return their number.
 
         Raises UnknownChannel, ConfigurationError, TableError.
         """
@@ -246,13 +201,7 @@ class Peal:
         return count
 
     def presence(self, channel: str) -> Presence:
-        """Return who is present in the channel.
-
-        Raises:
-            UnknownChannel: there can be no such channel.
-            NotAvailable: its namespace has no presence.
-            TableError: DynamoDB failed.
-        """
+        """Return who is present in the channel. Raises UnknownChannel, NotAvailable, TableError."""
         return self.presence_manager.read(self.members.resolve(channel))
 
     def history(
@@ -298,10 +247,7 @@ class Peal:
         return read_page(self.registry, self.clock, after, limit)
 
     def connections_of(self, user_id: str, device_id: str | None = None) -> list[Connection]:
-        """Return the user's connections, or those of one device. One that is moments old may be missing.
-
-        Raises TableError.
-        """
+        """Return the user's connections, or those of one device; one that is moments old may be missing."""
         connections = (self.registry.get(receiver.connection_id) for receiver in self.registry.by_user(user_id))
         return [one for one in connections if one and device_id in (None, one.device_id)]
 
@@ -313,10 +259,7 @@ class Peal:
             code: a word for programs, one of docs/PROTOCOL.md's or the app's own.
             reason: a sentence for people.
 
-        Raises:
-            NotFound: it is not registered.
-            ConfigurationError: the management endpoint is not known.
-            ServiceError: API Gateway or DynamoDB failed; it stays registered.
+        Raises NotFound, ConfigurationError; ServiceError: API Gateway or DynamoDB failed and it stays registered.
         """
         self.closing.close(self.connection(connection_id).receiver, code, reason)
 
@@ -342,17 +285,8 @@ class Peal:
     def authenticate(self, connection: Connection, token: str, codec: str | None = None) -> Connection:
         """Give the connection, also in its channels, the token's user, grants and expiry.
 
-        It leaves channels that it may not subscribe to any more. Repeating it is no error.
-
-        Args:
-            connection, token, codec: see `Arrivals.authenticate`.
-
-        Raises:
-            Unauthenticated: the token is not valid; nothing changes.
-            Forbidden: the connection belongs to another user.
-            NotRegistered: it has closed or expired meanwhile.
-            ServiceError, ConfigurationError: the table or the keys cannot be read; some of its memberships may end
-                sooner.
+        It leaves channels that it may not subscribe to any more. Repeating it is no error. Arguments and errors are
+        those of `Arrivals.authenticate`; after a ServiceError some of its memberships may end sooner.
         """
         renewed = self.arrivals.authenticate(connection, token, codec)
         for name in sorted(renewed.channels):
@@ -369,9 +303,7 @@ class Peal:
         Args:
             claims: `userId`, and optionally `deviceId`, `expiresAt` and grants: docs/PROTOCOL.md, "Tickets".
 
-        Raises:
-            Invalid: the claims are malformed.
-            TableError: DynamoDB failed.
+        Raises Invalid, TableError.
         """
         identity = read_identity(claims, user="userId", expires="expiresAt")
         if identity.expires_at is not None and identity.expires_at <= self.clock():
@@ -381,10 +313,7 @@ class Peal:
     def issue_token(self, claims: Mapping[str, Any]) -> str:
         """Return a token with these claims, signed with the newest of JWT_SECRETS: docs/PROTOCOL.md, "Tokens".
 
-        Raises:
-            Invalid: the claims are malformed.
-            ConfigurationError: JWT_SECRETS is not set.
-            SecretError: it cannot be read.
+        Raises Invalid, SecretError; ConfigurationError: JWT_SECRETS is not set.
         """
         read_identity(claims, user="sub", expires="exp")
         read_time(claims, "exp")
@@ -425,7 +354,7 @@ def build(
             "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
         )
     session = session or EnvironmentSession(os.environ)
-    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock)
+    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock, sleep)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
     queue = jobs or SqsJobs(lambda: boto3_client(session, "sqs", _AWS_CONFIG), settings.jobs_queue)

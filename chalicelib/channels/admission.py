@@ -64,10 +64,7 @@ class Admission:
             position: where it joins: the next push is the next publication; None in a channel without history.
             missed: what it is given.
 
-        Returns:
-            False if it could not be reached.
-
-        Raises ConfigurationError, TableError.
+        Returns False if it could not be reached. Raises ConfigurationError, TableError.
         """
         receiver = connection.receiver
         frames = codec_of(receiver).subscribed(reply_to, channel.name, position, missed)
@@ -76,9 +73,7 @@ class Admission:
     def admit_some(self, lease: Lease) -> tuple[list[str], bool]:
         """Admit up to `Limits.admitted` of those who wait in the lease's shard, at the lease's position.
 
-        Returns:
-            The connections that were admitted, and whether more may wait.
-
+        Returns the connections that were admitted, and whether more may wait.
         Raises:
             ConfigurationError: the management endpoint is not known; some may still wait.
             ServiceError: DynamoDB or the queue failed; some may still wait.
@@ -93,9 +88,7 @@ class Admission:
     def admit(self, lease: Lease, waiting: Waiting, connection: Connection) -> bool:
         """Make the connection a member, after telling it that it joins at the lease's position.
 
-        Returns:
-            False if it could not be told, or its membership could not be written; then it is closed.
-
+        Returns False if it could not be told, or its membership could not be written; then it is closed.
         Raises:
             ConfigurationError: the management endpoint is not known; it is no member, or still waits.
             ServiceError: DynamoDB or the queue failed; it is no member, or still waits.
@@ -137,10 +130,7 @@ class Admission:
     def remove(self, channel: Channel, connection: Connection, join_ref: int | None) -> bool:
         """End the connection's membership, unless it has become a member with a later join_ref.
 
-        Returns:
-            Whether it is no member now.
-
-        Raises TableError.
+        Returns whether it is no member now. Raises TableError.
         """
         is_removed = self.members.remove(channel, connection.connection_id, join_ref)
         self.registry.remove_channel(connection.connection_id, connection.subscriptions(channel.name, join_ref))

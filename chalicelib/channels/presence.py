@@ -61,12 +61,7 @@ class PresenceManager:
     limits: Limits = LIMITS
 
     def read(self, channel: Channel) -> Presence:
-        """Return who is present in the channel.
-
-        Raises:
-            NotAvailable: its namespace has no presence.
-            TableError: DynamoDB failed.
-        """
+        """Return who is present in the channel. Raises TableError; NotAvailable: its namespace has no presence."""
         present, is_complete = self.read_members(channel)
         users: dict[str | None, dict[str, Any]] = {}
         for member in present:
@@ -86,9 +81,7 @@ class PresenceManager:
     def read_members(self, channel: Channel) -> tuple[list[Member], bool]:
         """Return up to `Limits.counted` members of the channel, and whether that is all of them.
 
-        Raises:
-            NotAvailable: its namespace has no presence.
-            TableError: DynamoDB failed.
+        Raises TableError; NotAvailable: its namespace has no presence.
         """
         if not channel.options.presence:
             raise NotAvailable("channel", "is in a namespace without presence")

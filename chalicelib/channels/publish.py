@@ -58,9 +58,7 @@ class Published:
 def read_message(frame: Frame) -> Message:
     """Return the frame's `data`, which must be given and may be null, and its `messageId`.
 
-    Raises:
-        Invalid: data is missing or messageId is no name.
-        TooLarge: data alone is larger than a frame.
+    Raises Invalid: data is missing or messageId is no name; TooLarge: data alone is larger than a frame.
     """
     if "data" not in frame.fields:
         raise Invalid("data", "must be given")
@@ -94,11 +92,9 @@ class Publisher:
             sender: the connection that publishes; None for a server.
             excludes_sender: whether that connection is not sent them.
 
-        Returns:
-            One result per message.
-
+        Returns one result per message.
         Raises:
-            ConfigurationError: the management endpoint is not known.
+            ConfigurationError.
             TableError: DynamoDB failed; a message with a messageId may be sent again.
             JobsError: the queue failed; some members may have been sent it.
         """
@@ -114,10 +110,7 @@ class Publisher:
     def send_slice(self, channel: Channel, job: PublicationSlice) -> None:
         """Send the job's publication to as many of its members as one job may, and leave the others to another job.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            TableError: DynamoDB failed.
-            JobsError: the queue failed, so the others were not sent to.
+        Raises ConfigurationError, TableError; JobsError: the queue failed, so the others were not sent to.
         """
         receivers = self.members.receivers(channel, job.shard, job.after, page_items=self.slices.size)
         self.slices.send_slice(

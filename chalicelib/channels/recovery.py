@@ -51,9 +51,7 @@ class Recovery:
     def missed(self, channel: Channel, connection_id: str, recover: Position | None) -> tuple[Position | None, Missed]:
         """Return where the connection would join the channel, and what it has missed since `recover`.
 
-        Returns:
-            The position, None in a channel without history; and what it has missed, not read yet.
-
+        Returns the position, None in a channel without history; and what it has missed, not read yet.
         Raises TableError.
         """
         if not channel.options.history_size:
@@ -77,13 +75,8 @@ class Recovery:
             limit: at most this many, 0 to MAX_PAGE.
             reverse: newest first.
 
-        Returns:
-            A page, empty if there are no more; the next one is read with its last offset as `since`.
-
-        Raises:
-            NotAvailable: the channel has no history.
-            EpochOver: `since` is in an epoch that is over.
-            TableError: DynamoDB failed.
+        Returns A page, empty if there are no more; the next one is read with its last offset as `since`.
+        Raises TableError; NotAvailable: the channel has no history; EpochOver: `since` is in an epoch that is over.
         """
         if not channel.options.history_size:
             raise NotAvailable("channel", "is in a namespace without history")

@@ -87,9 +87,7 @@ class Sequencer:
             publication: one that the caller has just written; saves reading it.
             admitted: the connections that the caller has admitted under this lease.
 
-        Returns:
-            The outcome of sending each publication, by offset.
-
+        Returns the outcome of sending each publication, by offset.
         Raises:
             LeaseLost: another holder continues.
             ConfigurationError: the management endpoint is not known. The lease is given up.

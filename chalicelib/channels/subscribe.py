@@ -58,9 +58,7 @@ class Subscriptions:
             reply_to: the id of the frame that asked; None for no reply.
             join_ref: see `Members.add`. A client that has them does not subscribe to a channel it is in.
 
-        Returns:
-            Whether it has become a member: False if it was one before, could not be told, or waits to be admitted.
-
+        Returns whether it has become a member: False if it was one before, could not be told, or waits to be admitted.
         Raises:
             LimitExceeded: it has as many channels as it may.
             NotRegistered: it is not registered (any more).
@@ -91,12 +89,7 @@ class Subscriptions:
 
         A push that is under way may still reach it.
 
-        Returns:
-            Whether it is no member now.
-
-        Raises:
-            NotSubscribed: it was no member.
-            TableError: DynamoDB failed.
+        Returns whether it is no member now. Raises TableError; NotSubscribed: it was no member.
         """
         if channel.name not in connection.channels:
             raise NotSubscribed

@@ -70,9 +70,7 @@ class Arrivals:
     def speak(self, connection: Connection, codec: str) -> Connection:
         """Change the codec that a signed-in connection reads and writes.
 
-        Raises:
-            NotRegistered: it has closed or expired meanwhile.
-            TableError: DynamoDB failed.
+        Raises TableError; NotRegistered: it has closed or expired meanwhile.
         """
         changed = connection if connection.codec == codec else self.registry.speak(connection, codec)
         if changed is None:
@@ -108,9 +106,9 @@ class Arrivals:
         """Return the connection that sent that many frames, if they may be acted upon.
 
         Raises:
+            TableError.
             NotRegistered: it is not registered (any more), or has expired.
             RateLimited: it sends faster than it may.
-            TableError: DynamoDB failed.
         """
         if self.rate_limit is None:
             connection = self.registry.get(connection_id)

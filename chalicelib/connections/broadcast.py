@@ -31,10 +31,7 @@ def sender(delivery: Delivery, job: BroadcastSlice, patience_seconds: float = 0)
 def send_slice(registry: Registry, slices: Slices, delivery: Delivery, job: BroadcastSlice) -> None:
     """Send the job's frame to as many of its segment as one job may, and leave the others to another job.
 
-    Raises:
-        ConfigurationError: the management endpoint is not known.
-        TableError: DynamoDB failed.
-        JobsError: the queue failed, so the others were not sent to.
+    Raises ConfigurationError, TableError; JobsError: the queue failed, so the others were not sent to.
     """
     entries = registry.alive(job.segment, job.segments, job.after, page_items=slices.size)
     slices.send_slice(

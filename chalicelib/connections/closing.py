@@ -54,18 +54,15 @@ class Departures:
         """Delete the connection's row and memberships; return the connection if it was registered.
 
         Raises:
-            TableError: DynamoDB failed; memberships may remain until a send finds them dead, or until their ttl. If
-                members are told who leaves, the job that tells them removes the membership.
+            TableError: DynamoDB failed; memberships may remain until a send finds them dead, or until their
+                ttl. If members are told who leaves, the job that tells them removes the membership.
         """
         return self._clear(self.registry.forget(connection_id))
 
     def prune(self, connection_id: str) -> Connection | None:
         """Forget a connection that answered 410 twice, unless it may still be connecting.
 
-        Returns:
-            The connection, if it was forgotten.
-
-        Raises TableError.
+        Returns the connection, if it was forgotten. Raises TableError.
         """
         return self._clear(self.registry.prune(connection_id))
 
@@ -96,9 +93,7 @@ class Closing:
     def close(self, receiver: Receiver, code: str, reason: str | None) -> None:
         """Send `goodbye` to the connection, close it and forget it; one that has ended already is forgotten.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            ServiceError: API Gateway or DynamoDB failed; it stays registered.
+        Raises ConfigurationError; ServiceError: API Gateway or DynamoDB failed; it stays registered.
         """
         self.delivery.send([receiver], lambda codec: codec.goodbye(code, reason))
         self.close_silently(receiver.connection_id)
@@ -106,9 +101,7 @@ class Closing:
     def close_silently(self, connection_id: str) -> None:
         """Close the connection without a `goodbye` and forget it; its client may reconnect.
 
-        Raises:
-            ConfigurationError: the management endpoint is not known.
-            ServiceError: API Gateway or DynamoDB failed; it stays registered.
+        Raises ConfigurationError; ServiceError: API Gateway or DynamoDB failed; it stays registered.
         """
         try:
             self.delivery.close(connection_id)

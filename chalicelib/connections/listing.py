@@ -49,12 +49,8 @@ def read_page(
         after: the `next` of the page before; None for the first page.
         limit: 1 to MAX_PAGE.
 
-    Returns:
-        A page. A connection that began within the last moments may be missing.
-
-    Raises:
-        Invalid: `after` is not the `next` of a page.
-        TableError: DynamoDB failed.
+    Returns A page. A connection that began within the last moments may be missing.
+    Raises TableError; Invalid: `after` is not the `next` of a page.
     """
     start = None if after is None else _read(after)
     # Read one more, so that the last page does not name a next one.

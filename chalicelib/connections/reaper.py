@@ -49,11 +49,9 @@ class Reaper:
     def reap(self) -> dict[str, int]:
         """Check the next connections. Two runs at once do the same work twice, and no harm.
 
-        Returns:
-            Counts by COUNTS.
-
+        Returns counts by COUNTS.
         Raises:
-            ConfigurationError: the management endpoint is not known.
+            ConfigurationError.
             TableError: the connections could not be read. The next run begins where this one did.
         """
         checks: list[str] = []

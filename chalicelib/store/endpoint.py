@@ -45,9 +45,7 @@ class Endpoint:
     def resolve(self) -> str:
         """Return the endpoint: the override, otherwise what this instance learnt, otherwise what the table holds.
 
-        Raises:
-            ConfigurationError: it is not known yet.
-            TableError: DynamoDB failed.
+        Raises TableError; ConfigurationError: it is not known yet.
         """
         if self._override:
             return self._override

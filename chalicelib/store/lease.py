@@ -91,10 +91,7 @@ class Leases:
     def claim(self, channel: Channel, shard: int, position: Position) -> Lease | None:
         """Take the lease if nobody holds it. If there is no cursor yet, everything up to the position is wanted.
 
-        Returns:
-            The lease; None if somebody holds it.
-
-        Raises TableError.
+        Returns the lease; None if somebody holds it. Raises TableError.
         """
         owner = _owner()
         claimed = self._claim(channel, shard, position, owner)
@@ -105,10 +102,7 @@ class Leases:
     def announce(self, channel: Channel, shard: int, position: Position) -> Lease | None:
         """Announce that everything up to the position is to be delivered in the shard.
 
-        Returns:
-            The lease if the caller is to deliver; None if somebody else does, or has done so.
-
-        Raises TableError.
+        Returns the lease if the caller is to deliver; None if somebody else does, or has done so. Raises TableError.
         """
         owner = _owner()
         while True:
@@ -134,10 +128,7 @@ class Leases:
     def announce_join(self, channel: Channel, shard: int, position: Position) -> Lease | None:
         """Announce a subscriber that waits to be admitted.
 
-        Returns:
-            The lease if the caller is to admit it; None if somebody else does.
-
-        Raises TableError.
+        Returns the lease if the caller is to admit it; None if somebody else does. Raises TableError.
         """
         while not self._leave(channel, shard, position, "ADD #joins :n", 1):
             if lease := self.claim(channel, shard, position):
@@ -147,12 +138,8 @@ class Leases:
     def keep(self, lease: Lease, delivered: int) -> Lease:
         """Move the cursor to `delivered` and begin the lease anew.
 
-        Returns:
-            The lease, with what is wanted by now.
-
-        Raises:
-            LeaseLost: another holder has taken it; the cursor is untouched.
-            TableError: DynamoDB failed.
+        Returns the lease, with what is wanted by now.
+        Raises TableError; LeaseLost: another holder has taken it; the cursor is untouched.
         """
         until_ms = self._now_ms() + LEASE_MS
         kept = self.rows.update(
@@ -168,9 +155,7 @@ class Leases:
     def renew(self, lease: Lease) -> Lease:
         """Renew the lease if less than half of its time is left.
 
-        Raises:
-            LeaseLost: another holder has taken it.
-            TableError: DynamoDB failed.
+        Raises TableError; LeaseLost: another holder has taken it.
         """
         is_old = lease.until_ms - self._now_ms() < LEASE_MS / 2
         return self.keep(lease, lease.delivered) if is_old else lease
@@ -178,12 +163,8 @@ class Leases:
     def let_go(self, lease: Lease, delivered: int) -> Lease | None:
         """Move the cursor to `delivered` and give up the lease, unless there is more to do.
 
-        Returns:
-            The lease, kept, if more is wanted or more wait than the lease says; otherwise None.
-
-        Raises:
-            LeaseLost: another holder has taken it; the cursor is untouched.
-            TableError: DynamoDB failed.
+        Returns the lease, kept, if more is wanted or more wait than the lease says; otherwise None.
+        Raises TableError; LeaseLost: another holder has taken it; the cursor is untouched.
         """
         left = self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),

@@ -50,20 +50,15 @@ class Log:
     def write(self, channel: Channel, epoch: str, publication: Publication) -> bool:
         """Write the publication at its offset, for as long as the namespace says.
 
-        Returns:
-            False if the number was filled because its publisher was too slow: take another.
-
-        Raises TableError.
+        Returns False if the number was filled because its publisher was too slow: take another. Raises TableError.
         """
         return self.rows.put_new(self._item(channel, epoch, publication))
 
     def write_once(self, channel: Channel, epoch: str, publication: Publication) -> Position | None:
         """Write the publication at its offset and let its messageId point there for five minutes, or do neither.
 
-        Returns:
-            The position of the messageId's publication; if that is an earlier one, the number stays free. None if the
-            number was filled, as in `write`.
-
+        Returns the position of the messageId's publication; if that is an earlier one, the number stays free. None if
+        the number was filled, as in `write`.
         Raises TableError.
         """
         assert publication.offset is not None
@@ -86,10 +81,7 @@ class Log:
     def claim(self, channel: Channel, message_id: str) -> bool:
         """Reserve the messageId for five minutes, in a channel that keeps no publication it could point to.
 
-        Returns:
-            Whether it was free.
-
-        Raises TableError.
+        Returns whether it was free. Raises TableError.
         """
         claim: Item = {
             **keys.message_key(channel.name, message_id),

@@ -122,10 +122,7 @@ class Members:
     def remove(self, channel: Channel, connection_id: str, join_ref: int | None = None) -> bool:
         """End the connection's membership, unless it has become a member with a later join_ref; see `add`.
 
-        Returns:
-            Whether it is no member now.
-
-        Raises TableError.
+        Returns whether it is no member now. Raises TableError.
         """
         return self.rows.delete(_key(channel, connection_id), **_unless_later(join_ref)).applied
 
@@ -139,8 +136,7 @@ class Members:
 
         In channels whose members are told who leaves, its row is kept for a while, marked as left.
 
-        Raises:
-            TableError: DynamoDB failed; some memberships may remain until their ttl.
+        Raises TableError: DynamoDB failed; some memberships may remain until their ttl.
         """
         left_at_ms = int(self.clock() * 1000)
         marks = {"leftAt": left_at_ms, "ttl": left_at_ms // 1000 + LEFT_SECONDS}

@@ -86,10 +86,7 @@ class Registry:
     def prune(self, connection_id: str) -> Connection | None:
         """Forget a connection that answered 410 twice, unless it may still be connecting.
 
-        Returns:
-            The connection, if its row was deleted.
-
-        Raises TableError.
+        Returns the connection, if its row was deleted. Raises TableError.
         """
         return self._delete(connection_id, "connectedAt <= :at", timestamp(self.clock() - HANDSHAKE_SECONDS))
 
@@ -111,9 +108,7 @@ class Registry:
         The row keeps the time at which the next frame is due, as if frames came evenly; a frame may be early by a
         burst's length. That is a token bucket in one number and one write; two within a burst.
 
-        Returns:
-            The connection; None if it is not registered or has expired.
-
+        Returns the connection; None if it is not registered or has expired.
         Raises:
             RateLimited: the frames are too early. Nothing is written.
             TableError: DynamoDB failed; the frames may have been counted.
@@ -150,9 +145,7 @@ class Registry:
     def add_channel(self, connection_id: str, channel: str, max_channels: int, join_ref: int | None = None) -> bool:
         """Name the channel, and the join_ref if there is one, in the connection's row. Adding twice is no error.
 
-        Returns:
-            False if the connection is not registered any more.
-
+        Returns False if the connection is not registered any more.
         Raises:
             LimitExceeded: the row names `max_channels` others already.
             TableError: DynamoDB failed; the row may name it.
@@ -181,10 +174,7 @@ class Registry:
     def speak(self, connection: Connection, codec: str) -> Connection | None:
         """Change the codec that a signed-in connection reads and writes.
 
-        Returns:
-            The changed connection; None if it is not registered any more.
-
-        Raises TableError.
+        Returns the changed connection; None if it is not registered any more. Raises TableError.
         """
         written = self.rows.update(
             keys.connection_key(connection.connection_id),
@@ -208,10 +198,7 @@ class Registry:
             ttl: epoch seconds after which its row no longer counts.
             codec: which codec it reads and writes from now on.
 
-        Returns:
-            The changed connection; None if it is another user's or not registered any more.
-
-        Raises TableError.
+        Returns the changed connection; None if it is another user's or not registered any more. Raises TableError.
         """
         changes: dict[str, Value | None] = {
             **keys.owner_keys(connection_id, identity.user_id, codec),

@@ -30,6 +30,7 @@ INDEX = "GSI1"
 BATCH_ITEMS = 25
 # How often unprocessed writes are tried again: 2.5 s altogether on average.
 MAX_TRIES = 7
+_METHODS = {"PutItem": "put_item", "UpdateItem": "update_item", "DeleteItem": "delete_item"}
 
 
 @dataclass(frozen=True)
@@ -46,58 +47,40 @@ class Write:
     item: dict[str, Value] | None
 
 
+@dataclass(eq=False, repr=False)
 class Table:
     """The table `name` behind a DynamoDB `client`, boto3's or ours. `clock` returns epoch seconds."""
 
-    def __init__(self, client: "DynamoDBClient | LeanDynamoDB", name: str, clock: Callable[[], float]) -> None:
-        self._client = client
-        self._name = name
-        self._clock = clock
+    client: "DynamoDBClient | LeanDynamoDB"
+    name: str
+    clock: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
 
     def put(self, item: Item, where: str | None = None, values: Mapping[str, Value] | None = None) -> bool:
-        """Write the item, replacing any other, if the condition `where` holds.
+        """Write the item, replacing any other, if the condition `where` holds; return whether it does.
 
         Args:
             item: with its primary key.
             where, values: a condition and its values, as in `update`.
 
-        Returns:
-            Whether it was written.
-
-        Raises TableError.
+        Raises TableError: DynamoDB failed; the item may have been written.
         """
-        with _translated("PutItem"):
-            try:
-                self._client.put_item(TableName=self._name, Item=_marshal(item), **_condition(where, values or {}))
-            except self._client.exceptions.ConditionalCheckFailedException:
-                return False
-        return True
+        return self._write("PutItem", Item=_marshal(item), **_condition(where, values or {})).applied
 
     def put_new(self, item: Item) -> bool:
-        """Write the item unless one that has not expired has its key.
+        """Write the item unless one that has not expired has its key; return whether the item is there.
 
-        Returns:
-            Whether it was written. Also True if an identical item is there: that is our own write, retried after its
-            answer was lost.
+        If an identical item is there, that is our own write, retried after its answer was lost.
 
-        Raises TableError.
+        Raises TableError: DynamoDB failed; the item may have been written.
         """
-        with _translated("PutItem"):
-            try:
-                self._client.put_item(
-                    TableName=self._name,
-                    Item=_marshal(item),
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **self._is_vacant(),
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as refused:
-                return _standing(refused) == _unmarshal(_marshal(item))
-        return True
+        written = self._write("PutItem", Item=_marshal(item), **self._is_vacant())
+        return written.applied or written.item == _unmarshal(_marshal(item))
 
     def get(self, key: Mapping[str, str]) -> dict[str, Value] | None:
         """Return the item under `key`, read consistently, or None. Raises TableError."""
         with _translated("GetItem"):
-            answer = self._client.get_item(TableName=self._name, Key=_marshal(key), ConsistentRead=True)
+            answer = self.client.get_item(TableName=self.name, Key=_marshal(key), ConsistentRead=True)
         item = _unmarshal(answer.get("Item", {}))
         return item if item and self._is_alive(item) else None
 
@@ -114,19 +97,8 @@ class Table:
 
         Raises TableError.
         """
-        with _translated("UpdateItem"):
-            try:
-                answer = self._client.update_item(
-                    TableName=self._name,
-                    Key=_marshal(key),
-                    UpdateExpression=change,
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **_condition(where, values, change),
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as refused:
-                return Write(False, _standing(refused))
-        return Write(True, _unmarshal(answer["Attributes"]))
+        request = {"Key": _marshal(key), "UpdateExpression": change, "ReturnValues": "ALL_NEW"}
+        return self._write("UpdateItem", **request, **_condition(where, values, change))
 
     def delete(
         self, key: Mapping[str, str], where: str | None = None, values: Mapping[str, Value] | None = None
@@ -139,58 +111,34 @@ class Table:
 
         Raises TableError.
         """
-        with _translated("DeleteItem"):
-            try:
-                answer = self._client.delete_item(
-                    TableName=self._name,
-                    Key=_marshal(key),
-                    ReturnValues="ALL_OLD",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **_condition(where, values or {}),
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as refused:
-                return Write(False, _standing(refused))
-        return Write(True, _unmarshal(answer.get("Attributes", {})) or None)
+        return self._write("DeleteItem", Key=_marshal(key), ReturnValues="ALL_OLD", **_condition(where, values or {}))
 
     def put_both(self, first: Item, second: Item) -> tuple[dict[str, Value] | None, dict[str, Value] | None]:
         """Write both items in one transaction, unless either key holds an item that has not expired.
 
-        Returns:
-            The items in the way of the first and of the second; (None, None) if both were written.
-
-        Raises:
-            TableError: DynamoDB failed, or other transactions kept writing the same items.
+        Returns the items in the way of the first and of the second; (None, None) if both were written.
+        Raises TableError: DynamoDB failed, or other transactions kept writing the same items.
         """
-        puts: list[Any] = [
-            {
-                "Put": {
-                    "TableName": self._name,
-                    "Item": _marshal(item),
-                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                    **self._is_vacant(),
-                }
-            }
-            for item in (first, second)
-        ]
+        request = {"TableName": self.name, "ReturnValuesOnConditionCheckFailure": "ALL_OLD", **self._is_vacant()}
+        puts: list[Any] = [{"Put": request | {"Item": _marshal(item)}} for item in (first, second)]
         for tries in range(1, MAX_TRIES + 1):
             with _translated("TransactWriteItems"):
                 try:
-                    self._client.transact_write_items(TransactItems=puts)
+                    self.client.transact_write_items(TransactItems=puts)
                     return None, None
-                except self._client.exceptions.TransactionCanceledException as cancelled:
+                except self.client.exceptions.TransactionCanceledException as cancelled:
                     reasons: list[Any] = cancelled.response.get("CancellationReasons", [])
             in_the_way = [_unmarshal(reason.get("Item", {})) or None for reason in reasons]
             if any(in_the_way):
                 return in_the_way[0], in_the_way[1]
             # TransactionConflict: another transaction is writing the same items.
-            _pause(tries)
+            self._pause(tries)
         raise TableError("TransactWriteItems", "TransactionCanceledException")
 
     def write(self, puts: Sequence[Item] = (), deletes: Sequence[Mapping[str, str]] = ()) -> None:
         """Write the items and delete the keys, in any order, without conditions.
 
-        Raises:
-            TableError: DynamoDB failed, or kept leaving something unprocessed; the rest has taken place.
+        Raises TableError: DynamoDB failed, or kept leaving something unprocessed; the rest has taken place.
         """
         requests: list[Any] = [{"PutRequest": {"Item": _marshal(item)}} for item in puts]
         requests += [{"DeleteRequest": {"Key": _marshal(key)}} for key in deletes]
@@ -198,12 +146,12 @@ class Table:
         while requests:
             batch, requests = requests[:BATCH_ITEMS], requests[BATCH_ITEMS:]
             with _translated("BatchWriteItem"):
-                undone = self._client.batch_write_item(RequestItems={self._name: batch})["UnprocessedItems"]
-            if left := undone.get(self._name):
+                undone = self.client.batch_write_item(RequestItems={self.name: batch})["UnprocessedItems"]
+            if left := undone.get(self.name):
                 tries += 1
                 if tries == MAX_TRIES:
                     raise TableError("BatchWriteItem", "UnprocessedItems")
-                _pause(tries)
+                self._pause(tries)
                 requests = [*left, *requests]
 
     def query(
@@ -239,7 +187,7 @@ class Table:
                 ":partition": {"S": partition},
                 ":first": {"S": first},
                 ":last": {"S": last},
-                ":now": {"N": str(int(self._clock()))},
+                ":now": {"N": str(int(self.clock()))},
             },
             ScanIndexForward=not reverse,
             ConsistentRead=True,
@@ -248,7 +196,7 @@ class Table:
         return map(_unmarshal, items)
 
     def query_index(self, partition: str) -> Iterator[dict[str, Value]]:
-        """Read one partition of the index, page by page; arguments aside, as `scan_index`."""
+        """Read one partition of the index as `scan_index` reads a segment."""
         return self._index(
             "query", KeyConditionExpression="GSI1PK = :owner", ExpressionAttributeValues=_marshal({":owner": partition})
         )
@@ -269,15 +217,21 @@ class Table:
             after: the four keys of the item after which reading begins; None begins at the start.
             page_items: how many items to read at a time; None for as many as DynamoDB gives.
 
-        Returns:
-            Items with GSI1PK, GSI1SK and ttl.
-
-        Raises TableError.
+        Returns items with GSI1PK, GSI1SK and ttl. Raises TableError.
         """
         options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
         if page_items:
             options["Limit"] = page_items
         return self._index("scan", Segment=segment, TotalSegments=segments, **options)
+
+    def _write(self, operation: str, **request: Any) -> Write:
+        write = getattr(self.client, _METHODS[operation])
+        with _translated(operation):
+            try:
+                answer = write(TableName=self.name, ReturnValuesOnConditionCheckFailure="ALL_OLD", **request)
+            except self.client.exceptions.ConditionalCheckFailedException as refused:
+                return Write(False, _unmarshal(refused.response.get("Item", {})) or None)  # type: ignore[arg-type]
+        return Write(True, _unmarshal(answer.get("Attributes", {})) or None)
 
     def _index(self, operation: str, **arguments: Any) -> Iterator[dict[str, Value]]:
         items = self._pages(
@@ -291,25 +245,28 @@ class Table:
 
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
         """Yield the items of all pages, reading each page when it is needed."""
-        ask = getattr(self._client, operation)
+        ask = getattr(self.client, operation)
         while True:
             with _translated(operation.capitalize()):
-                page = ask(TableName=self._name, **request)
+                page = ask(TableName=self.name, **request)
             yield from page["Items"]
             if "LastEvaluatedKey" not in page:
                 return
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
+    def _pause(self, tries: int) -> None:
+        self.sleep(random.uniform(0, 0.02 * 2**tries))
+
     def _is_vacant(self) -> dict[str, Any]:
         return {
             "ConditionExpression": "attribute_not_exists(PK) OR #ttl <= :now",
             "ExpressionAttributeNames": {"#ttl": "ttl"},
-            "ExpressionAttributeValues": {":now": {"N": str(int(self._clock()))}},
+            "ExpressionAttributeValues": {":now": {"N": str(int(self.clock()))}},
         }
 
     def _is_alive(self, item: Mapping[str, Value]) -> bool:
         ttl = item.get("ttl")
-        return not isinstance(ttl, int) or ttl > self._clock()
+        return not isinstance(ttl, int) or ttl > self.clock()
 
 
 @contextmanager
@@ -320,15 +277,6 @@ def _translated(operation: str) -> Iterator[None]:
         raise TableError(operation, error.response["Error"].get("Code", "unknown")) from error
     except BotoCoreError as error:
         raise TableError(operation, type(error).__name__) from error
-
-
-def _pause(tries: int) -> None:
-    time.sleep(random.uniform(0, 0.02 * 2**tries))
-
-
-def _standing(refused: ClientError) -> dict[str, Value] | None:
-    response: Mapping[str, Any] = refused.response
-    return _unmarshal(response.get("Item", {})) or None
 
 
 def _condition(where: str | None, values: Mapping[str, Value], change: str = "") -> dict[str, Any]:

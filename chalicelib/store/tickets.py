@@ -49,7 +49,8 @@ class Tickets:
         """Use up the ticket and return the identity it was issued for.
 
         Raises:
-            Unauthenticated: there is no such ticket, it was used, or it or its user's credential has expired.
+            Unauthenticated: there is no such ticket, it was used, or it or its user's credential has
+                expired.
             TableError: DynamoDB failed; the ticket may be used up.
         """
         if not ticket.isascii() or len(ticket) > _MAX_TICKET_CHARS:
