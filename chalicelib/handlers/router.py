@@ -14,16 +14,17 @@ from operator import attrgetter
 from typing import Any, Final
 
 from chalicelib import telemetry
+from chalicelib.connections.closing import RUN_OUT
 from chalicelib.delivery.threads import share
 from chalicelib.errors import BadFrame, ClientError, NotRegistered, TooLarge, Unauthenticated, UnknownAction
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol import action_frames, centrifuge
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.codec import ACTION_FRAMES, CENTRIFUGE, Receiver
 from chalicelib.protocol.events import Message
 from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, JsonObject
 from chalicelib.protocol.grants import Verb
-from chalicelib.store.registry import Connection
+from chalicelib.store.connection import Connection
 from chalicelib.telemetry import Metric
 
 # Sent to a connection that speaks Centrifugo's protocol and sends anything else: an `id` in that means nothing.
@@ -47,29 +48,29 @@ class Request:
     `pauses` are the seconds that may be spent, all in all, waiting for what the sender's other frames are doing.
     """
 
-    service: Service
+    peal: Peal
     sender: Connection
     frame: Frame
     pauses: Iterator[float] = field(default_factory=lambda: iter(()))
 
-    def allow(self, verb: Verb, target: str | None = None) -> None:
+    def check(self, verb: Verb, target: str | None = None) -> None:
         """Require that the sender may do that to the channel or user `target`.
 
         Raises:
             Forbidden: it may not; see `grants`.
         """
-        self.service.allow(self.sender, verb, target)
+        self.peal.authorization.check(self.sender, verb, target)
 
 
 # Returns the reply's data, which is sent only if the frame has an id, or None where the action has replied by itself.
 Action = Callable[[Request], Mapping[str, Any] | None]
 
 
-def route(service: Service, message: Message, frame: Frame | ClientError, actions: Mapping[str, Action]) -> None:
+def route(peal: Peal, message: Message, frame: Frame | ClientError, actions: Mapping[str, Action]) -> None:
     """Run the action that a frame names; send a reply if it has an id, or an error frame if anything is wrong.
 
     Args:
-        service: what Peal can do.
+        peal: what Peal can do.
         message: the event.
         frame: what its body was read as, or what is wrong with it. That counts as a frame, too.
         actions: the actions by name.
@@ -84,10 +85,10 @@ def route(service: Service, message: Message, frame: Frame | ClientError, action
     telemetry.count(Metric.FRAMES)
     try:
         # A sender that is not registered hears of that first.
-        sender = service.admit(receiver.connection_id)
+        sender = peal.arrivals.admit(receiver.connection_id)
         telemetry.note("userId", sender.user_id)
         reads_other_codec = sender.codec != ACTION_FRAMES
-        reply = None if reads_other_codec else _act(service, sender, frame, actions)
+        reply = None if reads_other_codec else _act(peal, sender, frame, actions)
     except ClientError as cause:
         _note_refusal(cause)
         is_over = isinstance(cause, NotRegistered)
@@ -99,24 +100,22 @@ def route(service: Service, message: Message, frame: Frame | ClientError, action
     if reads_other_codec and message.body.strip() != "{}":
         telemetry.count(Metric.FRAME_ERRORS)
         telemetry.refuse(BadFrame.code)
-        service.close(receiver.connection_id, *BAD_REQUEST)
+        peal.close(receiver.connection_id, *BAD_REQUEST)
     if reply is None:
         return
-    is_open = service.delivery.reply(receiver, reply).sent
+    is_open = peal.delivery.reply(receiver, reply).sent
     if is_over and is_open:
-        service.dismiss(receiver)
+        peal.closing.close(receiver, *RUN_OUT)
 
 
-def route_commands(
-    service: Service, message: Message, commands: Sequence[Command], actions: Mapping[str, Action]
-) -> None:
+def route_commands(peal: Peal, message: Message, commands: Sequence[Command], actions: Mapping[str, Action]) -> None:
     """Run commands in their order, subscribes in a row at once, and reply in that order.
 
     A command that replies by itself does so in frames of its own. The other replies share a frame, up to the next
     such command: an SDK sends its subscribes along with connect, and must read first that it is connected.
 
     Args:
-        service: what Peal can do.
+        peal: what Peal can do.
         message: the event.
         commands: what its body was read as.
         actions: what runs a command, by its name.
@@ -133,30 +132,30 @@ def route_commands(
 
     def send_replies() -> None:
         if wanted := [reply for reply in replies if reply and reply["id"] is not None]:
-            service.delivery.reply(receiver, wanted)
+            peal.delivery.reply(receiver, wanted)
         replies.clear()
 
     try:
-        sender = service.admit(receiver.connection_id, len(commands))
+        sender = peal.arrivals.admit(receiver.connection_id, len(commands))
         telemetry.note("userId", sender.user_id)
         for name, group in groupby(commands, key=attrgetter("name")):
-            run, perform = list(group), partial(_perform, service, sender, actions, pauses)
+            run, perform = list(group), partial(_perform, peal, sender, actions, pauses)
             if name == SUBSCRIBE:
                 send_replies()
             replies += (_at_once if name == SUBSCRIBE else map)(perform, run)
             done += len(run)
             if name == CONNECT and done < len(commands):
-                sender = service.connection(sender.connection_id)
+                sender = peal.connection(sender.connection_id)
     except NotRegistered as cause:
         _explain(commands[0], cause)
-        return service.dismiss(receiver)
+        return peal.closing.close(receiver, *RUN_OUT)
     except Exception as cause:
         replies += [_explain(command, cause) for command in commands[done:]]
     send_replies()
 
 
 def _act(
-    service: Service, sender: Connection, frame: Frame | ClientError, actions: Mapping[str, Action]
+    peal: Peal, sender: Connection, frame: Frame | ClientError, actions: Mapping[str, Action]
 ) -> JsonObject | None:
     if isinstance(frame, ClientError):
         raise frame
@@ -167,7 +166,7 @@ def _act(
     if action is None:
         raise UnknownAction(name)
     telemetry.note("action", name)
-    data = action(Request(service, sender, frame))
+    data = action(Request(peal, sender, frame))
     return None if frame.id is None or data is None else action_frames.reply(frame.id, data)
 
 
@@ -179,7 +178,7 @@ def _at_once(perform: Callable[[Command], JsonObject | None], commands: Sequence
 
 
 def _perform(
-    service: Service,
+    peal: Peal,
     sender: Connection,
     actions: Mapping[str, Action],
     pauses: Iterator[float],
@@ -192,7 +191,7 @@ def _perform(
         if sender.codec != CENTRIFUGE and command.name != CONNECT:
             raise Unauthenticated("connect first")
         frame = Frame(command.id, command.fields)
-        result = actions[command.name](Request(service, sender, frame, pauses))
+        result = actions[command.name](Request(peal, sender, frame, pauses))
         return None if result is None else centrifuge.reply(command, result)
     except NotRegistered:
         raise

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib import telemetry
-from chalicelib.auth.credentials import choose_subprotocol
+from chalicelib.auth.authentication import choose_subprotocol
 from chalicelib.errors import ClientError, Conflict, Forbidden, TokenExpired, Unauthenticated
 from chalicelib.handlers import router
 from chalicelib.handlers.actions import ACTIONS
 from chalicelib.handlers.commands import COMMANDS
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.codec import read
 from chalicelib.protocol.events import parse_connect, parse_disconnect, parse_message
@@ -25,7 +25,7 @@ _REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, TokenExpired
 Response = Mapping[str, Any]
 
 
-def connect(service: Service, event: Mapping[str, Any]) -> Response:
+def connect(peal: Peal, event: Mapping[str, Any]) -> Response:
     """Register the connection and return 200, or refuse it with 400, 401, 403, 409 or 500.
 
     API Gateway answers the handshake with that status. Of the response's headers it passes on the chosen sub-protocol
@@ -33,7 +33,7 @@ def connect(service: Service, event: Mapping[str, Any]) -> Response:
     """
     try:
         handshake = parse_connect(event)
-        connection = service.register(handshake)
+        connection = peal.arrivals.register(handshake)
     except ClientError as refusal:
         telemetry.count(Metric.REFUSALS)
         telemetry.refuse(refusal.code, refusal.reason if isinstance(refusal, Unauthenticated) else str(refusal))
@@ -48,7 +48,7 @@ def connect(service: Service, event: Mapping[str, Any]) -> Response:
     return {"statusCode": 200} | headers
 
 
-def message(service: Service, event: Mapping[str, Any]) -> Response:
+def message(peal: Peal, event: Mapping[str, Any]) -> Response:
     """Route a frame to its action, or to its commands."""
     message = parse_message(event)
     frame: Frame | list[Command] | ClientError
@@ -58,16 +58,16 @@ def message(service: Service, event: Mapping[str, Any]) -> Response:
         # It is routed too: the sender is looked up before it is told what is wrong.
         frame = error
     if isinstance(frame, list):
-        router.route_commands(service, message, frame, COMMANDS)
+        router.route_commands(peal, message, frame, COMMANDS)
     else:
-        router.route(service, message, frame, ACTIONS)
+        router.route(peal, message, frame, ACTIONS)
     return {"statusCode": 200}
 
 
-def disconnect(service: Service, event: Mapping[str, Any]) -> Response:
+def disconnect(peal: Peal, event: Mapping[str, Any]) -> Response:
     """Forget the connection; if that fails, its row expires. Nothing waits for the status, so it is always 200."""
     try:
-        service.forget(parse_disconnect(event).context.connection_id)
+        peal.departures.forget(parse_disconnect(event).context.connection_id)
     except Exception as failure:
         telemetry.fail(failure)
     return {"statusCode": 200}

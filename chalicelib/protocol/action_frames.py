@@ -7,7 +7,7 @@ from chalicelib.errors import ClientError
 from chalicelib.protocol.frame import FrameId, JsonObject, timestamp
 from chalicelib.protocol.frame import dump as dump
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 
 def reply(frame_id: FrameId, data: Mapping[str, Any]) -> JsonObject:
@@ -62,7 +62,7 @@ def goodbye(code: str, reason: str | None) -> JsonObject:
     return {"type": "goodbye", "code": code, "reason": reason}
 
 
-def subscribed(reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed) -> Iterator[JsonObject]:
+def subscribed(reply_to: FrameId, channel: str, stream: Position | None, missed: Missed) -> Iterator[JsonObject]:
     """Yield what a subscriber is sent: what it missed, then the reply, if it wants one, with the last part of that."""
     rest: Sequence[Publication] = ()
     for part in missed.parts():

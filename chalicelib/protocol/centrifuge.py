@@ -13,7 +13,7 @@ from chalicelib.errors import BadFrame, ClientError, TooLarge
 from chalicelib.protocol import action_frames, frame
 from chalicelib.protocol.frame import FrameId, JsonObject
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 # The largest message that API Gateway accepts, of several frames.
 MAX_MESSAGE_BYTES: Final = 131_072
@@ -183,7 +183,7 @@ def goodbye(code: str, reason: str | None) -> JsonObject:
 
 
 def subscribed(
-    reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed
+    reply_to: FrameId, channel: str, stream: Position | None, missed: Missed
 ) -> Iterator[JsonObject | Sequence[JsonObject]]:
     """Yield what a subscriber is sent: the reply with the first part of what it missed, then the other parts as pushes.
 
@@ -203,7 +203,7 @@ def subscribed(
         yield _disconnect(INSUFFICIENT_STATE, "insufficient state")
 
 
-def subscription(stream: Stream | None, missed: Missed, first: Sequence[Publication]) -> JsonObject:
+def subscription(stream: Position | None, missed: Missed, first: Sequence[Publication]) -> JsonObject:
     """Return the result of `subscribe`, with the first part of what was missed."""
     result: JsonObject = {}
     if stream:
@@ -216,11 +216,11 @@ def subscription(stream: Stream | None, missed: Missed, first: Sequence[Publicat
     return result
 
 
-def position(stream: Stream | None, missed: Missed, first: Sequence[Publication]) -> Stream | None:
+def position(stream: Position | None, missed: Missed, first: Sequence[Publication]) -> Position | None:
     """Return the position of a subscriber that was sent `subscription`; None in a channel without history."""
     if stream is None or not missed.recovered or missed.since is None:
         return stream
-    return Stream(stream.epoch, first[-1].offset or 0) if first else missed.since
+    return Position(stream.epoch, first[-1].offset or 0) if first else missed.since
 
 
 def _disconnect(code: int, reason: str) -> JsonObject:

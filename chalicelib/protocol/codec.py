@@ -13,7 +13,7 @@ from chalicelib.protocol import frame as frames
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, FrameId
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 # The codecs' names as they are stored in the table.
 ACTION_FRAMES: Final = "peal"
@@ -47,7 +47,7 @@ class Codec(Protocol):
     def goodbye(self, code: str, reason: str | None) -> object: ...
 
     def subscribed(
-        self, reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed
+        self, reply_to: FrameId, channel: str, stream: Position | None, missed: Missed
     ) -> Iterator[object]: ...
 
 

@@ -164,7 +164,7 @@ class TestTalking:
     def test_who_leaves_is_here_for_a_while_also_for_who_comes_meanwhile(
         self, enter: Enter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("chalicelib.connections.departures.GRACE_SECONDS", 6)
+        monkeypatch.setattr("chalicelib.connections.closing.GRACE_SECONDS", 6)
         alice, bob = enter("alice"), enter("bob")
         expect(here(bob)).to_have_count(2)
         alice.close()

@@ -9,11 +9,10 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import wiring
 from chalicelib.aws.queue import JobsError
 from chalicelib.delivery.delivery import Outcome
 from chalicelib.delivery.slices import MAX_SECONDS, Slices
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.codec import Receiver
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.protocol.namespaces import NAMESPACES
@@ -27,9 +26,7 @@ SHARDED = dict(NAMESPACES) | {"live": replace(NAMESPACES["live"], shards=2)}
 
 
 @pytest.fixture
-def peal(
-    table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
-) -> Service:
+def peal(table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs) -> Peal:
     """A service whose invocations send to three receivers each."""
     settings = Settings(
         table_name,
@@ -37,14 +34,14 @@ def peal(
         anonymous_grants=EVERYTHING,
         fanout_size=SIZE,
     )
-    return wiring.build(settings, api, session, clock, SHARDED, jobs)
+    return build(settings, api, session, clock, SHARDED, jobs)
 
 
 Crowd = Callable[[int], list[Client]]
 
 
 @pytest.fixture
-def crowd(peal: Service, api: FakeWebsocketApi) -> Crowd:
+def crowd(peal: Peal, api: FakeWebsocketApi) -> Crowd:
     """Connects so many clients, every second one with a user, and subscribes them to live:map."""
 
     def connect(count: int) -> list[Client]:
@@ -89,7 +86,7 @@ def test_a_job_out_of_time_leaves_the_rest_to_another(jobs: FakeJobs, clock: Clo
 
 @pytest.mark.parametrize("tell", [lambda peal: peal.broadcast(note="hi"), lambda peal: peal.publish("live:map", 1)])
 def test_a_job_retries_receivers_refused_with_429(
-    crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Service], object]
+    crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Peal], object]
 ) -> None:
     clients = crowd(5)
     api.inbox.clear()
@@ -101,14 +98,14 @@ def test_a_job_retries_receivers_refused_with_429(
 
 class TestBroadcast:
     def test_a_small_audience_is_sent_to_at_once(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(SIZE)
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE)
         assert jobs.take() == []
 
     def test_a_large_one_is_cut_into_jobs_that_send_to_each_once(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, clock: Clock
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, clock: Clock
     ) -> None:
         clients = crowd(20)
         assert peal.broadcast(note="hi", data=[1]) is None
@@ -123,7 +120,7 @@ class TestBroadcast:
         assert alice.asks("broadcastAll", note="hi") == {"queued": True}
 
     def test_a_retried_job_repeats_only_its_own_sends(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(20)
         peal.broadcast(note="hi")
@@ -144,7 +141,7 @@ class TestBroadcast:
         assert sum(received.values()) == 20 + SIZE
 
     def test_connects_and_disconnects_meanwhile_disturb_no_job(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         clients = crowd(20)
         peal.broadcast(note="hi")
@@ -162,13 +159,13 @@ class TestBroadcast:
         assert max(received.values()) == 1
 
     def test_a_caller_waiting_for_counts_does_not_wait_for_429(
-        self, crowd: Crowd, peal: Service, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         crowd(SIZE)
         api.fails = {"c01=": [refused("LimitExceededException")]}
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE - 1, failed=1)
 
-    def test_a_queue_that_refuses_is_an_error_for_the_caller(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_queue_that_refuses_is_an_error_for_the_caller(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         crowd(SIZE + 1)
         jobs.error = JobsError("AccessDenied")
         with pytest.raises(JobsError):
@@ -176,12 +173,12 @@ class TestBroadcast:
 
 
 class TestPublishWithoutHistory:
-    def test_a_small_audience_is_sent_to_at_once(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_small_audience_is_sent_to_at_once(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         crowd(SIZE)
         assert peal.publish("live:map", 1).outcome == Outcome(sent=SIZE)
         assert jobs.take() == []
 
-    def test_a_large_one_is_cut_by_shards_and_pages(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_large_one_is_cut_by_shards_and_pages(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         alice, *others = crowd(20)
         answer = alice.asks("publish", channel="live:map", data={"x": 1}, exclude=True, messageId="m_1")
         assert answer == {"channel": "live:map", "epoch": None, "offset": None, "queued": True}
@@ -201,7 +198,7 @@ class TestPublishWithoutHistory:
         alice.receives_nothing()
 
     def test_members_that_are_gone_leave_the_channel(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(5)
         api.fails = {"c01=": [gone(), gone()]}
@@ -213,7 +210,7 @@ class TestPublishWithoutHistory:
         does_all(peal, jobs)
         assert sorted(receiver for receiver, _ in api.inbox) == ["c00=", "c02=", "c03=", "c04="]
 
-    def test_a_shard_the_channel_no_longer_has_is_skipped(self, crowd: Crowd, peal: Service) -> None:
+    def test_a_shard_the_channel_no_longer_has_is_skipped(self, crowd: Crowd, peal: Peal) -> None:
         crowd(SIZE + 1)
         does(
             peal,
@@ -245,7 +242,7 @@ PUBLICATION = {"job": "publication", "channel": "live:map", "shard": 0, "time": 
     ],
 )
 def test_a_job_that_makes_no_sense_is_dropped(
-    job: dict[str, Any], message: str, peal: Service, caplog: pytest.LogCaptureFixture
+    job: dict[str, Any], message: str, peal: Peal, caplog: pytest.LogCaptureFixture
 ) -> None:
     does(peal, job)
     assert message in caplog.text
@@ -253,7 +250,7 @@ def test_a_job_that_makes_no_sense_is_dropped(
 
 class TestBothKindsOfClient:
     @pytest.fixture
-    def sdks(self, crowd: Crowd, peal: Service, api: FakeWebsocketApi) -> list[Sdk]:
+    def sdks(self, crowd: Crowd, peal: Peal, api: FakeWebsocketApi) -> list[Sdk]:
         """Some that speak Centrifugo's protocol, among as many that do not."""
         crowd(8)
         sdks = [Sdk(peal, api, f"s{n:02d}=", **({"userId": f"s_{n}"} if n % 2 else {})) for n in range(8)]
@@ -263,7 +260,7 @@ class TestBothKindsOfClient:
         return sdks
 
     def test_a_large_broadcast_reaches_each_once_in_its_codec(
-        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, sdks: list[Sdk], peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         assert peal.broadcast(note="hi") is None
         does_all(peal, jobs)
@@ -273,7 +270,7 @@ class TestBothKindsOfClient:
         assert [json.loads(text)["type"] for _, text in api.inbox] == ["broadcast"] * 8
 
     def test_so_does_a_publication_without_history(
-        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, sdks: list[Sdk], peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         assert peal.publish("live:map", {"x": 1}).outcome is None
         does_all(peal, jobs)

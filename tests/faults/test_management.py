@@ -14,12 +14,11 @@ import boto3
 import pytest
 from chalice.app import WebsocketAPI
 
-from chalicelib import wiring
 from chalicelib.aws import exchange
 from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import NotFound
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from tests.conftest import Clock
@@ -46,14 +45,14 @@ def server() -> Iterator[ManagementServer]:
 def peal(
     server: ManagementServer, table_name: str, session: boto3.session.Session, clock: Clock, jobs: FakeJobs,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Service]:  # fmt: skip
+) -> Iterator[Peal]:  # fmt: skip
     """A whole service that sends to the server."""
     monkeypatch.setattr(exchange, "ANSWER_SECONDS", PATIENCE_SECONDS)
     settings = Settings(
         table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, management_endpoint=server.endpoint
     )
     api = WebsocketAPI()
-    yield wiring.build(settings, api, session, clock, jobs=jobs)
+    yield build(settings, api, session, clock, jobs=jobs)
     api.session.client("apigatewaymanagementapi").close()
 
 
@@ -61,7 +60,7 @@ Crowd = Callable[[str], list[str]]
 
 
 @pytest.fixture
-def crowd(peal: Service, server: ManagementServer) -> Crowd:
+def crowd(peal: Peal, server: ManagementServer) -> Crowd:
     """Connects clients and subscribes them to a channel; returns their ids."""
 
     def crowd(channel: str) -> list[str]:
@@ -81,13 +80,13 @@ def asked(server: ManagementServer, method: str) -> Counter[str]:
     return Counter(request.connection_id for request in server.requests if request.method == method)
 
 
-def registered(peal: Service, ids: list[str]) -> list[str]:
+def registered(peal: Peal, ids: list[str]) -> list[str]:
     return [one.connection_id for one in map(peal.connection, ids)]
 
 
 @pytest.mark.parametrize("refusal", [THROTTLED, BROKEN], ids=["429", "500"])
 def test_every_send_refused_twice_is_sent_once(
-    refusal: bytes, crowd: Crowd, peal: Service, server: ManagementServer
+    refusal: bytes, crowd: Crowd, peal: Peal, server: ManagementServer
 ) -> None:
     ids = crowd("live:a")
     for connection_id in ids:
@@ -130,7 +129,7 @@ class TestSomeCannotBeReached:
         return ids
 
     def test_unreachable_receivers_are_kept_and_others_sent_once(
-        self, bad: list[str], crowd: Crowd, peal: Service, server: ManagementServer
+        self, bad: list[str], crowd: Crowd, peal: Peal, server: ManagementServer
     ) -> None:
         ids = crowd("live:a")
         assert peal.publish("live:a", 1).outcome == Outcome(sent=COUNT - BAD, failed=BAD)
@@ -142,7 +141,7 @@ class TestSomeCannotBeReached:
         assert registered(peal, ids) == ids
 
     def test_with_history_unreachable_receivers_are_closed(
-        self, bad: list[str], crowd: Crowd, peal: Service, server: ManagementServer, jobs: FakeJobs
+        self, bad: list[str], crowd: Crowd, peal: Peal, server: ManagementServer, jobs: FakeJobs
     ) -> None:
         ids = crowd("feed:a")
         assert peal.publish("feed:a", 1).outcome == Outcome(sent=COUNT - BAD, failed=BAD)
@@ -164,7 +163,7 @@ class TestSomeCannotBeReached:
 
 class TestFalse410:
     def test_one_for_everyone_costs_a_second_send_each(
-        self, crowd: Crowd, peal: Service, server: ManagementServer
+        self, crowd: Crowd, peal: Peal, server: ManagementServer
     ) -> None:
         ids = crowd("feed:a")
         for connection_id in ids:
@@ -174,7 +173,7 @@ class TestFalse410:
         assert asked(server, "DELETE") == {}
         assert registered(peal, ids) == ids
 
-    def test_a_second_410_closes_the_connection(self, crowd: Crowd, peal: Service, server: ManagementServer) -> None:
+    def test_a_second_410_closes_the_connection(self, crowd: Crowd, peal: Peal, server: ManagementServer) -> None:
         ids = crowd("feed:a")
         for connection_id in ids[:BAD]:
             server.on(connection_id, GONE)
@@ -188,7 +187,7 @@ class TestFalse410:
         assert peal.publish("feed:a", 2).outcome == Outcome(sent=COUNT - BAD)
 
     def test_a_410_of_a_young_connection_is_not_believed(
-        self, peal: Service, server: ManagementServer, clock: Clock
+        self, peal: Peal, server: ManagementServer, clock: Clock
     ) -> None:
         websocket.connect(peal, raw_events.connect("new=", {"userId": "bob"}, connectedAt=int(clock.now * 1000)))
         for _ in range(3):

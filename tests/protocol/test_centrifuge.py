@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from chalicelib import errors
 from chalicelib.protocol import centrifuge
 from chalicelib.protocol.centrifuge import Command
-from chalicelib.protocol.missed import PART_BYTES, Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.missed import Missed
+from chalicelib.protocol.publication import Position, Publication
 
 TIME = "2026-11-23T09:30:00.125Z"
 ALICE = {"userId": "alice", "connectionId": "L0SM9cOFvHcCIhw="}
@@ -168,14 +168,14 @@ class TestPublications:
 class TestSubscribed:
     """The reply, with the first part of what the subscriber missed, then the rest as pushes."""
 
-    HERE = Stream("e", 4)
+    HERE = Position("e", 4)
 
-    def missed(self, recover: Stream | None, *offsets: int) -> Missed:
-        # So large that each is a part of its own.
+    def missed(self, recover: Position | None, *offsets: int) -> Missed:
         def read(first: int, last: int) -> Iterator[Publication]:
-            return (publication(offset, "x" * PART_BYTES) for offset in offsets if first <= offset <= last)
+            return (publication(offset) for offset in offsets if first <= offset <= last)
 
-        return Missed(recover, self.HERE, kept=100, last=4, read=read)
+        # Each publication is a part of its own.
+        return Missed(recover, self.HERE, kept=100, last=4, read=read, part_bytes=0)
 
     def sent(self, found: Missed, reply_to: int | None = 9) -> list[Any]:
         return list(centrifuge.subscribed(reply_to, "chat:lobby", self.HERE, found))
@@ -192,13 +192,13 @@ class TestSubscribed:
 
     def test_without_history_there_is_no_position(self) -> None:
         assert list(centrifuge.subscribed(9, "live:map", None, Missed(None))) == [{"id": 9, "subscribe": {}}]
-        assert list(centrifuge.subscribed(9, "live:map", None, Missed(Stream("e", 1)))) == [
+        assert list(centrifuge.subscribed(9, "live:map", None, Missed(Position("e", 1)))) == [
             {"id": 9, "subscribe": {"was_recovering": True}}
         ]
 
     def test_missed_publications_come_with_and_after_the_reply(self) -> None:
         # The offset is the one it recovers from: a client that disconnects after any of these frames gets the others.
-        reply, *rest = self.sent(self.missed(Stream("e", 1), 2, 3, 4))
+        reply, *rest = self.sent(self.missed(Position("e", 1), 2, 3, 4))
         assert reply["subscribe"] | {"publications": []} == {
             "recoverable": True,
             "positioned": True,
@@ -212,7 +212,7 @@ class TestSubscribed:
         assert self.pushes(rest) == [3, 4]
 
     def test_publications_no_longer_kept_are_not_recovered(self) -> None:
-        (reply,) = self.sent(self.missed(Stream("e", 1), 3, 4))
+        (reply,) = self.sent(self.missed(Position("e", 1), 3, 4))
         assert reply["subscribe"] == {
             "recoverable": True,
             "positioned": True,
@@ -222,23 +222,23 @@ class TestSubscribed:
         }
 
     def test_a_loss_found_after_the_reply_disconnects_the_client(self) -> None:
-        reply, *rest, last = self.sent(self.missed(Stream("e", 0), 1, 2, 4))
+        reply, *rest, last = self.sent(self.missed(Position("e", 0), 1, 2, 4))
         assert reply["subscribe"]["recovered"] is True
         assert self.pushes(rest) == []
         assert last == {"push": {"disconnect": {"code": 3010, "reason": "insufficient state"}}}
 
     def test_without_a_reply_missed_publications_are_pushed(self) -> None:
-        assert self.pushes(self.sent(self.missed(Stream("e", 2), 3, 4), reply_to=None)) == [3, 4]
+        assert self.pushes(self.sent(self.missed(Position("e", 2), 3, 4), reply_to=None)) == [3, 4]
         assert self.sent(self.missed(None), reply_to=None) == []
-        (last,) = self.sent(self.missed(Stream("over", 2)), reply_to=None)
+        (last,) = self.sent(self.missed(Position("over", 2)), reply_to=None)
         assert last["push"]["disconnect"]["code"] == 3010
 
     def test_the_position_after_the_first_part(self) -> None:
         for recover, offsets, expected in [
             (None, [], self.HERE),
-            (Stream("over", 1), [], self.HERE),
-            (Stream("e", 1), [2, 3, 4], Stream("e", 2)),
-            (Stream("e", 4), [], Stream("e", 4)),
+            (Position("over", 1), [], self.HERE),
+            (Position("e", 1), [2, 3, 4], Position("e", 2)),
+            (Position("e", 4), [], Position("e", 4)),
         ]:
             found = self.missed(recover, *offsets)
             first = next(found.parts(), ())

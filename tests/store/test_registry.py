@@ -18,7 +18,8 @@ from chalicelib.protocol.codec import CENTRIFUGE, Receiver
 from chalicelib.protocol.frame import timestamp
 from chalicelib.protocol.grants import NOTHING, Grants, Rights
 from chalicelib.protocol.identity import Identity
-from chalicelib.store.registry import Connection, Registry
+from chalicelib.store.connection import Connection
+from chalicelib.store.registry import Registry
 from chalicelib.store.table import Table
 from tests.conftest import Clock, create_table
 

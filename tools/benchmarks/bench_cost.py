@@ -33,9 +33,8 @@ import boto3
 from boto3.dynamodb.conditions import Key
 from botocore.config import Config
 
-from chalicelib import wiring
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from chalicelib.store import keys
@@ -127,7 +126,7 @@ class Meter:
         self.bill.jobs += 1
 
 
-class Peal:
+class Bench:
     """Peal over a table of its own."""
 
     def __init__(self, meter: Meter, session: boto3.session.Session, client: Any, table: str) -> None:
@@ -140,7 +139,7 @@ class Peal:
             # Both clients ask the same; into this one's calls the meter can look.
             table_client="boto3",
         )
-        self.service: Service = wiring.build(settings, meter, session, jobs=meter)
+        self.service: Peal = build(settings, meter, session, jobs=meter)
 
     def connect(self, connection_id: str, user: str) -> None:
         self._invoked(lambda: websocket.connect(self.service, connect_event(connection_id, {"userId": user})))
@@ -242,7 +241,7 @@ def main() -> int:
         client = session.client("dynamodb", endpoint_url=endpoint, config=config)
         os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = endpoint
         make_tables(client)
-        peal = Peal(meter, session, client, "peal")
+        peal = Bench(meter, session, client, "peal")
         print("| | writes | reads | messages in and out | jobs | USD per million |\n|---|---|---|---|---|---|")
         for name, bill in chain(
             peal_costs(peal, meter, options.members), other_costs(meter, session, client, options.members)
@@ -262,7 +261,7 @@ def measure(meter: Meter, act: Callable[[], None]) -> Bill:
     return bill
 
 
-def peal_costs(peal: Peal, meter: Meter, members: int) -> Iterator[tuple[str, Bill]]:
+def peal_costs(peal: Bench, meter: Meter, members: int) -> Iterator[tuple[str, Bill]]:
     """Each thing that clients do, in an order in which the one prepares the other."""
     peal.connect("warm-up=", "u_0")
     yield "connect", measure(meter, lambda: peal.connect("a=", "alice"))
@@ -337,7 +336,7 @@ def peal_costs(peal: Peal, meter: Meter, members: int) -> Iterator[tuple[str, Bi
     yield f"`broadcastAll` to {everyone.sends:,}", everyone
 
 
-def serve(peal: Peal, meter: Meter, channel: str) -> None:
+def serve(peal: Bench, meter: Meter, channel: str) -> None:
     meter.bill.invocations += 1
     peal.service.publish(channel, "hi")
 
@@ -361,7 +360,7 @@ def other_costs(meter: Meter, session: boto3.session.Session, client: Any, membe
     yield f"table scan: the same, with {members:,} other rows in the table", bill
 
 
-def contention(peal: Peal, meter: Meter, publishers: int = 50, each: int = 4) -> None:
+def contention(peal: Bench, meter: Meter, publishers: int = 50, each: int = 4) -> None:
     """What publishing costs while fifty do it at once."""
 
     def publish(_: int) -> None:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import boto3
 
-from chalicelib import wiring
+from chalicelib.peal import build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from tools.benchmarks.bench_cost import Meter, Peal, engine, make_tables, measure
@@ -96,7 +96,7 @@ def run(channel: str, rounds: int) -> tuple[float, float]:
 
 def publish(channel: str, rounds: int) -> tuple[float, float]:
     """What `run` returns, measured here."""
-    service = wiring.build(Settings(TABLE, allow_anonymous=True, anonymous_grants=EVERYTHING), Nowhere(), session_of())
+    service = build(Settings(TABLE, allow_anonymous=True, anonymous_grants=EVERYTHING), Nowhere(), session_of())
     times = []
     for n in range(1 + rounds):
         began = time.process_time()
