@@ -39,7 +39,7 @@ from chalicelib.delivery.delivery import Delivery, Outcome
 from chalicelib.delivery.slices import Slices
 from chalicelib.errors import Invalid, NotFound, NotSubscribed
 from chalicelib.limits import LIMITS, Limits
-from chalicelib.protocol.codec import Said
+from chalicelib.protocol.codec import Said, codec_of
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.grants import Verb
 from chalicelib.protocol.identity import read_identity, read_time
@@ -116,7 +116,8 @@ class Peal:
         connection = self.registry.get(connection_id)
         if connection is None or not connection.is_signed_in:
             return Outcome(gone=1)
-        return self.delivery.send([connection.receiver], self._message(sender, text, data))
+        receiver = connection.receiver
+        return self.delivery.reply(receiver, self._message(sender, text, data)(codec_of(receiver)))
 
     def broadcast(self, note: str | None = None, data: Any = None) -> Outcome | None:
         """Send a `broadcast` frame to every connection, or have jobs do so.
@@ -194,7 +195,7 @@ class Peal:
             connection = self.registry.get(receiver.connection_id)
             if connection and channel in connection.channels:
                 self.subscriptions.unsubscribe(resolved, connection)
-                self.delivery.send([connection.receiver], lambda codec: codec.unsubscribed(channel))
+                self.delivery.reply(receiver, codec_of(receiver).unsubscribed(channel))
                 self.presence_manager.announce_leave(resolved, connection)
                 count += 1
         return count
@@ -353,7 +354,7 @@ def build(
             "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
         )
     session = session or EnvironmentSession(os.environ)
-    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock, sleep)
+    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
     queue = jobs or SqsJobs(lambda: boto3_client(session, "sqs", _AWS_CONFIG), settings.jobs_queue)

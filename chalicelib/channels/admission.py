@@ -9,7 +9,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -21,7 +20,7 @@ from chalicelib.channels.recovery import Recovery
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.errors import ServiceError
 from chalicelib.limits import LIMITS, Limits
-from chalicelib.protocol.codec import Codec, codec_of
+from chalicelib.protocol.codec import codec_of
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.jobs import Close, dump_job
 from chalicelib.protocol.missed import Missed
@@ -68,7 +67,7 @@ class Admission:
         """
         receiver = connection.receiver
         frames = codec_of(receiver).subscribed(reply_to, channel.name, position, missed)
-        return all(self.delivery.send([receiver], partial(_as_it_is, frame)).sent for frame in frames)
+        return all(self.delivery.reply(receiver, frame).sent for frame in frames)
 
     def admit_some(self, lease: Lease) -> tuple[list[str], bool]:
         """Admit up to `Limits.admitted` of those who wait in the lease's shard, at the lease's position.
@@ -164,7 +163,3 @@ class Admission:
                 self.registry.expire(connection_id)
             finally:
                 self.queue.put(dump_job(Close(connection_id)), delay_seconds=CLOSE_AGAIN_SECONDS)
-
-
-def _as_it_is(frame: object, codec: Codec) -> object:
-    return frame

@@ -16,7 +16,7 @@ from chalicelib.aws.queue import Jobs
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.errors import ServiceError
 from chalicelib.limits import LIMITS, Limits
-from chalicelib.protocol.codec import Receiver
+from chalicelib.protocol.codec import Receiver, codec_of
 from chalicelib.protocol.jobs import Leave, dump_job
 from chalicelib.store.connection import Connection
 from chalicelib.store.members import Members
@@ -95,7 +95,7 @@ class Closing:
 
         Raises ConfigurationError; ServiceError: API Gateway or DynamoDB failed; it stays registered.
         """
-        self.delivery.send([receiver], lambda codec: codec.goodbye(code, reason))
+        self.delivery.reply(receiver, codec_of(receiver).goodbye(code, reason))
         self.close_silently(receiver.connection_id)
 
     def close_silently(self, connection_id: str) -> None:
