@@ -34,7 +34,7 @@ class Endpoint:
     def learn(self, event: Connect) -> str:
         """Return the endpoint of the event's API and make it known to every Lambda.
 
-        Writes the table once per Lambda instance and endpoint, not per connection. Raises TableError.
+        Writes the table once per Lambda instance and endpoint, not per connection.
         """
         endpoint = self._override or management_endpoint(event, self._region)
         if endpoint != self._learnt:
@@ -45,7 +45,7 @@ class Endpoint:
     def resolve(self) -> str:
         """Return the endpoint: the override, otherwise what this instance learnt, otherwise what the table holds.
 
-        Raises TableError; ConfigurationError: it is not known yet.
+        Raises ConfigurationError: it is not known yet.
         """
         if self._override:
             return self._override

@@ -72,12 +72,12 @@ class Leases:
     clock: Callable[[], float]
 
     def delivered(self, channel: Channel, shard: int, epoch: str) -> int:
-        """Return the offset up to which all of the epoch is written, or filled, and sent. Raises TableError."""
+        """Return the offset up to which all of the epoch is written, or filled, and sent."""
         row = self.rows.get(keys.cursor_key(channel.name, shard))
         return _number(row, "delivered") if row and row.get("epoch") == epoch else 0
 
     def is_left_behind(self, channel: Channel, shard: int) -> bool:
-        """Return whether something is to be delivered or someone admitted, and nobody does it. Raises TableError."""
+        """Return whether something is to be delivered or someone admitted, and nobody does it."""
         row = self.rows.get(keys.cursor_key(channel.name, shard))
         if row is None or self._is_held(row):
             return False
@@ -91,7 +91,7 @@ class Leases:
     def claim(self, channel: Channel, shard: int, position: Position) -> Lease | None:
         """Take the lease if nobody holds it. If there is no cursor yet, everything up to the position is wanted.
 
-        Returns the lease; None if somebody holds it. Raises TableError.
+        Returns the lease; None if somebody holds it.
         """
         owner = _owner()
         claimed = self._claim(channel, shard, position, owner)
@@ -102,7 +102,7 @@ class Leases:
     def announce(self, channel: Channel, shard: int, position: Position) -> Lease | None:
         """Announce that everything up to the position is to be delivered in the shard.
 
-        Returns the lease if the caller is to deliver; None if somebody else does, or has done so. Raises TableError.
+        Returns the lease if the caller is to deliver; None if somebody else does, or has done so.
         """
         owner = _owner()
         while True:
@@ -128,7 +128,7 @@ class Leases:
     def announce_join(self, channel: Channel, shard: int, position: Position) -> Lease | None:
         """Announce a subscriber that waits to be admitted.
 
-        Returns the lease if the caller is to admit it; None if somebody else does. Raises TableError.
+        Returns the lease if the caller is to admit it; None if somebody else does.
         """
         while not self._leave(channel, shard, position, "ADD #joins :n", 1):
             if lease := self.claim(channel, shard, position):
@@ -139,7 +139,7 @@ class Leases:
         """Move the cursor to `delivered` and begin the lease anew.
 
         Returns the lease, with what is wanted by now.
-        Raises TableError; LeaseLost: another holder has taken it; the cursor is untouched.
+        Raises LeaseLost: another holder has taken it; the cursor is untouched.
         """
         until_ms = self._now_ms() + LEASE_MS
         kept = self.rows.update(
@@ -153,10 +153,7 @@ class Leases:
         return _lease(lease.channel, lease.shard, lease.owner, kept.item)
 
     def renew(self, lease: Lease) -> Lease:
-        """Renew the lease if less than half of its time is left.
-
-        Raises TableError; LeaseLost: another holder has taken it.
-        """
+        """Renew the lease if less than half of its time is left. Raises LeaseLost: another holder has taken it."""
         is_old = lease.until_ms - self._now_ms() < LEASE_MS / 2
         return self.keep(lease, lease.delivered) if is_old else lease
 
@@ -164,7 +161,7 @@ class Leases:
         """Move the cursor to `delivered` and give up the lease, unless there is more to do.
 
         Returns the lease, kept, if more is wanted or more wait than the lease says; otherwise None.
-        Raises TableError; LeaseLost: another holder has taken it; the cursor is untouched.
+        Raises LeaseLost: another holder has taken it; the cursor is untouched.
         """
         left = self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),
@@ -182,8 +179,6 @@ class Leases:
         """Give up the lease although more is wanted: the next to announce or claim continues.
 
         A lost lease is no error.
-
-        Raises TableError.
         """
         self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),

@@ -32,7 +32,7 @@ class Log:
     clock: Callable[[], float]
 
     def position(self, channel: Channel) -> Position:
-        """Return the channel's position, beginning its first epoch if there is none. Raises TableError."""
+        """Return the channel's position, beginning its first epoch if there is none."""
         row = self.rows.get(keys.channel_key(channel.name))
         position = _position(row)
         if row is None or position is None:
@@ -44,13 +44,13 @@ class Log:
         return position
 
     def number(self, channel: Channel) -> Position:
-        """Reserve the next number for the caller to write. Raises TableError."""
+        """Reserve the next number for the caller to write."""
         return self._count(channel, 1)
 
     def write(self, channel: Channel, epoch: str, publication: Publication) -> bool:
         """Write the publication at its offset, for as long as the namespace says.
 
-        Returns False if the number was filled because its publisher was too slow: take another. Raises TableError.
+        Returns False if the number was filled because its publisher was too slow: take another.
         """
         return self.rows.put_new(self._item(channel, epoch, publication))
 
@@ -59,7 +59,6 @@ class Log:
 
         Returns the position of the messageId's publication; if that is an earlier one, the number stays free. None if
         the number was filled, as in `write`.
-        Raises TableError.
         """
         assert publication.offset is not None
         assert publication.message_id is not None
@@ -75,13 +74,13 @@ class Log:
         return None if filled else Position(epoch, publication.offset)
 
     def first_of(self, channel: Channel, message_id: str) -> Position | None:
-        """Return the position of the last five minutes' publication with this messageId, or None. Raises TableError."""
+        """Return the position of the last five minutes' publication with this messageId, or None."""
         return _position(self.rows.get(keys.message_key(channel.name, message_id)))
 
     def claim(self, channel: Channel, message_id: str) -> bool:
         """Reserve the messageId for five minutes, in a channel that keeps no publication it could point to.
 
-        Returns whether it was free. Raises TableError.
+        Returns whether it was free.
         """
         claim: Item = {
             **keys.message_key(channel.name, message_id),
@@ -92,11 +91,11 @@ class Log:
         return self.rows.put_new(claim)
 
     def release(self, channel: Channel, message_id: str) -> None:
-        """Free the messageId again. Raises TableError."""
+        """Free the messageId again."""
         self.rows.delete(keys.message_key(channel.name, message_id))
 
     def fill(self, channel: Channel, epoch: str, offset: int) -> None:
-        """Write an empty publication at the offset, unless its publisher has written there. Raises TableError."""
+        """Write an empty publication at the offset, unless its publisher has written there."""
         empty: Item = {**keys.publication_key(channel.name, epoch, offset), "isEmpty": 1, "ttl": self._ttl(channel)}
         self.rows.put_new(empty)
 
@@ -110,8 +109,6 @@ class Log:
             first, last: offsets.
             reverse: read from `last` down to `first`.
             page_items: how many to read at a time; None for as many as DynamoDB gives.
-
-        Raises TableError.
         """
         rows = self.rows.query(
             keys.history_partition(channel.name, epoch),

@@ -84,16 +84,11 @@ class Members:
 
         Frames that a client sends one after the other are handled at the same time. If the client numbers them, the
         join_ref says which came last, and that one wins.
-
-        Raises TableError.
         """
         self._put(self._item(channel, connection, join_ref), join_ref)
 
     def add_waiting(self, channel: Channel, connection: Connection, waiting: Waiting) -> None:
-        """Let the connection wait to be admitted; until then it is sent nothing, unless it was a member before.
-
-        Raises TableError.
-        """
+        """Let the connection wait to be admitted; until then it is sent nothing, unless it was a member before."""
         recover = (waiting.recover.epoch, waiting.recover.offset) if waiting.recover else None
         request = dump([waiting.reply_to, recover])
         if not waiting.is_new and waiting.join_ref is None:
@@ -104,14 +99,14 @@ class Members:
         self._put(self._item(channel, connection, waiting.join_ref, waiting=request), waiting.join_ref)
 
     def waiting(self, channel: Channel, shard: int) -> Iterator[Waiting]:
-        """Yield the subscribers to be admitted, page by page. Raises TableError."""
+        """Yield the subscribers to be admitted, page by page."""
         for row in self._read(channel, shard, ["SK", "waiting", "asking", "turn"]):
             for mark in ("waiting", "asking"):
                 if mark in row:
                     yield _waiting(_connection_id(row), row[mark], mark == "waiting", row.get("turn"))
 
     def extend(self, name: str, connection: Connection) -> None:
-        """Let the connection's membership, if there is one, last as long as its row. Raises TableError."""
+        """Let the connection's membership, if there is one, last as long as its row."""
         self.rows.update(
             _key(self._known(name), connection.connection_id),
             "SET #ttl = :ttl",
@@ -122,7 +117,7 @@ class Members:
     def remove(self, channel: Channel, connection_id: str, join_ref: int | None = None) -> bool:
         """End the connection's membership, unless it has become a member with a later join_ref; see `add`.
 
-        Returns whether it is no member now. Raises TableError.
+        Returns whether it is no member now.
         """
         return self.rows.delete(_key(channel, connection_id), **_unless_later(join_ref)).applied
 
@@ -157,8 +152,6 @@ class Members:
             channel, shard: whose members.
             after: begin after this connection id; None begins at the start.
             page_items: how many rows to read at a time; None for as many as DynamoDB gives.
-
-        Raises TableError.
         """
         rows = self._read(channel, shard, ["SK", "leftAt", "waiting", "codec"], page_items, after)
         return (
@@ -166,7 +159,7 @@ class Members:
         )
 
     def members(self, channel: Channel, page_items: int) -> Iterator[Member]:
-        """Yield all members, including those that left a moment ago, `page_items` at a time. Raises TableError."""
+        """Yield all members, including those that left a moment ago, `page_items` at a time."""
         fields = ["SK", "userId", "attributes", "leftAt", "waiting", "codec"]
         for shard in range(channel.options.shards):
             for row in self._read(channel, shard, fields, page_items):

@@ -71,30 +71,27 @@ class Registry:
             raise Conflict
 
     def get(self, connection_id: str) -> Connection | None:
-        """Return the connection if it is registered and has not expired. Raises TableError."""
+        """Return the connection if it is registered and has not expired."""
         row = self.rows.get(keys.connection_key(connection_id))
         return from_row(connection_id, row) if row else None
 
     def forget(self, connection_id: str) -> Connection | None:
-        """Delete the connection's row; return the connection if there was one. Raises TableError."""
+        """Delete the connection's row; return the connection if there was one."""
         return self._delete(connection_id)
 
     def take_back(self, connection: Connection) -> None:
-        """Undo a `put` that failed but may have written its row; another's is untouched. Raises TableError."""
+        """Undo a `put` that failed but may have written its row; another's is untouched."""
         self._delete(connection.connection_id, "connectedAt = :at", connection.connected_at)
 
     def prune(self, connection_id: str) -> Connection | None:
         """Forget a connection that answered 410 twice, unless it may still be connecting.
 
-        Returns the connection, if its row was deleted. Raises TableError.
+        Returns the connection, if its row was deleted.
         """
         return self._delete(connection_id, "connectedAt <= :at", timestamp(self.clock() - HANDSHAKE_SECONDS))
 
     def expire(self, connection_id: str) -> None:
-        """Let the connection, if it is registered, expire now: its next frame is refused and closes it.
-
-        Raises TableError.
-        """
+        """Let the connection, if it is registered, expire now: its next frame is refused and closes it."""
         self.rows.update(
             keys.connection_key(connection_id),
             "SET #ttl = :now",
@@ -163,7 +160,7 @@ class Registry:
         return added.applied
 
     def remove_channel(self, connection_id: str, subscriptions: frozenset[str]) -> None:
-        """Remove these subscriptions from the connection's row, if there is one. Raises TableError."""
+        """Remove these subscriptions from the connection's row, if there is one."""
         self.rows.update(
             keys.connection_key(connection_id),
             "DELETE #channels :channels",
@@ -174,7 +171,7 @@ class Registry:
     def speak(self, connection: Connection, codec: str) -> Connection | None:
         """Change the codec that a signed-in connection reads and writes.
 
-        Returns the changed connection; None if it is not registered any more. Raises TableError.
+        Returns the changed connection; None if it is not registered any more.
         """
         written = self.rows.update(
             keys.connection_key(connection.connection_id),
@@ -198,7 +195,7 @@ class Registry:
             ttl: epoch seconds after which its row no longer counts.
             codec: which codec it reads and writes from now on.
 
-        Returns the changed connection; None if it is another user's or not registered any more. Raises TableError.
+        Returns the changed connection; None if it is another user's or not registered any more.
         """
         changes: dict[str, Value | None] = {
             **keys.owner_keys(connection_id, identity.user_id, codec),
@@ -245,8 +242,6 @@ class Registry:
             segment, segments: which part of the index; together the segments are all of it.
             after: the place after which reading begins; None begins at the start.
             page_items: how many to read at a time; None for as many as DynamoDB gives.
-
-        Raises TableError.
         """
         start = None
         if after:
@@ -256,12 +251,12 @@ class Registry:
         return map(_entry, self.rows.scan_index(segment, segments, start, page_items))
 
     def reaper_place(self) -> Place | None:
-        """Return where the reaper's last run stopped; None if it reached the end. Raises TableError."""
+        """Return where the reaper's last run stopped; None if it reached the end."""
         row = self.rows.get(keys.reaper_key()) or {}
         return read_place(load_row_json(row.get("after")))
 
     def keep_reaper_place(self, place: Place | None) -> None:
-        """Remember where the reaper stopped. Raises TableError."""
+        """Remember where the reaper stopped."""
         self.rows.put({**keys.reaper_key(), "after": dump(place)})
 
     def _delete(self, connection_id: str, where: str | None = None, at: str = "") -> Connection | None:

@@ -78,7 +78,7 @@ class Table:
         return written.applied or written.item == _unmarshal(_marshal(item))
 
     def get(self, key: Mapping[str, str]) -> dict[str, Value] | None:
-        """Return the item under `key`, read consistently, or None. Raises TableError."""
+        """Return the item under `key`, read consistently, or None."""
         with _translated("GetItem"):
             answer = self.client.get_item(TableName=self.name, Key=_marshal(key), ConsistentRead=True)
         item = _unmarshal(answer.get("Item", {}))
@@ -94,8 +94,6 @@ class Table:
             change: an update expression, attributes written as `#name`, values as `:name`.
             values: the values of the `:names` in both expressions.
             where: a condition on the present item.
-
-        Raises TableError.
         """
         request = {"Key": _marshal(key), "UpdateExpression": change, "ReturnValues": "ALL_NEW"}
         return self._write("UpdateItem", **request, **_condition(where, values, change))
@@ -108,8 +106,6 @@ class Table:
         Args:
             key: the primary key.
             where, values: a condition and its values, as in `update`.
-
-        Raises TableError.
         """
         return self._write("DeleteItem", Key=_marshal(key), ReturnValues="ALL_OLD", **_condition(where, values or {}))
 
@@ -171,8 +167,6 @@ class Table:
             fields: which attributes to read; empty for all.
             reverse: read from `last` down to `first`.
             page_items: how many items to read at a time, for a caller that will stop early.
-
-        Raises TableError.
         """
         names = {f"#{field}": field for field in fields}
         options: dict[str, Any] = {"ProjectionExpression": ", ".join(names)} if fields else {}
@@ -217,7 +211,7 @@ class Table:
             after: the four keys of the item after which reading begins; None begins at the start.
             page_items: how many items to read at a time; None for as many as DynamoDB gives.
 
-        Returns items with GSI1PK, GSI1SK and ttl. Raises TableError.
+        Returns items with GSI1PK, GSI1SK and ttl.
         """
         options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
         if page_items:

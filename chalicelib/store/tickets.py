@@ -38,7 +38,7 @@ class Tickets:
     clock: Callable[[], float]
 
     def issue(self, identity: Identity) -> Ticket:
-        """Return a new ticket for the identity. Raises TableError."""
+        """Return a new ticket for the identity."""
         ticket = Ticket(token_urlsafe(_RANDOM_BYTES), int(self.clock()) + self.ttl_seconds)
         claims = {"userId": identity.user_id, "deviceId": identity.device_id, "expiresAt": identity.expires_at}
         grants = identity.grants.as_claims() if identity.grants else {}
