@@ -2,4 +2,7 @@
 
 Always true: in a channel with history each member receives the publications in the order of their offsets without a
 gap, or is closed so that it reconnects and recovers; a channel without history writes nothing and promises no order.
+
+Whatever sends, reads or writes here may raise ConfigurationError (the management endpoint is not known), TableError or
+JobsError (DynamoDB or the queue failed).
 """

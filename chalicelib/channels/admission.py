@@ -63,7 +63,7 @@ class Admission:
             position: where it joins: the next push is the next publication; None in a channel without history.
             missed: what it is given.
 
-        Returns False if it could not be reached. Raises ConfigurationError, TableError.
+        Returns False if it could not be reached.
         """
         receiver = connection.receiver
         frames = codec_of(receiver).subscribed(reply_to, channel.name, position, missed)
@@ -108,8 +108,6 @@ class Admission:
 
         If it cannot be closed, its row expires, so that its next frame is refused, and a job closes it: by the time the
         reaper comes, DynamoDB may have deleted the row.
-
-        Raises TableError, JobsError.
         """
         try:
             self.members.remove(channel, connection_id)
@@ -117,19 +115,19 @@ class Admission:
             self._close(connection_id)
 
     def add(self, channel: Channel, connection: Connection, join_ref: int | None) -> None:
-        """Make the connection a member, unless it has ended meanwhile. Raises TableError."""
+        """Make the connection a member, unless it has ended meanwhile."""
         self.members.add(channel, connection, join_ref)
         self._look_again(channel, connection, join_ref)
 
     def add_waiting(self, channel: Channel, connection: Connection, waiting: Waiting) -> None:
-        """Let the connection wait to be admitted, unless it has ended meanwhile. Raises TableError."""
+        """Let the connection wait to be admitted, unless it has ended meanwhile."""
         self.members.add_waiting(channel, connection, waiting)
         self._look_again(channel, connection, waiting.join_ref)
 
     def remove(self, channel: Channel, connection: Connection, join_ref: int | None) -> bool:
         """End the connection's membership, unless it has become a member with a later join_ref.
 
-        Returns whether it is no member now. Raises TableError.
+        Returns whether it is no member now.
         """
         is_removed = self.members.remove(channel, connection.connection_id, join_ref)
         self.registry.remove_channel(connection.connection_id, connection.subscriptions(channel.name, join_ref))

@@ -93,8 +93,6 @@ class PresenceManager:
         """Tell the other members that the user is present, unless they know already.
 
         A failure is logged: it must not contradict the subscriber's reply.
-
-        Raises ConfigurationError.
         """
         if not channel.options.join_leave or connection.user_id is None:
             return
@@ -108,8 +106,6 @@ class PresenceManager:
         """Tell the other members that the user has left, unless another of its connections stays.
 
         A failure is logged.
-
-        Raises ConfigurationError.
         """
         if not channel.options.join_leave or connection.user_id is None:
             return
@@ -120,8 +116,6 @@ class PresenceManager:
 
     def announce_disconnect(self, channel: Channel, user_id: str, connection_id: str) -> None:
         """Tell the members that a disconnected user has left, if it did not come back. A registered one has not left.
-
-        Raises ConfigurationError, TableError.
         """
         members = self._told(channel)
         mine = next((member for member in members if member.connection_id == connection_id), None)

@@ -52,7 +52,6 @@ class Recovery:
         """Return where the connection would join the channel, and what it has missed since `recover`.
 
         Returns the position, None in a channel without history; and what it has missed, not read yet.
-        Raises TableError.
         """
         if not channel.options.history_size:
             return None, Missed(recover)

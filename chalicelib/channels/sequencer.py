@@ -45,10 +45,7 @@ class Sequencer:
     limits: Limits = LIMITS
 
     def resume(self, channel: Channel, shard: int) -> None:
-        """Deliver what was published in the shard and admit those who wait, unless somebody is doing that.
-
-        Raises ConfigurationError, TableError, JobsError.
-        """
+        """Deliver what was published in the shard and admit those who wait, unless somebody is doing that."""
         position = self.log.position(channel)
         lease = self.leases.announce(channel, shard, position) or self.leases.claim(channel, shard, position)
         if lease:
@@ -56,10 +53,7 @@ class Sequencer:
                 self.go_on(lease)
 
     def resume_later(self, channel: Channel, shard: int) -> None:
-        """Put a job that resumes the shard once the present holder of its lease must be done or dead.
-
-        Raises JobsError.
-        """
+        """Put a job that resumes the shard once the present holder of its lease must be done or dead."""
         self.queue.put(dump_job(Advance(channel.name, shard)), delay_seconds=LEASE_MS // 1000 + 1)
 
     def catch_up(self, lease: Lease) -> Lease:
@@ -67,8 +61,6 @@ class Sequencer:
 
         Raises:
             LeaseLost: another holder continues.
-            ConfigurationError: the management endpoint is not known. The lease is given up.
-            TableError: DynamoDB failed. The lease is given up.
         """
         wanted = lease.wanted
         while lease.delivered < wanted:

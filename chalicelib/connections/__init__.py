@@ -1,4 +1,7 @@
 """A connection's life: it connects, signs in, is listed, broadcast to, closed, and found when it ended unnoticed.
 
 Always true: a connection's end removes its own rows and no other; no socket stays open without a row.
+
+Whatever sends, reads or writes here may raise ConfigurationError (the management endpoint is not known), TableError or
+JobsError (DynamoDB or the queue failed).
 """

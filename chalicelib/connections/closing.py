@@ -62,7 +62,7 @@ class Departures:
     def prune(self, connection_id: str) -> Connection | None:
         """Forget a connection that answered 410 twice, unless it may still be connecting.
 
-        Returns the connection, if it was forgotten. Raises TableError.
+        Returns the connection, if it was forgotten.
         """
         return self._clear(self.registry.prune(connection_id))
 
@@ -110,7 +110,7 @@ class Closing:
         self.departures.forget(connection_id)
 
     def close_all(self, receivers: Iterable[Receiver], code: str, reason: str | None) -> Closed:
-        """Close each of them, even if another cannot be closed. Raises ConfigurationError, TableError."""
+        """Close each of them, even if another cannot be closed."""
         closed, failed = 0, 0
         for receiver in receivers:
             try:
