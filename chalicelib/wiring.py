@@ -16,11 +16,12 @@ from typing import Any
 from chalicelib.auth.authentication import Authentication
 from chalicelib.auth.authorization import Authorization, Hook, no_opinion
 from chalicelib.auth.tokens import Tokens
-from chalicelib.aws.dynamodb import connect
+from chalicelib.aws.client import connect
+from chalicelib.aws.dynamodb import DynamoDBClient
 from chalicelib.aws.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
-from chalicelib.aws.queue import Jobs, SqsJobs
+from chalicelib.aws.queue import Jobs, SQSClient, SqsQueue
 from chalicelib.aws.secrets import Secrets
-from chalicelib.aws.session import EnvironmentSession, Session, boto3_client
+from chalicelib.aws.session import EnvironmentSession, Session
 from chalicelib.channels.admission import Joining
 from chalicelib.channels.presence import Attendance
 from chalicelib.channels.publish import Publishing
@@ -85,11 +86,14 @@ def build(
             "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
         )
     session = session or EnvironmentSession(os.environ)
-    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock)
+    client = connect(DynamoDBClient, session, settings.table_client, _AWS_CONFIG)
+    rows = Table(client, settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
     registry = Registry(rows, clock)
-    queue = jobs or SqsJobs(lambda: boto3_client(session, "sqs", _AWS_CONFIG), settings.jobs_queue)
+    queue = jobs or SqsQueue(
+        lambda: connect(SQSClient, session, settings.table_client, _AWS_CONFIG), settings.jobs_queue
+    )
     channels = Channels(rows, namespaces, clock)
     departures = Departures(registry, channels, queue)
     workers = WORKERS[settings.management_client]

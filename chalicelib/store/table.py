@@ -19,9 +19,9 @@ from chalicelib.protocol.receivers import Receiver
 from chalicelib.store import keys
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb import DynamoDBClient as Boto3Client
 
-    from chalicelib.aws.dynamodb import LeanDynamoDB
+    from chalicelib.aws.dynamodb import DynamoDBClient
 
 # What an item may hold here: a string, a whole number or a set of strings. None is left out when it is written.
 Value = str | int | frozenset[str]
@@ -51,7 +51,7 @@ class Write:
 class Table:
     """The table `name` behind a `client` of DynamoDB: boto3's or ours; `clock` gives epoch seconds."""
 
-    def __init__(self, client: "DynamoDBClient | LeanDynamoDB", name: str, clock: Callable[[], float]) -> None:
+    def __init__(self, client: "DynamoDBClient | Boto3Client", name: str, clock: Callable[[], float]) -> None:
         self._client = client
         self._name = name
         self._clock = clock

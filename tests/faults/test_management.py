@@ -1,6 +1,6 @@
 """@connections refuses, fails, hangs or lies: real sends to a server that answers so, and what becomes of each.
 
-Everything but the server is Peal as it ships: the lean client, its retries, delivery, the table.
+Everything but the server is Peal as it ships: the client, its retries, delivery, the table.
 """
 
 import json
@@ -9,13 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
 
 import boto3
 import pytest
 from chalice.app import WebsocketAPI
 
 from chalicelib import wiring
-from chalicelib.aws import exchange
+from chalicelib.aws.management import ManagementClient
+from chalicelib.aws.sigv4 import Credentials
 from chalicelib.delivery.audience import Outcome
 from chalicelib.errors import NotFound
 from chalicelib.handlers import websocket
@@ -44,17 +47,19 @@ def server() -> Iterator[ManagementServer]:
 
 @pytest.fixture
 def peal(
-    server: ManagementServer, table_name: str, session: boto3.session.Session, clock: Clock, jobs: FakeJobs,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Service]:  # fmt: skip
-    """The whole service, which sends to the server."""
-    monkeypatch.setattr(exchange, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    server: ManagementServer, table_name: str, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
+) -> Iterator[Service]:
+    """The whole service, which sends to the server and waits less long for it than it would for AWS."""
     settings = Settings(
         table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, management_endpoint=server.endpoint
     )
     api = WebsocketAPI()
-    yield wiring.build(settings, api, session, clock, jobs=jobs)
-    api.session.client("apigatewaymanagementapi").close()
+    peal = wiring.build(settings, api, session, clock, jobs=jobs)
+    limits = replace(ManagementClient.limits, answer_seconds=PATIENCE_SECONDS)
+    client = ManagementClient(server.endpoint, "eu-central-1", lambda: Credentials("A", "s", None), None, limits=limits)
+    api.session = SimpleNamespace(region_name="eu-central-1", client=lambda *_, **__: client)
+    yield peal
+    client.close()
 
 
 Crowd = Callable[[str], list[str]]
