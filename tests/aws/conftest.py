@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,7 +76,7 @@ def connect_ours(session: boto3.session.Session, patience: float | None) -> Iter
             tls = trust() if endpoint.startswith("https:") else None
             limits = ManagementClient.limits
             if patience is not None:
-                limits = replace(limits, connect_seconds=patience, answer_seconds=patience)
+                limits = limits._replace(connect_seconds=patience, answer_seconds=patience)
             options = {"limits": limits, **options}
             client = ManagementClient(endpoint, REGION, credentials_of(session), tls, **options)
             stack.callback(client.close)
@@ -134,7 +133,7 @@ def connect_json(
                 config = {"connect_timeout": 1, "read_timeout": answer_seconds, "retries": retries}
                 client = boto3_client(session, ours.service, config, endpoint_url=endpoint)
             else:
-                limits = replace(ours.limits, answer_seconds=answer_seconds)
+                limits = ours.limits._replace(answer_seconds=answer_seconds)
                 credentials = credentials_of(session)
                 client = ours(endpoint, REGION, credentials, None, limits=limits, sleep=lambda _: None)
             stack.callback(client.close)

@@ -1,7 +1,6 @@
 """Retries, deadlines, clocks and the choice of a client: for every service in JSON, beside boto3's clients."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -295,7 +294,7 @@ class TestWhichClient:
 
 
 def test_limits_are_an_argument(json_server: ManagementServer) -> None:
-    limits = replace(DynamoDBClient.limits, tries=1)
+    limits = DynamoDBClient.limits._replace(tries=1)
     client = DynamoDBClient(
         json_server.endpoint, REGION, lambda: Credentials("A", "s", None), None, limits=limits, sleep=lambda _: None
     )

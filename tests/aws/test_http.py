@@ -4,7 +4,6 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,7 +79,7 @@ class TestPool:
 
     def test_dialling_ends_when_its_time_is_over(self, clock: Clock) -> None:
         with pytest.raises(TimeoutError):
-            Pool("127.0.0.1", 1, None, replace(LIMITS, dial_seconds=0), clock).dial()
+            Pool("127.0.0.1", 1, None, LIMITS._replace(dial_seconds=0), clock).dial()
 
     def test_each_address_of_a_host_is_tried(self, clock: Clock) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -157,7 +156,7 @@ class TestConnectionsAreKept:
     def test_one_that_ends_only_after_a_while_was_not_dead_before(
         self, connect_ours: Connect, server: ManagementServer
     ) -> None:
-        client = connect_ours(server.endpoint, limits=replace(ManagementClient.limits, dead_seconds=0.01))
+        client = connect_ours(server.endpoint, limits=ManagementClient.limits._replace(dead_seconds=0.01))
         client.post_to_connection(ConnectionId="a", Data="hi")
         server.on("b", pauses(0.1), closes)
         with pytest.raises(exceptions.ConnectionClosedError):
@@ -223,7 +222,7 @@ class TestNobodyAnswers:
                 client.post_to_connection(ConnectionId=ID, Data="hi")
 
     def test_at_any_address(self, connect_ours: Connect, server: ManagementServer) -> None:
-        client = connect_ours(server.endpoint, limits=replace(ManagementClient.limits, dial_seconds=0))
+        client = connect_ours(server.endpoint, limits=ManagementClient.limits._replace(dial_seconds=0))
         with pytest.raises(exceptions.ConnectTimeoutError):
             client.post_to_connection(ConnectionId=ID, Data="hi")
 

@@ -1,6 +1,5 @@
 """What is behind app.websocket_api: the same truths about our client and boto3's, against a real server over TLS."""
 
-from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -176,7 +175,7 @@ class TestRetries:
         assert LIMITS.begin_seconds + LIMITS.longest_seconds < 10
 
     def test_no_try_begins_after_its_time(self, connect_ours: Connect, server: ManagementServer) -> None:
-        client = connect_ours(server.endpoint, limits=replace(LIMITS, begin_seconds=PATIENCE_SECONDS))
+        client = connect_ours(server.endpoint, limits=LIMITS._replace(begin_seconds=PATIENCE_SECONDS))
         for _ in range(LIMITS.tries):
             server.on(ID, pauses(PATIENCE_SECONDS * 0.7), answer(503))
         with pytest.raises(exceptions.ClientError, match="reached max retries: "):

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from types import SimpleNamespace
 
 import boto3
@@ -55,7 +54,7 @@ def peal(
     )
     api = WebsocketAPI()
     peal = wiring.build(settings, api, session, clock, jobs=jobs)
-    limits = replace(ManagementClient.limits, answer_seconds=PATIENCE_SECONDS)
+    limits = ManagementClient.limits._replace(answer_seconds=PATIENCE_SECONDS)
     client = ManagementClient(server.endpoint, "eu-central-1", lambda: Credentials("A", "s", None), None, limits=limits)
     api.session = SimpleNamespace(region_name="eu-central-1", client=lambda *_, **__: client)
     yield peal
