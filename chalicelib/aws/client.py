@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Verdict(Enum):
-    """What a failed try means: it is the end, it may pass, or the two clocks may differ."""
+    """What a failed try means: the call has failed, a retry may help, or the clocks may differ."""
 
     FINAL = auto()
     RETRY = auto()
@@ -99,7 +99,7 @@ class SignedClient(ABC):
         """Return what a failed try means.
 
         Args:
-            response: None where none came, or a damaged one.
+            response: None where none came, or only a damaged one.
             failure: what the call raises unless it is retried.
         """
 
@@ -110,17 +110,17 @@ class SignedClient(ABC):
         read: Callable[[Response], T],
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> T:
-        """Send a request until a response says yes or `judge` gives up, and return what was read from the response.
+        """Send a request until it succeeds or `judge` gives up, and return what was read from the response.
 
         Args:
             operation: its name in the API: PostToConnection.
             send: signs with the given second, sends, and returns the response.
-            read: returns what the caller wants of a response that says yes.
-            headers: what this operation's requests send and sign beside what always is.
+            read: returns what the caller wants of a response with a status below 300.
+            headers: sent and signed in addition to the usual ones.
 
         Raises:
             ClientError: the service refused.
-            BotoCoreError: nobody answered, or nothing that can be read; there are no credentials.
+            BotoCoreError: no response came, or an unreadable one; there are no credentials.
         """
         limits = self.limits
         last_begin = self._monotonic() + limits.begin_seconds
@@ -164,7 +164,8 @@ class JsonClient(SignedClient):
         """Return the service's response to the operation, as boto3 does but without ResponseMetadata.
 
         Raises:
-            ClientError, BotoCoreError: as boto3's client.
+            ClientError: the service refused.
+            BotoCoreError: no response came, or an unreadable one; there are no credentials.
         """
         body = json.dumps(parameters).encode()
 
@@ -175,7 +176,7 @@ class JsonClient(SignedClient):
 
     @classmethod
     def headers(cls, operation: str) -> dict[str, str]:
-        """Return what requests for the operation send and sign beside what always is."""
+        """Return the headers that are sent and signed in addition to the usual ones."""
         target = f"{cls.target}.{operation}"
         return {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": target, **cls.extra_headers}
 
@@ -231,7 +232,7 @@ def _content(response: Response) -> dict[str, Any]:
 
 
 def _exhausted(failure: Failure, retries: int) -> Failure:
-    """Return the failure, which says how often it was retried, as boto3's does."""
+    """Return the failure with the number of retries, as boto3 words it."""
     if not isinstance(failure, exceptions.ClientError):
         return failure
     response: Any = failure.response

@@ -62,7 +62,9 @@ class ManagementClient(SignedClient):
             The status and nothing else of what boto3 returns: Chalice drops the rest, and reading it takes time.
 
         Raises:
-            ClientError, BotoCoreError: as boto3's client.
+            GoneException: there is no such connection any more.
+            ClientError: API Gateway refused for another reason.
+            BotoCoreError: no response came, or an unreadable one.
         """
         status = self._ask("PostToConnection", "POST", ConnectionId, _status, Data)
         return {"ResponseMetadata": {"HTTPStatusCode": status}}
@@ -71,7 +73,9 @@ class ManagementClient(SignedClient):
         """Close the connection.
 
         Raises:
-            ClientError, BotoCoreError: as boto3's client.
+            GoneException: there is no such connection any more.
+            ClientError: API Gateway refused for another reason.
+            BotoCoreError: no response came, or an unreadable one.
         """
         return self._ask("DeleteConnection", "DELETE", ConnectionId, _metadata)
 
@@ -79,7 +83,9 @@ class ManagementClient(SignedClient):
         """Return what API Gateway knows about the connection: ConnectedAt, LastActiveAt, Identity.
 
         Raises:
-            ClientError, BotoCoreError: as boto3's client.
+            GoneException: there is no such connection any more.
+            ClientError: API Gateway refused for another reason.
+            BotoCoreError: no response came, or an unreadable one.
         """
         return self._ask("GetConnection", "GET", ConnectionId, _connection)
 

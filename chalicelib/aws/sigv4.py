@@ -49,7 +49,7 @@ class Second(NamedTuple):
 
 
 class Signer:
-    """Gives requests to one host of one service what they are signed with. Safe in threads.
+    """Holds what requests to one host of one service are signed with. Safe in threads.
 
     Args:
         host: the value of the Host header.
@@ -80,7 +80,7 @@ class Signer:
 
         Args:
             kind: requests of one kind have the same headers.
-            headers: what is sent and signed beside what always is.
+            headers: sent and signed in addition to the usual ones.
         """
         epoch = int(self._clock() + self._skew_seconds)
         signed_in, kinds = self._seconds
@@ -132,7 +132,7 @@ def second(
         region: the Region to sign for.
         credentials: what signs.
         service: the name that the service has in signatures.
-        signed_headers: others that are sent and signed.
+        signed_headers: sent and signed in addition to the usual ones.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(epoch))
     day = stamp[:8]
