@@ -19,11 +19,12 @@ from chalicelib import telemetry
 from chalicelib.auth.authentication import Authentication
 from chalicelib.auth.authorization import Authorization, Hook, no_opinion
 from chalicelib.auth.tokens import Tokens
-from chalicelib.aws.dynamodb import connect
+from chalicelib.aws.client import connect
+from chalicelib.aws.dynamodb import DynamoDBClient
 from chalicelib.aws.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
-from chalicelib.aws.queue import Jobs, SqsJobs
+from chalicelib.aws.queue import Jobs, SQSClient, SqsQueue
 from chalicelib.aws.secrets import Secrets
-from chalicelib.aws.session import EnvironmentSession, Session, boto3_client
+from chalicelib.aws.session import EnvironmentSession, Session
 from chalicelib.channels.admission import Admission
 from chalicelib.channels.presence import Presence, PresenceManager
 from chalicelib.channels.publish import Message, Published, Publisher
@@ -354,10 +355,11 @@ def build(
             "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
         )
     session = session or EnvironmentSession(os.environ)
-    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock)
+    kind = settings.table_client
+    rows = Table(connect(DynamoDBClient, session, kind, _AWS_CONFIG), settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
-    queue = jobs or SqsJobs(lambda: boto3_client(session, "sqs", _AWS_CONFIG), settings.jobs_queue)
+    queue = jobs or SqsQueue(lambda: connect(SQSClient, session, kind, _AWS_CONFIG), settings.jobs_queue)
     registry, members = Registry(rows, clock), Members(rows, namespaces, clock)
     publications, leases, tickets = (
         Log(rows, clock),

@@ -7,8 +7,7 @@ Nothing was measured on AWS.
 import math
 from typing import Final, NamedTuple
 
-from chalicelib.aws.lean import BEGIN_SECONDS, FIRST_PAUSE_SECONDS, TRIES
-from chalicelib.aws.management import WORKERS
+from chalicelib.aws.management import WORKERS, ManagementClient
 from chalicelib.delivery.delivery import CONFIRM_AFTER_SECONDS as CONFIRM_AFTER_SECONDS
 
 # API Gateway. Memory: the median time of a POST to @connections, and the spread of a lognormal around it: the mean is
@@ -61,9 +60,9 @@ class Sender(NamedTuple):
     name: str
     at_once: int
     cpu_us: float
-    tries: int = TRIES
-    pause_seconds: float = FIRST_PAUSE_SECONDS
-    begin_seconds: float = BEGIN_SECONDS
+    tries: int = ManagementClient.limits.tries
+    pause_seconds: float = ManagementClient.limits.first_pause_seconds
+    begin_seconds: float = ManagementClient.limits.begin_seconds
     most_a_second: float = 0
 
     def rate(self, memory_mb: int, post_seconds: float = POST_SECONDS) -> float:
