@@ -54,8 +54,11 @@ class Missed:
     def __post_init__(self) -> None:
         since, here = self.since, self.position
         if since is not None:
-            is_kept = here is not None and here.offset - self.kept <= since.offset <= here.offset
-            self.recovered = here is not None and since.epoch == here.epoch and is_kept
+            self.recovered = (
+                here is not None
+                and since.epoch == here.epoch
+                and here.offset - self.kept <= since.offset <= here.offset
+            )
 
     def parts(self) -> Iterator[Sequence[Publication]]:
         """Yield the parts in order, none of them empty, until `recovered` turns False. Raises what `read` raises."""
