@@ -42,18 +42,18 @@ class TestTheQueue:
         assert sorted(got) == ['{"job":"advance","n":0}', '{"job":"advance","n":1}']
         assert made == [sqs]
 
-    def test_one_with_a_delay_arrives_later(self, sqs: Any, queue: str) -> None:
+    def test_a_delayed_job_arrives_later(self, sqs: Any, queue: str) -> None:
         SqsJobs(lambda: sqs, queue).put({"job": "leave"}, delay_seconds=60)
         url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         assert "Messages" not in sqs.receive_message(QueueUrl=url)
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         assert attributes["ApproximateNumberOfMessagesDelayed"] == "1"
 
-    def test_where_there_is_none_the_error_says_so(self, sqs: Any) -> None:
+    def test_a_missing_queue_is_reported(self, sqs: Any) -> None:
         with pytest.raises(JobsError, match=r"The queue of jobs failed: .*NonExistentQueue"):
             SqsJobs(lambda: sqs, "no-such-queue").put({})
 
-    def test_where_nobody_answers_too(self) -> None:
+    def test_a_queue_that_does_not_answer_is_reported(self) -> None:
         config = Config(connect_timeout=0.2, retries={"total_max_attempts": 1})
         nobody = boto3.client("sqs", endpoint_url="http://127.0.0.1:9", config=config)
         with pytest.raises(JobsError, match=r"^The queue of jobs failed: EndpointConnectionError$"):
@@ -80,7 +80,7 @@ class TestTheWorker:
             ({"job": "leave", "channel": "chat:1", "userId": "u"}, "connectionId must be a string."),
         ],
     )
-    def test_what_can_never_be_done_is_dropped_and_the_rest_is_done(
+    def test_an_impossible_job_is_dropped_and_the_others_are_done(
         self, peal: Peal, caplog: pytest.LogCaptureFixture, body: Any, why: str
     ) -> None:
         done: list[str] = []
@@ -92,7 +92,7 @@ class TestTheWorker:
             worker.work(peal, event("{", good))
         assert done == ["chat:1"]
 
-    def test_what_failed_comes_again(self, peal: Peal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failed_job_raises_so_that_it_is_retried(self, peal: Peal, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise TableError("Query", "InternalServerError")
 
