@@ -1,4 +1,4 @@
-"""What is published in a channel, and where it stands there. Pure records."""
+"""Publications of a channel, and positions in it. Pure records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Position:
-    """A position in a channel: `offset` publications were numbered in `epoch`."""
+    """A position in a channel: `offset` publications have been numbered in `epoch`."""
 
     epoch: str
     offset: int
@@ -15,16 +15,16 @@ class Position:
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published.
+    """A publication.
 
     Attributes:
         offset: its number; None in a channel without history.
         data: any JSON.
         sender: {"userId", "connectionId"} of the client that published it; None for a server.
         time: RFC 3339 in UTC with milliseconds.
-        message_id: the publisher's own name for it, if it gave one.
-        exclude: the connection that is not sent it.
-        is_empty: whether this fills a hole and is nothing to send.
+        message_id: the publisher's own id for it, if it gave one.
+        exclude: the connection that does not receive it.
+        is_empty: whether it only fills a hole, and is not sent.
     """
 
     offset: int | None
@@ -36,7 +36,7 @@ class Publication:
     is_empty: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in action frames and in answers of the REST routes."""
+        """Return it as action frames and the REST routes show it."""
         return {
             "offset": self.offset,
             "data": self.data,

@@ -31,7 +31,7 @@ class TestTheWorker:
             ({"job": "leave", "channel": "chat:1", "userId": "u"}, "connectionId must be a string."),
         ],
     )
-    def test_what_can_never_be_done_is_dropped_and_the_rest_is_done(
+    def test_an_impossible_job_is_dropped_and_the_others_are_done(
         self, peal: Peal, caplog: pytest.LogCaptureFixture, body: Any, why: str
     ) -> None:
         done: list[str] = []
@@ -43,7 +43,7 @@ class TestTheWorker:
             worker.work(peal, event("{", good))
         assert done == ["chat:1"]
 
-    def test_what_failed_comes_again(self, peal: Peal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failed_job_raises_so_that_it_is_retried(self, peal: Peal, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise TableError("Query", "InternalServerError")
 
