@@ -43,7 +43,7 @@ class Clone:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "pealctl.deploy", *arguments],
+            [sys.executable, "-m", "pealctl", *arguments],
             cwd=self.directory,
             env=self._process_environment(),
             capture_output=True,
@@ -53,7 +53,7 @@ class Clone:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-u", "-m", "pealctl.deploy", *arguments],
+            [sys.executable, "-u", "-m", "pealctl", *arguments],
             cwd=self.directory,
             env=self._process_environment() | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

@@ -38,7 +38,7 @@ class TestTheStack:
     def test_says_which_resource_failed_and_is_mended_by_the_next_run(self, fresh_clone: Clone) -> None:
         fresh_clone.replace("resources.json", QUEUES, BAD + QUEUES)
         sentence = says(fresh_clone, "deploy", "--stage", "dev")
-        assert sentence.startswith("CloudFormation could not make stack peal-dev: Bad: "), sentence
+        assert sentence.startswith("CloudFormation could not create stack peal-dev: Bad: "), sentence
         fresh_clone.replace("resources.json", BAD, "")
         fresh_clone.deploys()
 
@@ -46,7 +46,7 @@ class TestTheStack:
         deployed = fresh_clone.deploys()
         fresh_clone.replace("resources.json", QUEUES, BAD + QUEUES)
         sentence = says(fresh_clone, "deploy", "--stage", "dev")
-        assert sentence.startswith("CloudFormation could not make stack peal-dev: Bad: "), sentence
+        assert sentence.startswith("CloudFormation could not create stack peal-dev: Bad: "), sentence
         fresh_clone.replace("resources.json", BAD, "")
         assert fresh_clone.deploys().websocket == deployed.websocket
 

@@ -86,7 +86,7 @@ def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(project: Path) -> Path:
     """The directory that `make package STAGE=dev` fills; cfn-lint has found no fault with it."""
-    run(project, sys.executable, "-m", "pealctl.deploy", "package", "--stage", "dev")
+    run(project, sys.executable, "-m", "pealctl", "package", "--stage", "dev")
     return project / "out" / "dev"
 
 

@@ -14,20 +14,26 @@ class TestWrong:
             (["send", "hi"], "one of the arguments --user --connection --channel --everyone is required"),
             (["send", "--user", "u", "--everyone", "hi"], "argument --everyone: not allowed with argument --user"),
             (["send", "--user", "u"], "nothing to send: give TEXT, --data JSON, or - to read it from standard input"),
-            (["send", "--channel", "c:d"], "a channel takes TEXT or --data JSON, and not both"),
-            (["send", "--channel", "c:d", "hi", "--data", "1"], "a channel takes TEXT or --data JSON, and not both"),
-            (["send", "--user", "u", "hi", "--message-id", "m"], "--message-id is for a --channel"),
+            (["send", "--channel", "c:d"], "a channel takes either TEXT or --data JSON"),
+            (["send", "--channel", "c:d", "hi", "--data", "1"], "a channel takes either TEXT or --data JSON"),
+            (["send", "--user", "u", "hi", "--message-id", "m"], "--message-id needs a --channel"),
             (["send", "--user", "u", "-", "--data", "-"], "TEXT and --data cannot both be read from standard input"),
-            (["send", "--user", "", "hi"], "argument --user: '' is no name"),
-            (["connection", ".."], "argument ID: '..' is no name"),
-            (["kick", "--connection", "c", "--device", "d"], "--device is one of a --user's"),
+            (["send", "--user", "", "hi"], "argument --user: '' is not a name"),
+            (["connection", ".."], "argument ID: '..' is not a name"),
+            (["kick", "--connection", "c", "--device", "d"], "--device needs a --user"),
             (["kick"], "one of the arguments --user --connection is required"),
             (["history", "c:d", "-n", "-1"], "argument -n/--last: invalid count value: '-1'"),
             (["history", "c:d", "-n", "1", "--all"], "argument --all: not allowed with argument -n/--last"),
             (["ticket", "u", "--grants", "[]"], "argument --grants: invalid grants value: '[]'"),
-            (["connections", "--url", "x"], "argument --url: 'x' is no http or https URL"),
-            (["connections", "--url", "https://x/?a"], "argument --url: 'https://x/?a' is no http or https URL"),
-            (["tail", "c:d", "--socket-url", "http://x"], "argument --socket-url: 'http://x' is no ws or wss URL"),
+            (["connections", "--url", "x"], "argument --url: 'x' is not a URL (http or https)"),
+            (
+                ["connections", "--url", "https://x/?a"],
+                "argument --url: 'https://x/?a' is not a URL (http or https)",
+            ),
+            (
+                ["tail", "c:d", "--socket-url", "http://x"],
+                "argument --socket-url: 'http://x' is not a URL (ws or wss)",
+            ),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
@@ -39,9 +45,9 @@ class TestWrong:
     @pytest.mark.parametrize("json", ["secret", "NaN", '{"a":Infinity}', "[1,"])
     def test_what_is_to_be_sent_is_not_repeated(self, json: str) -> None:
         done = say("send", "--user", "u", "--data", json)
-        assert (done.status, done.err.splitlines()[-1]) == (2, "pealctl: error: --data is no JSON")
+        assert (done.status, done.err.splitlines()[-1]) == (2, "pealctl: error: --data is not JSON")
 
-    @pytest.mark.parametrize(("options", "what"), [(["-"], "standard input is no UTF-8"), (["--data", "-"], "--data")])
+    @pytest.mark.parametrize(("options", "what"), [(["-"], "standard input is not UTF-8"), (["--data", "-"], "--data")])
     def test_standard_input_that_is_no_text(self, options: list[str], what: str) -> None:
         done = say("send", "--user", "u", *options, stdin=b"\xff")
         assert done.status == 2

@@ -187,7 +187,7 @@ class TestSending:
         done = peal_says(*once)
         epoch = alice.receives({"type": "publication", "data": None, "messageId": "m-1", "offset": 1})["epoch"]
         assert done.out == f"sent 1, gone 0, failed 0; offset 1 of epoch {epoch}\n"
-        assert peal_says(*once).out == f"queued: somebody else delivers it; offset 1 of epoch {epoch}\n"
+        assert peal_says(*once).out == f"queued: another function delivers it; offset 1 of epoch {epoch}\n"
         alice.receives_nothing()
 
     def test_to_a_channel_without_history(self, peal_says: Say) -> None:
@@ -244,7 +244,7 @@ class TestTickets:
         me = alice.receives()["data"]
         assert (me["userId"], me["deviceId"]) == ("u_7", "phone" if options else None)
         assert (me["expiresAt"] is None) is not bool(options)
-        assert done.err.startswith("It lets u_7 connect once, with ?ticket=, until ")
+        assert done.err.startswith("With ?ticket= it lets u_7 connect once, until ")
 
     def test_with_grants(self, gateway: Gateway, peal_says: Say) -> None:
         grants = '{"channels":{"feed:*":["subscribe"]}}'
@@ -257,5 +257,5 @@ class TestTickets:
 
     def test_grants_that_are_none(self, peal_says: Say) -> None:
         done = peal_says("ticket", "u_7", "--grants", '{"userId":"u_8"}')
-        assert done == Done(1, "", "--grants has userId, which is no grant: see docs/PROTOCOL.md.\n")
+        assert done == Done(1, "", "--grants has userId, which is not a grant: see docs/PROTOCOL.md.\n")
         assert peal_says("ticket", "u_7", "--grants", '{"users":[7]}').status == 1

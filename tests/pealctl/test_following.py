@@ -122,10 +122,10 @@ class TestWithHistory:
         assert tail.prints().endswith('  1  (server)  "a"')
         wire.cut()
         publish(gateway, "chat:lobby", "b", "c")
-        assert "Nobody answers at" in (note := tail.notes())
-        assert note.endswith("Trying on.")
+        assert "Nothing answers at" in (note := tail.notes())
+        assert note.endswith("Still trying.")
         wire.mend()
-        assert tail.notes() == "It answers again."
+        assert tail.notes() == "The stage answers again."
         assert [tail.prints()[-3:] for _ in range(2)] == ['"b"', '"c"']
 
     def test_a_channel_that_begins_anew_is_followed_from_its_beginning(self, gateway: Gateway) -> None:
@@ -134,7 +134,7 @@ class TestWithHistory:
         following = history.follow(to(gateway), "chat:lobby", {"epoch": "another", "offset": 7}, told.append)
         one = next(following)
         assert (one["data"], one["offset"]) == ("old", 1)
-        assert told == [f"chat:lobby has begun anew: epoch {one['epoch']}."]
+        assert told == [f"chat:lobby has started again: epoch {one['epoch']}."]
 
     def test_what_is_missing_is_said(self, gateway: Gateway, dynamodb: Any) -> None:
         publish(gateway, "chat:lobby", *range(4))
@@ -145,7 +145,7 @@ class TestWithHistory:
         told: list[str] = []
         following = history.follow(to(gateway), "chat:lobby", {"epoch": since["epoch"], "offset": 1}, told.append)
         assert next(following) == before[3]
-        assert told == ["Offsets 2 to 3 are not there: never used, or not kept any more."]
+        assert told == ["Offsets 2 to 3 are missing: never used, or no longer kept."]
 
     def test_who_may_not_read_it_is_told(self, gateway: Gateway) -> None:
         following = history.follow(to(gateway), "live:x", {"epoch": "e", "offset": 0}, print)
@@ -169,9 +169,9 @@ class TestWithoutHistory:
         publish(gateway, "live:x", [1])
         assert tail.prints().endswith("  -  (server)  [1]")
         assert gateway.call("DELETE", f"/connections/{first}").status == 204
-        assert tail.notes() == "The connection has ended: connecting again."
+        assert tail.notes() == "The connection has ended: reconnecting."
         is_in(gateway, "live:x", without=first)
-        assert tail.notes() == "Connected again; what was published meanwhile is gone."
+        assert tail.notes() == "Connected again; what was published meanwhile is lost."
         publish(gateway, "live:x", [2])
         assert tail.prints().endswith("  -  (server)  [2]")
         assert tail.is_interrupted() == (0, "", "")
@@ -197,7 +197,7 @@ class TestWithoutHistory:
         publish(gateway, "live:x", 2)
         thread.join(SECONDS)
         assert [one["data"] for one in wanted] == [1, 2]
-        assert [sentence.partition(" ")[0] for sentence in told] == ["The", "Nobody", "Connected"]
+        assert [sentence.partition(" ")[0] for sentence in told] == ["The", "Nothing", "Connected"]
         following.close()
 
     def test_a_client_that_is_silent_pings(self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

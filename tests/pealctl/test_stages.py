@@ -115,7 +115,7 @@ class TestAnswers:
                 {"message": "Missing Authentication Token"},
                 CommandError,
                 f"{REQUEST} is refused (403): Missing Authentication Token. "
-                "The stage may be older than this command: deploy it anew.",
+                "The stage may be older than this command: deploy it again.",
             ),
             (
                 403,
@@ -134,13 +134,13 @@ class TestAnswers:
                 500,
                 {"error": {"code": "internal_error", "message": "Something went wrong on our side."}},
                 Unavailable,
-                f"{REQUEST} failed on the stage's side (500). Why: docs/OPERATIONS.md, Questions. Try again.",
+                f"{REQUEST} failed on the stage's side (500): see docs/OPERATIONS.md, Questions. Try again.",
             ),
             (
                 504,
                 {"message": "Endpoint request timed out"},
                 Unavailable,
-                f"{REQUEST} was not answered within API Gateway's 29 s. It may go on, and be done all the same.",
+                f"{REQUEST} was not answered within API Gateway's 29 s. It may still be running, and succeed.",
             ),
             (200, b"<html>", CommandError, "What answers at URL is not Peal's REST API: is the URL right?"),
             (200, b"[]", CommandError, "What answers at URL is not Peal's REST API: is the URL right?"),
@@ -153,7 +153,7 @@ class TestAnswers:
 
     def test_that_fail_on_the_desk(self, server: Server) -> None:
         with pytest.raises(
-            Unavailable, match=r"^GET /connections/c failed .* Why: the output of `make dev`. Try again.$"
+            Unavailable, match=r"^GET /connections/c failed .* see the output of `make dev`. Try again.$"
         ):
             ask(server, (502, {}), name="local")
 
@@ -167,15 +167,15 @@ class TestAnswers:
         answer = ask(server, (200, {"page": {}}))
         with pytest.raises(CommandError) as error:
             answer["page"]["next"]
-        assert str(error.value) == "The stage's answer has no 'next': it runs another version than this command's."
+        assert str(error.value) == "The stage's answer has no 'next': it runs a different version from this command."
 
     def test_nobody_at_the_desk(self) -> None:
         done = say("--url", "http://127.0.0.1:9", "connections")
         assert done == Done(
             1,
             "",
-            "Nobody answers at http://127.0.0.1:9 ([Errno 111] Connection refused): start it with `make dev`, say "
-            "where it is with --url, or which stage on AWS with --stage.\n",
+            "Nothing answers at http://127.0.0.1:9 ([Errno 111] Connection refused): start it with `make dev`, pass "
+            "its --url, or name a --stage on AWS.\n",
         )
 
 
@@ -232,8 +232,7 @@ class TestFinding:
         with pytest.raises(CommandError) as error:
             _ = found.socket_url
         assert str(error.value) == (
-            "Where clients connect is not known: say it with --socket-url wss://..., or name the --stage instead of "
-            "its --url."
+            "Where clients connect is not known: pass --socket-url wss://..., or name the --stage instead of its --url."
         )
 
     def test_a_stage_that_is_not_deployed(self, account: Server) -> None:
@@ -259,7 +258,7 @@ class TestNoAccess:
 
     def test_no_such_stage(self, account: Server) -> None:
         assert say("--stage", "qa", "connections").err == (
-            ".chalice/config.json has no stage qa; on AWS there can be dev and prod.\n"
+            ".chalice/config.json has no stage qa; stages for AWS are dev and prod.\n"
         )
 
     def test_who_may_not_ask_where_the_stage_is(self, account: Server) -> None:
@@ -268,8 +267,8 @@ class TestNoAccess:
         assert say("--stage", "dev", "connections") == Done(
             1,
             "",
-            "AWS refused GetRestApis (AccessDeniedException): User: x may not. Whoever may not ask AWS where the stage "
-            "is says so with --url.\n",
+            "AWS refused GetRestApis (AccessDeniedException): User: x may not. If you may not ask AWS where the "
+            "stage is, pass --url.\n",
         )
 
     def test_aws_that_does_not_answer_half_way(self, account: Server) -> None:
@@ -282,4 +281,4 @@ class TestNoAccess:
 def test_a_directory_without_a_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The desk needs none: only a stage on AWS is looked up in it."""
     monkeypatch.chdir(tmp_path)
-    assert say("--url", "http://127.0.0.1:9", "connections").err.startswith("Nobody answers")
+    assert say("--url", "http://127.0.0.1:9", "connections").err.startswith("Nothing answers")

@@ -4,7 +4,8 @@ The tables say what the code cannot be asked for: which fields an action reads, 
 against the code, both ways.
 """
 
+from pathlib import Path
 from typing import Final
 
-# Until the first release there is one only; CHANGELOG.md says what has changed.
-VERSION: Final = "0.1.0"
+# Of the whole product: its packages and its documents.
+VERSION: Final = (Path(__file__).parents[2] / "packages" / "VERSION").read_text().strip()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pealctl.deploy.__main__ import main
-from pealctl.deploy.errors import BadProject, CommandFailed
+from pealctl.__main__ import main
 from pealctl.deploy.programs import bytecode, check_python, run
+from pealctl.errors import BadProject, ProgramFailed
 from tests.conftest import PROJECT
 
 
@@ -32,11 +32,11 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 class TestBeforeAws:
     def test_no_stage_is_the_desks(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert said(capsys, "deploy").startswith("Stage local is for the desk")
+        assert said(capsys, "deploy").startswith("Stage local is for this machine")
 
     def test_no_region(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert said(capsys, "deploy", "--stage", "dev") == (
-            "No AWS Region is set: export AWS_DEFAULT_REGION=eu-central-1, say, or run `aws configure`.\n"
+            "No AWS Region is set: export AWS_DEFAULT_REGION=eu-central-1, for example, or run `aws configure`.\n"
         )
 
     def test_no_credentials(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ class TestBeforeAws:
         monkeypatch.setenv("AWS_REGION", "eu-central-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        assert said(capsys, "deploy", "--stage", "dev").startswith("AWS cannot be asked who you are: ")
+        assert said(capsys, "deploy", "--stage", "dev").startswith("AWS could not be asked who you are: ")
 
 
 class TestPrograms:
@@ -71,15 +71,15 @@ class TestPrograms:
             check_python()
         monkeypatch.undo()
         assert str(error.value) == (
-            "Lambda has no runtime python3.99, the closest is python3.15: make the environment anew with "
+            "Lambda has no runtime python3.99, the closest is python3.15: make the environment again with "
             "`make clean`, then `make setup PYTHON=python3.15`."
         )
 
     def test_one_that_fails_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(CommandFailed) as error:
+        with pytest.raises(ProgramFailed) as error:
             run(tmp_path, "chalice", "deploy", "--no-such-option", region="eu-central-1")
         assert str(error.value) == (
-            "`chalice deploy --no-such-option` ended with status 2; what it says stands above. Then run this again."
+            "`chalice deploy --no-such-option` ended with status 2; its own message is above. Then run this again."
         )
 
     def test_what_is_compiled_now_is_shipped_and_nothing_else(self, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pealctl.deploy import commands, permissions
-from pealctl.deploy.errors import DeploymentError
 from pealctl.deploy.stage import Stage, read_stages
+from pealctl.errors import CommandError
 from tests.conftest import PROJECT
 
 STAGES = read_stages(PROJECT)
@@ -98,11 +98,11 @@ class TestFilesThatDiffer:
         return tmp_path
 
     def test_are_named(self, project: Path) -> None:
-        with pytest.raises(DeploymentError) as error:
+        with pytest.raises(CommandError) as error:
             commands.write_policies(project, check=True)
         assert str(error.value) == (
-            "policy-dev-gone.json, policy-dev-jobs.json are not what pealctl/deploy/permissions.py says: "
-            "run `make policies`."
+            "policy-dev-gone.json, policy-dev-jobs.json: not what pealctl/deploy/permissions.py declares. "
+            "Run `make policies`."
         )
 
     def test_are_mended(self, project: Path) -> None:

@@ -11,8 +11,8 @@ from websockets.sync.server import ServerConnection, serve
 from localgateway.testing import Gateway
 from pealctl.deploy import smoke
 from pealctl.deploy.aws import Aws
-from pealctl.deploy.errors import SmokeTestFailed
 from pealctl.deploy.smoke import smoke_test
+from pealctl.errors import SmokeTestFailed
 from tests.conftest import PROJECT
 
 

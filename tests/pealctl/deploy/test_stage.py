@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pealctl.deploy.errors import BadProject
 from pealctl.deploy.stage import Stage, read_stage, read_stages
+from pealctl.errors import BadProject
 from tests.conftest import PROJECT
 
 Write = Callable[[Any], Path]
@@ -58,8 +58,8 @@ def test_the_desks_own_stage_is_not_among_those_that_are_deployed() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("local", "Stage local is for the desk (`make dev`); on AWS there can be dev and prod."),
-        ("qa", ".chalice/config.json has no stage qa; on AWS there can be dev and prod."),
+        ("local", "Stage local is for this machine (`make dev`); stages for AWS are dev and prod."),
+        ("qa", ".chalice/config.json has no stage qa; stages for AWS are dev and prod."),
     ],
 )
 def test_another_stage_is_answered_with_those_there_are(name: str, sentence: str) -> None:
@@ -72,17 +72,17 @@ def test_a_stage_must_name_its_table(write: Write) -> None:
     with pytest.raises(BadProject) as error:
         read_stage(write(config(dev={})), "dev")
     assert str(error.value) == (
-        "Stage dev of .chalice/config.json must set CONNECTIONS_TABLE, to peal-dev-connections say."
+        "Stage dev of .chalice/config.json must set CONNECTIONS_TABLE, for example to peal-dev-connections."
     )
 
 
 def test_a_directory_without_a_project_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(BadProject, match="is no Chalice project: it has no .chalice/config.json."):
+    with pytest.raises(BadProject, match="is not a Chalice project: it has no .chalice/config.json."):
         read_stage(tmp_path, "dev")
 
 
 def test_a_configuration_that_is_no_json_is_said_to_be_none(write: Write) -> None:
-    with pytest.raises(BadProject, match="config.json is no JSON: "):
+    with pytest.raises(BadProject, match="config.json is not JSON: "):
         read_stage(write("{"), "dev")
 
 

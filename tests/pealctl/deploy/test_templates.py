@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pealctl.deploy.errors import BadProject
 from pealctl.deploy.templates import finish_package, stack_template
+from pealctl.errors import BadProject
 from tests.conftest import PROJECT
 
 # CloudFormation's limit for a template that is sent along with the call.

@@ -1,4 +1,4 @@
-"""A client's first minute with what has been deployed: a ticket over REST, a socket with it, a frame, an answer."""
+"""Try what has been deployed as a client would: a ticket over REST, a socket with it, a frame, an answer."""
 
 import json
 import time
@@ -11,24 +11,29 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from pealctl.deploy.aws import Aws
-from pealctl.deploy.errors import SmokeTestFailed
+from pealctl.errors import SmokeTestFailed
 
 USER = "peal-smoke-test"
 ANSWER_SECONDS = 30
-# New roles, routes and permissions of AWS take effect within seconds, and until then everything may be refused.
+# New roles, routes and permissions take some seconds to take effect on AWS; until then anything may be refused.
 PATIENCE_SECONDS = 90
 PAUSE_SECONDS = 3
 
 
 class _Refused(Exception):
-    """A step did not go as it must; the message says which and how."""
+    """A step failed; the message says which and how."""
 
 
 def smoke_test(aws: Aws, websocket_url: str, rest_url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """A client has got a ticket, connected with it, had a frame answered and closed its socket.
+    """Get a ticket, connect with it, send a frame, wait for its reply and close the socket.
+
+    Args:
+        aws: the account, whose credentials sign the request for a ticket.
+        websocket_url, rest_url: the stage's two APIs.
+        patience_seconds: how long to try again after a failure.
 
     Raises:
-        SmokeTestFailed: it did not come so far, and did not until the patience had run out.
+        SmokeTestFailed: a step still failed when the patience had run out.
     """
     deadline = time.monotonic() + patience_seconds
     while True:
