@@ -26,7 +26,11 @@ PING_SECONDS: Final = 540
 
 
 def follow(
-    api: Api, channel: str, note: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
+    api: Api,
+    channel: str,
+    note: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+    ping_seconds: float = PING_SECONDS,
 ) -> Iterator[Json]:
     """Yield what is published in the channel, without end.
 
@@ -35,6 +39,7 @@ def follow(
         channel: one without history.
         note: is called with a sentence when the connection ends and when there is a new one.
         sleep: waits that many seconds.
+        ping_seconds: how long the connection may be silent before it sends a ping.
 
     Raises:
         CommandError: the channel may not be followed, or the first connection fails.
@@ -47,7 +52,7 @@ def follow(
                     note("Connected again; what was published meanwhile is lost.")
                 was_subscribed, failures = True, 0
                 yield from early
-                yield from _publications(socket, channel)
+                yield from _publications(socket, channel, ping_seconds)
             note("The connection has ended: reconnecting.")
         except Unavailable as error:
             if not was_subscribed:
@@ -85,14 +90,14 @@ def _member(api: Api, channel: str) -> Iterator[tuple[ClientConnection, list[Jso
         yield socket, early
 
 
-def _publications(socket: ClientConnection, channel: str) -> Iterator[Json]:
+def _publications(socket: ClientConnection, channel: str, ping_seconds: float) -> Iterator[Json]:
     """Yield the channel's publications until the connection ends."""
-    ping_at = time.monotonic() + PING_SECONDS
+    ping_at = time.monotonic() + ping_seconds
     while True:
         try:
             frame = _read(socket, max(ping_at - time.monotonic(), 0))
         except TimeoutError:
-            ping_at = time.monotonic() + PING_SECONDS
+            ping_at = time.monotonic() + ping_seconds
             with suppress(ConnectionClosed):
                 socket.send('{"action":"ping"}')
             continue

@@ -102,6 +102,7 @@ def package(stage: Stage, tell: Tell) -> None:
         CommandError: a policy file is out of date.
     """
     programs.check_python()
+    programs.find("cfn-lint")
     write_policies(stage.directory, check=True)
     out = stage.directory / "out" / stage.name
     arguments = ("package", "--stage", stage.name, "--merge-template", "resources.json", str(out))

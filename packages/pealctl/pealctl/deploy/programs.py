@@ -13,6 +13,14 @@ from py_compile import PycInvalidationMode
 from pealctl.errors import BadProject, NotInstalled, ProgramFailed
 
 
+def find(program: str) -> Path:
+    """Return where a program of this environment is. Raises NotInstalled."""
+    path = Path(sys.executable).with_name(program)
+    if not path.exists():
+        raise NotInstalled(program)
+    return path
+
+
 def run(directory: Path, program: str, *arguments: str, region: str) -> None:
     """Run a program of this environment in the project; its output goes to the terminal.
 
@@ -25,10 +33,7 @@ def run(directory: Path, program: str, *arguments: str, region: str) -> None:
         # Bytecode that Python wrote into chalicelib meanwhile would be shipped; see `bytecode`.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    path = Path(sys.executable).with_name(program)
-    if not path.exists():
-        raise NotInstalled(program)
-    done = subprocess.run([path, *arguments], cwd=directory, env=environment)
+    done = subprocess.run([find(program), *arguments], cwd=directory, env=environment)
     if done.returncode:
         raise ProgramFailed(" ".join((program, *arguments)), done.returncode)
 

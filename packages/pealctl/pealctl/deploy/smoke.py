@@ -24,13 +24,21 @@ class _Refused(Exception):
     """A step failed; the message says which and how."""
 
 
-def smoke_test(aws: Aws, websocket_url: str, rest_url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+def smoke_test(
+    aws: Aws,
+    websocket_url: str,
+    rest_url: str,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+    answer_seconds: float = ANSWER_SECONDS,
+) -> None:
     """Get a ticket, connect with it, send a frame, wait for its reply and close the socket.
 
     Args:
         aws: the account, whose credentials sign the request for a ticket.
         websocket_url, rest_url: the stage's two APIs.
         patience_seconds: how long to try again after a failure.
+        answer_seconds: how long to wait for each answer.
 
     Raises:
         SmokeTestFailed: a step still failed when the patience had run out.
@@ -38,7 +46,7 @@ def smoke_test(aws: Aws, websocket_url: str, rest_url: str, *, patience_seconds:
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            _ping(websocket_url, _ticket(aws, rest_url))
+            _ping(websocket_url, _ticket(aws, rest_url, answer_seconds), answer_seconds)
             return
         except _Refused as refused:
             if time.monotonic() > deadline:
@@ -46,13 +54,13 @@ def smoke_test(aws: Aws, websocket_url: str, rest_url: str, *, patience_seconds:
             time.sleep(PAUSE_SECONDS)
 
 
-def _ticket(aws: Aws, rest_url: str) -> str:
+def _ticket(aws: Aws, rest_url: str, answer_seconds: float) -> str:
     url, body = f"{rest_url}/tickets", json.dumps({"userId": USER})
     signed = AWSRequest("POST", url, data=body, headers={"Content-Type": "application/json"})
     SigV4Auth(aws.credentials, "execute-api", aws.region).add_auth(signed)
     request = Request(url, body.encode(), dict(signed.headers), method="POST")
     try:
-        with urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        with urlopen(request, timeout=answer_seconds) as answer:
             ticket: str = json.load(answer)["ticket"]
     except HTTPError as error:
         error.close()
@@ -63,11 +71,11 @@ def _ticket(aws: Aws, rest_url: str) -> str:
     return ticket
 
 
-def _ping(url: str, ticket: str) -> None:
+def _ping(url: str, ticket: str, answer_seconds: float) -> None:
     try:
-        with connect(f"{url}?ticket={ticket}", open_timeout=ANSWER_SECONDS) as socket:
+        with connect(f"{url}?ticket={ticket}", open_timeout=answer_seconds) as socket:
             socket.send(json.dumps({"action": "ping", "id": 1}))
-            reply = json.loads(socket.recv(timeout=ANSWER_SECONDS))
+            reply = json.loads(socket.recv(timeout=answer_seconds))
     except InvalidStatus as refusal:
         status = refusal.response.status_code
         raise _Refused(f"{url} refuses a client with {status}. See `chalice logs --name websocket_connect`.") from None
