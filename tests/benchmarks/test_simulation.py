@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib.store.keys import ANONYMOUS_SHARDS
 from tests.conftest import PROJECT
-from tools.benchmarks import bench_cost, prices, simulate
+from tools.benchmarks import metering, prices, simulate
 from tools.benchmarks.assumptions import CHANNEL, EVERYONE, KEPT, PEAL, SEQUENTIAL, THREADS, Audience, Sender
 from tools.benchmarks.fanout_model import Plan, Tally, Throttle, cut
 from tools.benchmarks.fanout_model import simulate as play
@@ -161,7 +161,7 @@ class TestTheBill:
         assert tally.reads == pytest.approx((EVERYONE.page_rows + 20_000) * EVERYONE.row_units, rel=0.001)
 
     def test_has_the_prices_of_the_other_benchmark(self) -> None:
-        assert bench_cost.MESSAGE is prices.MESSAGE
+        assert metering.MESSAGE is prices.MESSAGE
 
 
 class TestTheDocument:

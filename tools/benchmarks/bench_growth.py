@@ -26,7 +26,9 @@ import boto3
 from chalicelib import wiring
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
-from tools.benchmarks.bench_cost import Meter, Peal, engine, make_tables, measure
+from tools.benchmarks.cost_apps import Peal
+from tools.benchmarks.engines import engine, make_tables
+from tools.benchmarks.metering import Meter, measure
 
 TABLE = "peal"
 

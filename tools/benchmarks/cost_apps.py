@@ -1,0 +1,119 @@
+"""The apps whose costs are compared: Peal, the chat of Chalice's tutorial, and a broadcast that scans its table."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from boto3.dynamodb.conditions import Key
+
+from chalicelib import wiring
+from chalicelib.handlers import websocket
+from chalicelib.peal import Service
+from chalicelib.protocol.grants import EVERYTHING
+from chalicelib.settings import Settings
+from chalicelib.store import keys
+from localgateway.testing import connect_event, disconnect_event, message_event
+from tools.benchmarks.engines import fill
+from tools.benchmarks.metering import Meter
+
+
+class Peal:
+    """Peal over a table of its own."""
+
+    def __init__(self, meter: Meter, session: boto3.session.Session, client: Any, table: str) -> None:
+        self._meter, self._client = meter, client
+        settings = Settings(
+            table,
+            allow_anonymous=True,
+            anonymous_grants=EVERYTHING,
+            max_channels=1_000,
+            # Both clients ask the same; into this one's calls the meter can look.
+            table_client="boto3",
+        )
+        self.service: Service = wiring.build(settings, meter, session, jobs=meter)
+
+    def connect(self, connection_id: str, user: str) -> None:
+        self._invoked(lambda: websocket.connect(self.service, connect_event(connection_id, {"userId": user})))
+
+    def disconnect(self, connection_id: str) -> None:
+        self._invoked(lambda: websocket.disconnect(self.service, disconnect_event(connection_id)))
+
+    def frame(self, connection_id: str, action: str, **fields: Any) -> None:
+        self._send(connection_id, {"action": action, **fields})
+
+    def command(self, connection_id: str, name: str, **fields: Any) -> None:
+        """As an SDK of Centrifugo's protocol sends it."""
+        self._send(connection_id, {"id": 1, name: fields})
+
+    def _send(self, connection_id: str, frame: dict[str, Any]) -> None:
+        self._meter.bill.received += 1
+        event = message_event(json.dumps(frame), connection_id)
+        self._invoked(lambda: websocket.message(self.service, event))
+
+    def seat(self, channel: str, count: int) -> None:
+        """So many connections are members of the channel; their rows are written as they stand, which nobody counts."""
+        ttl, rows = {"N": str(int(time.time()) + 7_800)}, []
+        if channel.startswith("feed:"):
+            self.service.publish(channel, "the first, which makes the channel's rows")
+        for n in range(count):
+            connection_id, user_id = f"{channel.replace(':', '-')}-{n}=", f"u_{channel.replace(':', '-')}-{n}"
+            own = keys.connection_key(connection_id) | keys.owner_keys(connection_id, user_id)
+            for key in (own, keys.membership_key(channel, 0, connection_id)):
+                rows.append({name: {"S": text} for name, text in key.items()} | {"userId": {"S": user_id}, "ttl": ttl})
+        fill(self._client, "peal", rows)
+
+    def _invoked(self, door: Callable[[], Any]) -> None:
+        self._meter.bill.invocations += 1
+        door()
+
+
+class Wschat:
+    """What Chalice's tutorial does to its table: a row per connection and room, a full index the other way round."""
+
+    def __init__(self, meter: Meter, session: boto3.session.Session, table: str) -> None:
+        self._meter, self._table = meter, session.resource("dynamodb").Table(table)
+
+    def connect(self, connection_id: str) -> None:
+        self._meter.bill.invocations += 1
+        self._table.put_item(Item={"PK": connection_id, "SK": "username_"})
+
+    def join(self, connection_id: str) -> None:
+        self._said(connection_id)
+        self._table.put_item(Item={"PK": connection_id, "SK": "room_lobby"})
+        self._meter.send(connection_id, "Joined chat room: lobby")
+
+    def text(self, connection_id: str) -> None:
+        self._said(connection_id)
+        answer = self._table.query(IndexName="ReverseLookup", KeyConditionExpression=Key("SK").eq("room_lobby"))
+        for item in answer["Items"]:
+            self._meter.send(item["PK"], "somebody: hi")
+
+    def disconnect(self, connection_id: str) -> None:
+        self._meter.bill.invocations += 1
+        for item in self._of(connection_id):
+            self._table.delete_item(Key={"PK": item["PK"], "SK": item["SK"]})
+
+    def _said(self, connection_id: str) -> None:
+        self._meter.bill.invocations += 1
+        self._meter.bill.received += 1
+        self._of(connection_id)
+
+    def _of(self, connection_id: str) -> list[Any]:
+        return list(self._table.query(KeyConditionExpression=Key("PK").eq(connection_id))["Items"])
+
+
+class Samples:
+    """What AWS's samples do: a broadcast reads the whole table, whatever else is in it."""
+
+    def __init__(self, meter: Meter, client: Any, table: str) -> None:
+        self._meter, self._client, self._table = meter, client, table
+
+    def broadcast(self) -> None:
+        self._meter.bill.invocations += 1
+        self._meter.bill.received += 1
+        for page in self._client.get_paginator("scan").paginate(TableName=self._table):
+            for item in page["Items"]:
+                if "data" not in item:
+                    self._meter.send(item["PK"]["S"], "hi")
