@@ -46,6 +46,7 @@ class TestWhoIsConnected:
             {"connectionId": alice.connection_id, "userId": "u_1"},
         ]
 
+    @pytest.mark.slow
     def test_page_by_page(self, gateway: Gateway, peal_says: Say, dynamodb: Any) -> None:
         """More than one page of rows, written as $connect writes them."""
         ids = [f"c{number:04}" for number in range(1_005)]
@@ -97,6 +98,7 @@ class TestChannels:
             "complete": True,
         }
 
+    @pytest.mark.slow
     def test_too_many_members_to_list(self, gateway: Gateway, peal_says: Say, dynamodb: Any) -> None:
         for start in range(0, 400, 25):
             puts = [{"PutRequest": {"Item": member(number)}} for number in range(start, start + 25)]
@@ -129,6 +131,7 @@ class TestChannels:
         assert few[1].keys() == {"type", "channel", "epoch", "offset", "data", "from", "time", "messageId"}
         assert (few[1]["type"], few[1]["channel"]) == ("publication", "chat:lobby")
 
+    @pytest.mark.slow
     def test_history_of_more_than_a_page(self, gateway: Gateway, peal_says: Say) -> None:
         large = [f"{number}" + "x" * 9_999 for number in range(8)]
         publish(gateway, "feed:news", large)

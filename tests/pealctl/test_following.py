@@ -103,6 +103,7 @@ def is_in(gateway: Gateway, channel: str, without: str = "") -> str:
 
 
 class TestWithHistory:
+    @pytest.mark.slow
     def test_new_publications_follow_the_last_ones(
         self, gateway: Gateway, stage: tuple[str, ...], start: Start
     ) -> None:
@@ -113,6 +114,7 @@ class TestWithHistory:
         assert [json.loads(tail.prints())["offset"] for _ in range(2)] == [4, 5]
         assert tail.is_interrupted() == (0, "", "")
 
+    @pytest.mark.slow
     def test_members_do_not_notice_it(self, gateway: Gateway, stage: tuple[str, ...], start: Start) -> None:
         publish(gateway, "chat:lobby", "a")
         alice = gateway.connect("u_1")
@@ -121,6 +123,7 @@ class TestWithHistory:
         start(*stage, "tail", "chat:lobby", "-n", "1").prints()
         alice.receives_nothing()
 
+    @pytest.mark.slow
     def test_nothing_is_lost_while_the_stage_is_unreachable(self, gateway: Gateway, wire: Wire, start: Start) -> None:
         publish(gateway, "chat:lobby", "a")
         tail = start("--url", wire.url, "tail", "chat:lobby", "-n", "1")
@@ -168,6 +171,7 @@ PUBLICATION = {"type": "publication", "channel": "live:x", "data": 1}
 
 
 class TestWithoutHistory:
+    @pytest.mark.slow
     def test_it_reconnects_as_a_client(self, gateway: Gateway, stage: tuple[str, ...], start: Start) -> None:
         tail = start(*stage, "tail", "live:x")
         first = is_in(gateway, "live:x")
@@ -259,6 +263,7 @@ def test_pauses_grow_to_a_limit() -> None:
     assert [pause_seconds(failures) for failures in (0, 1, 2, 4, 5, 10_000)] == [1, 2, 4, 16, 20, 20]
 
 
+@pytest.mark.slow
 class TestProcesses:
     def test_a_reader_that_closes_the_pipe_ends_it_quietly(self, gateway: Gateway, stage: tuple[str, ...]) -> None:
         publish(gateway, "chat:lobby", *(str(number) * 9_000 for number in range(9)))

@@ -29,7 +29,7 @@ class Peal:
             allow_anonymous=True,
             anonymous_grants=EVERYTHING,
             max_channels=1_000,
-            # Both clients ask the same; into this one's calls the meter can look.
+            # Both clients make the same requests; the meter can count this one's.
             table_client="boto3",
         )
         self.service: Service = wiring.build(settings, meter, session, jobs=meter)
@@ -44,7 +44,7 @@ class Peal:
         self._send(connection_id, {"action": action, **fields})
 
     def command(self, connection_id: str, name: str, **fields: Any) -> None:
-        """As an SDK of Centrifugo's protocol sends it."""
+        """Send a command as an SDK of Centrifugo's protocol does."""
         self._send(connection_id, {"id": 1, name: fields})
 
     def _send(self, connection_id: str, frame: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Peal:
         self._invoked(lambda: websocket.message(self.service, event))
 
     def seat(self, channel: str, count: int) -> None:
-        """So many connections are members of the channel; their rows are written as they stand, which nobody counts."""
+        """Make that many connections members of the channel, by writing their rows directly, uncounted."""
         ttl, rows = {"N": str(int(time.time()) + 7_800)}, []
         if channel.startswith("feed:"):
             self.service.publish(channel, "the first, which makes the channel's rows")
@@ -70,7 +70,7 @@ class Peal:
 
 
 class Wschat:
-    """What Chalice's tutorial does to its table: a row per connection and room, a full index the other way round."""
+    """The chat of Chalice's tutorial: a row per connection and room, and a full index in reverse."""
 
     def __init__(self, meter: Meter, session: boto3.session.Session, table: str) -> None:
         self._meter, self._table = meter, session.resource("dynamodb").Table(table)
@@ -105,7 +105,7 @@ class Wschat:
 
 
 class Samples:
-    """What AWS's samples do: a broadcast reads the whole table, whatever else is in it."""
+    """AWS's samples: a broadcast reads the whole table, including any other rows."""
 
     def __init__(self, meter: Meter, client: Any, table: str) -> None:
         self._meter, self._client, self._table = meter, client, table

@@ -52,7 +52,7 @@ def fill(client: Any, table: str, items: list[Any]) -> None:
 
 @contextmanager
 def engine() -> Iterator[str | None]:
-    """The endpoint of an engine whose capacity figures are real; None where there is none."""
+    """Run an engine whose capacity figures are real; yield its endpoint, or None if there is no such engine."""
     if endpoint := os.environ.get("AWS_ENDPOINT_URL_DYNAMODB"):
         yield endpoint
         return

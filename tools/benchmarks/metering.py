@@ -10,7 +10,7 @@ import boto3
 
 from tools.benchmarks.prices import LAMBDA_GB_S, LAMBDA_REQUEST, MESSAGE, READ_UNIT, SQS_REQUEST, WRITE_UNIT
 
-# Stated, not measured: 1,024 MB, 3 ms, and what each call takes: DynamoDB 4 ms, SQS 8 ms, POSTs 10 ms, 16 at a time.
+# Stated, not measured: 1,024 MB, 3 ms, and the time of a call: DynamoDB 4 ms, SQS 8 ms, POSTs 10 ms, 16 at a time.
 LAMBDA_GB, LAMBDA_MS, DYNAMODB_MS, SQS_MS, POST_MS, POSTS_AT_ONCE = 1.0, 3, 4, 8, 10, 16
 
 
@@ -27,7 +27,7 @@ class Bill:
     invocations: int = 0
 
     def dollars(self) -> float:
-        """For a million times this, in USD."""
+        """Return the price of this a million times, in USD."""
         milliseconds = self.invocations * LAMBDA_MS + self.calls * DYNAMODB_MS + self.jobs * SQS_MS
         milliseconds += math.ceil(self.sends / POSTS_AT_ONCE) * POST_MS
         return (
@@ -42,7 +42,7 @@ class Bill:
 
 @dataclass
 class Meter:
-    """Counts what a boto3 session's DynamoDB clients, the websocket_api and the queue are asked for."""
+    """Count the calls of a boto3 session's DynamoDB clients, and act as the websocket_api and the queue."""
 
     bill: Bill = field(default_factory=Bill)
     _lock: Lock = field(default_factory=Lock)
@@ -63,7 +63,7 @@ class Meter:
         if model.name in ("GetItem", "Query", "Scan", "BatchGetItem"):
             self.bill.reads += units
         elif "Error" in parsed and not units:
-            # A condition that did not hold costs what the write would have.
+            # A condition that fails costs as much as the write.
             self.bill.writes += 1
         else:
             self.bill.writes += units
@@ -88,6 +88,7 @@ class Meter:
 
 
 def measure(meter: Meter, act: Callable[[], None]) -> Bill:
+    """Return what `act` uses."""
     meter.bill = Bill()
     act()
     bill, meter.bill = meter.bill, Bill()

@@ -1,7 +1,7 @@
-"""The documents that machines read, made from tables beside the code and from its own limits. Never ships.
+"""Make the documents for machines, from tables and from the code's own limits. Never ships.
 
-The tables say what the code cannot be asked for: which fields an action reads, what an answer has. The tests hold them
-against the code, both ways.
+The tables hold what the code cannot tell: which fields an action reads, what an answer has. Tests compare them with the
+code, both ways.
 """
 
 from pathlib import Path

@@ -23,7 +23,7 @@ GATEWAY_FAULTS = {
 
 
 def build() -> dict[str, Any]:
-    """The document."""
+    """Return the document."""
     paths: dict[str, Any] = {}
     for (method, path), route in ROUTES.items():
         paths.setdefault(path, {})[method.lower()] = _operation(method, path, route)
@@ -67,7 +67,7 @@ def build() -> dict[str, Any]:
                     "name": "Authorization",
                     "in": "header",
                     "description": "AWS Signature Version 4 for the service execute-api.",
-                    # How API Gateway itself, and the generators that know it, say so.
+                    # As API Gateway itself, and generators that know it, write it.
                     "x-amazon-apigateway-authtype": "awsSigv4",
                 }
             },

@@ -95,6 +95,7 @@ class TestPrograms:
         with pytest.raises(NotInstalled, match="^This needs chalice, "):
             check_python()
 
+    @pytest.mark.slow
     def test_a_failing_program_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ProgramFailed) as error:
             run(tmp_path, "chalice", "deploy", "--no-such-option", region="eu-central-1")
