@@ -50,7 +50,7 @@ class Sender(NamedTuple):
     """How one invocation sends.
 
     Attributes:
-        name: as tables say it.
+        name: as in the tables.
         at_once: how many POSTs are under way at most.
         cpu_us: microseconds of a whole CPU for each.
         tries, pause_seconds, begin_seconds: how often a POST is tried that is answered 429; anything up to the pause,
@@ -84,14 +84,14 @@ SEQUENTIAL: Final = Sender("boto3, one after another", 1, 2_532, tries=3, pause_
 
 
 class Audience(NamedTuple):
-    """What reading one receiver takes, and what is written beside it.
+    """What reading one receiver costs, and what is written for it.
 
     Attributes:
-        name: as tables say it.
-        row_bytes, row_units: how large its row is, and the read units it costs.
-        row_us, job_row_us: microseconds of a whole CPU for it, and in a job, which wants its place too.
-        partitions: over how many the rows are spread; 0: each slice, a shard, is one.
-        writes, slice_writes: write units of a fan-out, and of each of its slices, while nobody else publishes. A lease
+        name: as in the tables.
+        row_bytes, row_units: the size of its row, and the read units for it.
+        row_us, job_row_us: microseconds of a whole CPU for it, and in a job, which reads its position too.
+        partitions: the number that the rows are spread over; 0: each slice, a shard, is one.
+        writes, slice_writes: write units of a fan-out, and of each of its slices, without another publisher. A lease
             that is held for more than 7.5 s costs some more.
     """
 

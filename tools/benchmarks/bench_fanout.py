@@ -4,9 +4,10 @@
 
 @connections is a server of its own (at_connections.c, compiled with cc and OpenSSL's headers), over TLS, on the last
 CPU, which answers at once or after 10 ms. Each measurement is a process of its own, on the first CPU: its first round
-opens the connections and is told apart, of the others medians count. Beside them, in the same run, the floor: the same
-bytes, made beforehand, over as many connections, by one thread and epoll. `workers` compares how many; `pinning` lets
-the process use two CPUs; `lambda` too, with the CPU time of some of Lambda's sizes (by cgroup, which needs root).
+opens the connections and is shown separately, of the others medians count. The same run measures the floor: the same
+bytes, made beforehand, over as many connections, by one thread and epoll. `workers` compares numbers of threads;
+`pinning` lets the process use two CPUs; `lambda` does too, with the CPU time of some of Lambda's sizes (by cgroup,
+which needs root).
 Linux only; nothing is asked of AWS.
 """
 

@@ -2,7 +2,7 @@
 
     python tools/benchmarks/bench_gateway.py
 
-Rounds alternate between the two, so that whatever else the machine does meets both; what counts are medians and ratios.
+Rounds alternate between the two, so that other work on the machine affects both; medians and ratios count.
 Without Node.js, or without npm's registry, the gateway is measured alone. Linux only: memory and CPU time are /proc's.
 """
 

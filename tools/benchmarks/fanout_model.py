@@ -29,19 +29,19 @@ class Plan:
     """One fan-out.
 
     Attributes:
-        receivers: how many connections there are.
+        receivers: the number of connections.
         sender, memory_mb: how an invocation sends, and the size of its function.
-        slices: into how many jobs the audience is cut at first.
-        concurrency: how many jobs are done at once at most; 0: no jobs, the invocation that is asked sends itself.
-        most, seconds: how many receivers a job takes, and for how long; the rest is another job. Without jobs the
-            rest has failed.
-        patience_seconds: for how long those are sent to again who are refused as often as the sender tries.
-        audience: what is read.
-        lumps: the audience stands in so many partitions of one size, none of which can be cut; 0: cut it anywhere.
-        quota, burst: what the account is allowed: requests a second, and at once.
+        slices: the number of jobs that the audience is cut into at first.
+        concurrency: the most jobs at once; 0: no jobs, the calling function sends itself.
+        most, seconds: how many receivers a job takes, and for how long; the rest becomes another job, or without jobs
+            has failed.
+        patience_seconds: how long to try again after every try of the sender was refused.
+        audience: the rows that are read.
+        lumps: the number of equal partitions of the audience, none of which can be cut; 0: cut it anywhere.
+        quota, burst: the account's limits: requests a second, and at once.
         post_seconds: the median time of a POST.
         dead, memberships: the share of connections that are gone and not forgotten, and in how many channels each is.
-        warm: how many environments the workers find.
+        warm: the number of environments that are warm at first.
     """
 
     receivers: int

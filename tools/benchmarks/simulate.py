@@ -3,8 +3,8 @@
     python tools/benchmarks/simulate.py [ways | threshold | jobs | workers | shards | latency]... [--quota 10000]
         [--post-ms 10] [--dead 0.005] [--seed 1]
 
-The model is `fanout_model`, and every number it stands on, with its source, is in `assumptions` and `prices`. Times are
-seconds since the fan-out was asked for. Nothing is sent and nothing is asked of AWS; a seed makes it repeatable.
+The model is `fanout_model`; every number that it uses, with its source, is in `assumptions` and `prices`. Times are
+seconds since the request for the fan-out. Nothing is sent and nothing is asked of AWS; a seed makes it repeatable.
 """
 
 import argparse

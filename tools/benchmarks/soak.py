@@ -2,13 +2,13 @@
 
     python tools/benchmarks/soak.py [--seconds 60] [--clients 20] [--seed 1]
 
-Clients follow one channel with history, are cut off at random and come back to recover; publishers repeat what fails
-under the same messageId; faults strike all the while: 429, false 410, lost $disconnect, slow POSTs, functions that die.
-Then nothing goes wrong any more, the reaper runs, and gateway, table and clients must agree: each client has what was
-published, once and in order, or was told `recovered: false`; what was acknowledged is in the history once; the table
-has the connections that the gateway has. It ends with status 1 if they do not.
+Clients follow one channel with history, are disconnected at random, reconnect and recover; publishers repeat failures
+under the same messageId; meanwhile faults strike: 429, false 410, lost $disconnect, slow POSTs, functions that die.
+Then the faults stop, the reaper runs, and gateway, table and clients must agree: each client has what was published,
+once and in order, or received `recovered: false`; what was acknowledged is in the history once; the table has the
+connections that the gateway has. It ends with status 1 if they do not.
 
-"A POST is answered 200 and nothing is sent" is left out: nobody can notice that, and nothing is promised for it.
+The fault "a POST is answered 200 and nothing is sent" is left out: nothing can notice it, and no promise covers it.
 """
 
 import argparse

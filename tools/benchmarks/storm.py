@@ -3,11 +3,11 @@
     python tools/benchmarks/storm.py [--clients 2000] [--channel feed:storm] [--seconds 5]
 
 Clients follow one channel with history as README's does, backoff included, while a server publishes. Then every socket
-ends without a close frame, and all come back and recover. It tells how long that took, what was invoked, and what the
-gateway needed, and ends with status 1 unless each client has every publication once and in order.
+ends without a close frame, and all clients reconnect and recover. It prints how long that took, how often functions ran
+and what the gateway needed, and ends with status 1 unless each client has every publication once and in order.
 
-Handlers run in threads of the gateway and the table is the embedded engine: how fast they are back is this machine's
-business. What is asked for each, and that nobody misses anything, is Peal's.
+Handlers run in threads of the gateway and the table is the embedded engine: how fast clients return depends on this
+machine. How many invocations each needs, and that none misses anything, depends on Peal.
 """
 
 import argparse

@@ -71,7 +71,7 @@ def _servers() -> dict[str, Any]:
             "host": "127.0.0.1:8001",
             "pathname": "/api",
             "protocol": "ws",
-            "description": "`make dev`. There `?userId=` is believed of whoever shows no credential.",
+            "description": "`make dev`. There `?userId=` is believed of clients without a credential.",
         },
     }
 

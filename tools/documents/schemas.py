@@ -1,8 +1,7 @@
-"""The JSON Schemas that frames and REST bodies are made of, in the part of the language that AsyncAPI's and OpenAPI's
-dialects share.
+"""The JSON Schemas of frames and REST bodies, in the part of the language that AsyncAPI's and OpenAPI's dialects share.
 
-Limits and alphabets are the code's own. What JSON Schema cannot say (sizes in bytes, what all grants have together) is
-in the descriptions.
+Limits and alphabets are the code's own. What JSON Schema cannot express (sizes in bytes, the total of all grants) is in
+the descriptions.
 """
 
 from collections.abc import Mapping
@@ -99,7 +98,7 @@ RIGHTS: Final[Mapping[str, Schema]] = {
         "propertyNames": ref("Pattern"),
         "additionalProperties": array({"enum": ["subscribe", "publish", "presence", "history"]}),
     },
-    "users": described(array(ref("Pattern")), "Patterns of users to whom messages may be sent."),
+    "users": described(array(ref("Pattern")), "Patterns of users that may be sent messages."),
     "broadcast": described(BOOLEAN, "Whether everyone may be addressed."),
 }
 GRANTS: Final[Mapping[str, Schema]] = {
