@@ -51,7 +51,7 @@ pythons: setup ## run some of the tests on each Python from 3.11 to 3.14 that is
 	$(BIN)/python tools/checks/pythons.py $(ARGS)
 
 test-deploy: .venv/e2e.txt .venv/wheels ## check what is packaged; deploy to an emulator of AWS, use what was deployed, destroy it
-	$(BIN)/pytest tests/e2e --numprocesses=2 --dist=loadscope $(ARGS)
+	$(BIN)/pytest tests/e2e --dist=loadscope $(ARGS)
 
 # What Chalice packages, for this machine and for Lambda, so that these tests need no network.
 .venv/wheels: requirements.txt .venv/dev.txt
@@ -60,7 +60,7 @@ test-deploy: .venv/e2e.txt .venv/wheels ## check what is packaged; deploy to an 
 	@touch $@
 
 test-browser: .venv/browser.txt ## drive the console and the example in Chromium, if one is installed
-	$(BIN)/pytest tests/browser --numprocesses=2 --dist=loadscope $(ARGS)
+	$(BIN)/pytest tests/browser --dist=loadscope $(ARGS)
 
 sdk: tests/sdk/node_modules examples/chat/node_modules ## fetch the official JavaScript SDK, which tests use if it is there; needs Node.js and npm
 

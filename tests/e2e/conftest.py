@@ -108,7 +108,10 @@ class Clone:
 
     def _process_environment(self) -> dict[str, str]:
         wheels = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(Path(sys.prefix) / "wheels")}
-        return {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"} | wheels | self.environment
+        # The clone's own pealctl, because tests change its permissions.
+        own = {"PYTHONPATH": str(self.directory / "packages" / "pealctl")}
+        common = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
+        return common | own | wheels | self.environment
 
 
 class Deployed:
