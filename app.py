@@ -7,9 +7,10 @@ from typing import Any
 from chalice import Chalice, IAMAuthorizer, Response
 from chalice.app import LambdaFunctionEvent
 
-from chalicelib import logs, wiring
+from chalicelib import logs
 from chalicelib.handlers import rest, websocket
-from chalicelib.handlers.jobs import reap, work
+from chalicelib.handlers.jobs import work
+from chalicelib.peal import build
 from chalicelib.settings import Settings
 from chalicelib.telemetry import Observer
 
@@ -31,7 +32,7 @@ app.register_middleware(Observer())
 # Two of them send the 10,000 frames a second that an account may; more would be refused (docs/SCALING.md).
 JOBS_AT_ONCE = 2
 
-peal = wiring.build(settings, app.websocket_api)
+peal = build(settings, app.websocket_api)
 
 
 @app.on_ws_connect(name="websocket_connect")
@@ -56,7 +57,7 @@ def jobs(event: Any) -> None:
 
 @app.schedule("rate(5 minutes)", name="reaper")
 def reaper(event: Any) -> dict[str, int]:
-    return reap(peal)
+    return peal.reap()
 
 
 # Chalice's own event class raises KeyError for an event without connectionId, before chalicelib could answer 400.

@@ -1,8 +1,8 @@
-"""Log lines: one JSON object each on AWS, where an invocation's own line is also its metrics; plain text on the desk.
+"""Log lines: one JSON object each on AWS, where an invocation's line also holds its metrics; plain text locally.
 
-The metrics are CloudWatch's embedded metric format: the line names those of its fields that CloudWatch shall count.
-Invariants: one event is one line; of an exception that Peal did not raise itself only the name and the stack are
-told, for its message may quote what a client sent; LOG_LEVEL never makes libraries talk, who would tell requests.
+The metrics are in CloudWatch's embedded metric format: the line names those of its fields that CloudWatch counts.
+Invariants: one event is one line. An exception that is not Peal's own is logged by name and stack only, because its
+message may quote what a client sent. LOG_LEVEL does not apply to libraries, whose DEBUG output holds whole requests.
 """
 
 import json
@@ -19,21 +19,19 @@ from chalicelib.settings import Settings
 
 NAMESPACE: Final = "Peal"
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
-# An exception and what led to it, the innermost calls of each: enough to find the place, and no endless recursion.
+# How many causes of an exception are logged, and how many of each one's innermost calls: enough to find the place.
 MAX_CAUSES: Final = 8
 MAX_CALLS: Final = 20
 
 
 def configure(settings: Settings, own: Iterable[str] = (), stream: TextIO | None = None) -> None:
-    """Every log line of this process looks as the settings say.
+    """Set up logging for this process.
 
-    As JSON it is written by one handler, ours, instead of the one that Lambda's runtime has set up. As text it is
-    left to the handlers that are there.
+    JSON is written by our handler, which replaces that of Lambda's runtime; text by the handlers that are there.
 
     Args:
-        settings: log_format, log_level and stage.
-        own: the loggers, beside chalicelib's, that LOG_LEVEL is for; all others log from WARNING on.
-        stream: where JSON goes, default stdout, from which Lambda takes metrics too.
+        own: loggers, beside chalicelib's, to which LOG_LEVEL applies; all others log from WARNING on.
+        stream: where JSON goes; by default stdout, from which Lambda reads metrics too.
     """
     is_json = settings.log_format == "json"
     if is_json:
@@ -44,12 +42,12 @@ def configure(settings: Settings, own: Iterable[str] = (), stream: TextIO | None
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for name in ("chalicelib", *own):
         logging.getLogger(name).setLevel(settings.log_level)
-    # Its lines are metrics, which must not depend on how much one wants to read.
+    # Its lines hold the metrics, which must not depend on LOG_LEVEL.
     telemetry.log.setLevel(logging.INFO if is_json else logging.NOTSET)
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes records as JSON, with what is known of the invocation; metrics carry the dimension Stage."""
+    """Write records as JSON, with the facts of the invocation; metrics have the dimension Stage."""
 
     def __init__(self, stage: str) -> None:
         super().__init__()
@@ -70,8 +68,7 @@ class JsonFormatter(logging.Formatter):
         if not invocation.counts:
             return {}
         metrics = [
-            {"Name": metric, "Unit": "Milliseconds" if metric.endswith("Ms") else "Count"}
-            for metric in invocation.counts
+            {"Name": name, "Unit": "Milliseconds" if name.endswith("Ms") else "Count"} for name in invocation.counts
         ]
         directive = {"Namespace": NAMESPACE, "Dimensions": [["Stage"]], "Metrics": metrics}
         return {
@@ -82,15 +79,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def stack(failure: BaseException) -> str:
-    """The exception with the calls that led to it, then the same of what caused it; messages of our own ones only."""
+    """Return the exception and its causes, each with its innermost calls; messages of our own exceptions only."""
     parts: list[str] = []
     cause: BaseException | None = failure
     while cause is not None and len(parts) < MAX_CAUSES:
-        said = f": {cause}" if isinstance(cause, ServiceError | ConfigurationError) else ""
+        message = f": {cause}" if isinstance(cause, ServiceError | ConfigurationError) else ""
         calls = [
             f"\n  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
             for frame, line in traceback.walk_tb(cause.__traceback__)
         ]
-        parts.append(type(cause).__name__ + said + "".join(calls[-MAX_CALLS:]))
+        parts.append(type(cause).__name__ + message + "".join(calls[-MAX_CALLS:]))
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "\ncaused by ".join(parts)

@@ -1,200 +1,133 @@
-"""What Peal can do, as verbs: the same ones for the WebSocket doors, the REST doors and any other Lambda.
+"""Peal: what an app can do with its connections and channels, and `build`, where the parts meet.
 
-Knows nothing of frames' text, HTTP or events' raw shape.
+    from chalicelib.peal import build
+    peal = build(Settings.from_env(os.environ), app.websocket_api)
+    peal.send_to_user("u_456", text="hi")
+
+Any Lambda of the project can do that (REST, queue, schedule); no WebSocket event is needed.
 """
 
+import logging
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
+from chalicelib import telemetry
 from chalicelib.auth.authentication import Authentication
-from chalicelib.auth.authorization import Authorization
-from chalicelib.channels.presence import Attendance, Presence
-from chalicelib.channels.publish import Message, Published, Publishing
-from chalicelib.channels.recovery import Page, Reader
-from chalicelib.channels.subscribe import Subscribing
+from chalicelib.auth.authorization import Authorization, Hook, no_opinion
+from chalicelib.auth.tokens import Tokens
+from chalicelib.aws.dynamodb import connect
+from chalicelib.aws.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
+from chalicelib.aws.queue import Jobs, SqsJobs
+from chalicelib.aws.secrets import Secrets
+from chalicelib.aws.session import EnvironmentSession, Session, boto3_client
+from chalicelib.channels.admission import Admission
+from chalicelib.channels.presence import Presence, PresenceManager
+from chalicelib.channels.publish import Message, Published, Publisher
+from chalicelib.channels.recovery import HistoryPage, Recovery
+from chalicelib.channels.sequencer import Sequencer
+from chalicelib.channels.subscribe import Subscriptions
+from chalicelib.connections import broadcast
 from chalicelib.connections.arrivals import Arrivals
-from chalicelib.connections.broadcast import Broadcasting
-from chalicelib.connections.closing import CLOSED, RUN_OUT, Closed, Closing
-from chalicelib.connections.departures import Departures
-from chalicelib.connections.listing import Page as RollPage
-from chalicelib.connections.listing import Roll
-from chalicelib.connections.reaper import Reaped, Reaping
-from chalicelib.delivery.audience import Outcome
-from chalicelib.delivery.delivery import Delivery
-from chalicelib.errors import NotFound, NotSubscribed
-from chalicelib.protocol.codec import Said
-from chalicelib.protocol.events import Connect
+from chalicelib.connections.closing import CLOSED, Closed, Closing, Departures
+from chalicelib.connections.listing import DEFAULT_PAGE, ConnectionPage, read_page
+from chalicelib.connections.reaper import Reaper
+from chalicelib.delivery.delivery import Delivery, Outcome
+from chalicelib.delivery.slices import Slices
+from chalicelib.errors import Invalid, NotFound, NotSubscribed
+from chalicelib.limits import LIMITS, Limits
+from chalicelib.protocol.codec import Said, codec_of
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.grants import Verb
-from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.namespaces import Namespace
-from chalicelib.protocol.publication import Publication, Stream
-from chalicelib.protocol.receivers import Receiver
-from chalicelib.store.members import Channels, Member
-from chalicelib.store.registry import Connection, Place, Registry
-from chalicelib.store.tickets import Ticket
+from chalicelib.protocol.identity import read_identity, read_time
+from chalicelib.protocol.jobs import dump_job
+from chalicelib.protocol.namespaces import NAMESPACES, Namespace
+from chalicelib.protocol.publication import Position
+from chalicelib.settings import Settings
+from chalicelib.store.connection import Connection
+from chalicelib.store.endpoint import Endpoint
+from chalicelib.store.lease import Leases
+from chalicelib.store.log import Log
+from chalicelib.store.members import Members
+from chalicelib.store.registry import Registry
+from chalicelib.store.table import Table
+from chalicelib.store.tickets import Ticket, Tickets
+from chalicelib.telemetry import Metric
+
+log = logging.getLogger(__name__)
+
+# Three tries of at most 1 s + 3 s: a $connect that waits for the table still answers within API Gateway's 29 s.
+_AWS_CONFIG: Final[Mapping[str, Any]] = {
+    "connect_timeout": 1,
+    "read_timeout": 3,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+    "max_pool_connections": MAX_CONNECTIONS,
+}
 
 
-class Service:
-    """One API's connections. Built by `wiring.build`; safe to share between threads."""
+@dataclass(eq=False, repr=False)
+class Peal:
+    """One API's connections and channels. Built by `build`; safe to share between threads.
 
-    def __init__(
-        self,
-        registry: Registry,
-        roll: Roll,
-        arrivals: Arrivals,
-        delivery: Delivery,
-        departures: Departures,
-        closing: Closing,
-        channels: Channels,
-        broadcasting: Broadcasting,
-        reaping: Reaping,
-        publishing: Publishing,
-        subscribing: Subscribing,
-        attendance: Attendance,
-        reader: Reader,
-        authentication: Authentication,
-        authorization: Authorization,
-        clock: Callable[[], float],
-    ) -> None:
-        self._registry = registry
-        self._roll = roll
-        self._arrivals = arrivals
-        self._delivery = delivery
-        self._departures = departures
-        self._closing = closing
-        self._channels = channels
-        self._broadcasting = broadcasting
-        self._reaping = reaping
-        self._publishing = publishing
-        self._subscribing = subscribing
-        self._attendance = attendance
-        self._reader = reader
-        self._authentication = authentication
-        self._authorization = authorization
-        self._clock = clock
+    Its methods are those that combine several parts; handlers use the parts themselves for the rest.
+    """
 
-    def register(self, event: Connect) -> Connection:
-        """The connection is registered; errors as `Arrivals.register`."""
-        return self._arrivals.register(event)
-
-    def admit(self, connection_id: str, frames: int = 1) -> Connection:
-        """The connection that sent so many frames, which may be acted upon; errors as `Arrivals.admit`."""
-        return self._arrivals.admit(connection_id, frames)
-
-    def speak(self, connection: Connection, codec: str) -> Connection:
-        """The connection reads and writes that codec from now on; errors as `Arrivals.speak`."""
-        return self._arrivals.speak(connection, codec)
-
-    def authenticate(self, connection: Connection, token: str, codec: str | None = None) -> Connection:
-        """The connection is its user's, with the token's grants and end, also in its channels.
-
-        It is no member any more of channels that it may not subscribe to now. Doing it again is no error. Errors as
-        `Arrivals.authenticate`; after a ServiceError some of its memberships may end sooner.
-        """
-        renewed = self._arrivals.authenticate(connection, token, codec)
-        for name in sorted(renewed.channels):
-            if self._authorization.allows(renewed, Verb.SUBSCRIBE, name):
-                self._channels.extend(name, renewed)
-            else:
-                with suppress(NotSubscribed):
-                    self.unsubscribe(renewed, name)
-        return renewed
-
-    def seconds_left(self, connection: Connection) -> float | None:
-        """How long the connection's credential counts; None where it has no end of its own."""
-        return None if connection.expires_at is None else connection.expires_at - self._clock()
-
-    def allows(self, connection: Connection, verb: Verb, target: str | None = None) -> bool:
-        """Whether the connection may do that: see `Authorization.allows`."""
-        return self._authorization.allows(connection, verb, target)
-
-    def allow(self, connection: Connection, verb: Verb, target: str | None = None) -> None:
-        """Raises Forbidden where the connection may not do that: see `Authorization.allows`."""
-        self._authorization.check(connection, verb, target)
-
-    def owner(self, connection_id: str) -> str | None:
-        """The user whose connection it is; None for someone anonymous, and where there is none. Raises TableError."""
-        connection = self._registry.get(connection_id)
-        return connection.user_id if connection else None
-
-    def issue_ticket(self, claims: Mapping[str, Any]) -> Ticket:
-        """A ticket with which one client can connect once, soon.
-
-        Args:
-            claims: `userId`, and maybe `deviceId`, `expiresAt` and grants: docs/PROTOCOL.md, "Tickets".
-
-        Raises:
-            Invalid: the claims are not what they must be.
-            TableError: DynamoDB failed.
-        """
-        return self._authentication.issue_ticket(claims)
-
-    def issue_token(self, claims: Mapping[str, Any]) -> str:
-        """A token with these claims, signed with the newest of JWT_SECRETS: docs/PROTOCOL.md, "Tokens".
-
-        Raises:
-            Invalid: the claims are not what they must be.
-            ConfigurationError: JWT_SECRETS is not set.
-            SecretError: it cannot be read.
-        """
-        return self._authentication.issue_token(claims)
-
-    def forget(self, connection_id: str) -> bool:
-        """The connection is neither registered nor a member of a channel; returns whether it was. Raises TableError."""
-        return self._departures.forget(connection_id) is not None
-
-    def connection(self, connection_id: str) -> Connection:
-        """The registered connection. Raises NotFound, TableError."""
-        connection = self._registry.get(connection_id)
-        if connection is None:
-            raise NotFound
-        return connection
-
-    def connections(self, after: str | None = None, limit: int = 100) -> RollPage:
-        """A page of those who are connected and signed in; arguments and errors as `Roll.page`."""
-        return self._roll.page(after, limit)
-
-    def send_to_connection(
-        self, connection_id: str, text: str | None = None, data: Any = None, sender: Connection | None = None
-    ) -> Outcome:
-        """The connection was sent a `message` frame. One that is not registered counts as gone.
-
-        Args:
-            connection_id: the receiver.
-            text, data: what to say; data is any JSON.
-            sender: who says it; None is the server itself.
-
-        Returns:
-            Counts that add up to one.
-
-        Raises:
-            ConfigurationError: nobody knows the management endpoint.
-            TableError: DynamoDB failed.
-        """
-        connection = self._registry.get(connection_id)
-        if connection is None or not connection.is_signed_in:
-            return Outcome(gone=1)
-        return self._delivery.send([connection.receiver], self._message(sender, text, data))
+    registry: Registry
+    members: Members
+    delivery: Delivery
+    slices: Slices
+    authorization: Authorization
+    tokens: Tokens
+    tickets: Tickets
+    arrivals: Arrivals
+    departures: Departures
+    closing: Closing
+    reaper: Reaper
+    recovery: Recovery
+    presence_manager: PresenceManager
+    sequencer: Sequencer
+    publisher: Publisher
+    subscriptions: Subscriptions
+    clock: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
+    limits: Limits = LIMITS
 
     def send_to_user(
         self, user_id: str, text: str | None = None, data: Any = None, sender: Connection | None = None
     ) -> Outcome:
-        """Each of the user's connections was sent a `message` frame; arguments and errors as `send_to_connection`.
+        """Send a `message` frame to each of the user's connections. Raises ConfigurationError, TableError.
 
-        Returns:
-            Counts that add up to the user's connections; all zero for someone who is not here.
+        Args:
+            user_id: the receiver.
+            text, data: what to say; data is any JSON.
+            sender: whose message it is; None for the server's own.
+
+        Returns counts that add up to the user's connections; all zero if it has none.
         """
-        return self._delivery.send(self._registry.by_user(user_id), self._message(sender, text, data))
+        return self.delivery.send(self.registry.by_user(user_id), self._message(sender, text, data))
+
+    def send_to_connection(
+        self, connection_id: str, text: str | None = None, data: Any = None, sender: Connection | None = None
+    ) -> Outcome:
+        """Send a `message` frame to one connection, as `send_to_user`. One that is not registered counts as gone."""
+        connection = self.registry.get(connection_id)
+        if connection is None or not connection.is_signed_in:
+            return Outcome(gone=1)
+        receiver = connection.receiver
+        return self.delivery.reply(receiver, self._message(sender, text, data)(codec_of(receiver)))
 
     def broadcast(self, note: str | None = None, data: Any = None) -> Outcome | None:
-        """Every connection was sent a `broadcast` frame, or will be; errors as `Broadcasting.broadcast`.
+        """Send a `broadcast` frame to every connection, or have jobs do so.
 
-        Returns:
-            Counts that add up to everyone who is here; None where they are so many that jobs do it.
+        Returns counts that add up to everyone who is connected; None if the audience is so large that jobs send.
+        Raises ConfigurationError, TableError, JobsError.
         """
-        return self._broadcasting.broadcast(note, data)
+        jobs = broadcast.divide(note, data, self.clock())
+        send = broadcast.sender(self.delivery, jobs[0])
+        return self.slices.send_or_cut(self.registry.everyone(), send, map(dump_job, jobs))
 
     def publish(
         self,
@@ -204,18 +137,16 @@ class Service:
         sender: Connection | None = None,
         excludes_sender: bool = False,
     ) -> Published:
-        """The channel's members are sent `data`; where the channel has history, it is kept and comes in order.
+        """Publish `data` in the channel: its members are sent it, in order and recoverable if the channel has history.
 
         Args:
             channel: its full name.
             data: any JSON.
-            message_id: the same within five minutes is published once, and answered with the first one's offset.
-            sender: the connection that publishes; None is the server itself.
+            message_id: repeated within five minutes, it is published once, and answered with the first one's offset.
+            sender: the connection that publishes; None for the server itself.
             excludes_sender: whether that connection is not sent it.
 
-        Raises:
-            Invalid: there can be no such channel, or message_id is no name.
-            ConfigurationError, ServiceError: it may have been published all the same: try again with a message_id.
+        Raises UnknownChannel, ConfigurationError, ServiceError: it may be published; try again with a message_id.
         """
         return self.publish_all(channel, [Message(data, message_id)], sender, excludes_sender)[0]
 
@@ -226,62 +157,74 @@ class Service:
         sender: Connection | None = None,
         excludes_sender: bool = False,
     ) -> list[Published]:
-        """The messages are published in their order; as `publish`."""
-        return self._publishing.publish(self._channels.resolve(channel), messages, sender, excludes_sender)
+        """Publish the messages in their order; otherwise as `publish`."""
+        return self.publisher.publish(self.members.resolve(channel), messages, sender, excludes_sender)
 
     def subscribe(
         self,
         connection: Connection,
         channel: str,
-        recover: Stream | None,
+        recover: Position | None,
         reply_to: FrameId,
-        turn: int | None = None,
+        join_ref: int | None = None,
     ) -> None:
-        """The connection is a member of the channel and the frame `reply_to` was answered, or soon will be.
+        """Make the connection a member of the channel, reply to the frame `reply_to`, and tell the other members.
 
-        The other members know that its user is here.
-
-        Errors as `Subscribing.subscribe`; Invalid: there can be no such channel.
+        Arguments and errors are those of `Subscriptions.subscribe`, and UnknownChannel.
         """
-        resolved = self._channels.resolve(channel)
-        if self._subscribing.subscribe(resolved, connection, recover, reply_to, turn):
-            self._attendance.came(resolved, connection)
+        resolved = self.members.resolve(channel)
+        if self.subscriptions.subscribe(resolved, connection, recover, reply_to, join_ref):
+            self.presence_manager.announce_join(resolved, connection)
 
-    def unsubscribe(self, connection: Connection, channel: str, turn: int | None = None) -> None:
-        """The connection is no member of the channel, and the others know. Raises NotSubscribed, Invalid."""
-        resolved = self._channels.resolve(channel)
-        if self._subscribing.unsubscribe(resolved, connection, turn):
-            self._attendance.quit(resolved, connection)
+    def unsubscribe(self, connection: Connection, channel: str, join_ref: int | None = None) -> None:
+        """End the connection's membership in the channel and tell the other members.
+
+        Raises UnknownChannel, NotSubscribed, TableError.
+        """
+        resolved = self.members.resolve(channel)
+        if self.subscriptions.unsubscribe(resolved, connection, join_ref):
+            self.presence_manager.announce_leave(resolved, connection)
 
     def unsubscribe_user(self, channel: str, user_id: str) -> int:
-        """None of the user's connections is a member of the channel; each that was is told so.
+        """End the memberships of all of the user's connections in the channel, tell each, and return their number.
 
-        Returns how many there were. Errors as `publish`.
+        Raises UnknownChannel, ConfigurationError, TableError.
         """
-        resolved, count = self._channels.resolve(channel), 0
-        for receiver in self._registry.by_user(user_id):
-            connection = self._registry.get(receiver.connection_id)
+        resolved, count = self.members.resolve(channel), 0
+        for receiver in self.registry.by_user(user_id):
+            connection = self.registry.get(receiver.connection_id)
             if connection and channel in connection.channels:
-                self._subscribing.unsubscribe(resolved, connection)
-                self._delivery.send([connection.receiver], lambda codec: codec.unsubscribed(channel))
-                self._attendance.quit(resolved, connection)
+                self.subscriptions.unsubscribe(resolved, connection)
+                self.delivery.reply(receiver, codec_of(receiver).unsubscribed(channel))
+                self.presence_manager.announce_leave(resolved, connection)
                 count += 1
         return count
 
-    def describe(self, channel: str) -> dict[str, Any]:
-        """What the channel can do, where it stands (epoch and offset, null without history) and how many are here.
+    def presence(self, channel: str) -> Presence:
+        """Return who is present in the channel. Raises UnknownChannel, NotAvailable, TableError."""
+        return self.presence_manager.read(self.members.resolve(channel))
 
-        Raises Invalid, TableError.
+    def history(
+        self, channel: str, since: Position | None = None, limit: int = 100, reverse: bool = False
+    ) -> HistoryPage:
+        """Return a page of the channel's publications; see `Recovery.page`. Raises also UnknownChannel."""
+        return self.recovery.page(self.members.resolve(channel), since, limit, reverse)
+
+    def describe(self, channel: str) -> dict[str, Any]:
+        """Return what the channel can do, its position (null without history) and how many are present.
+
+        Raises UnknownChannel, TableError.
         """
-        options = self.options(channel)
-        page = self.history(channel, limit=0) if options.history_size else None
-        here = self.presence(channel) if options.presence else None
+        resolved = self.members.resolve(channel)
+        options = resolved.options
+        page = self.recovery.page(resolved, None, 0, False) if options.history_size else None
+        presence = self.presence_manager.read(resolved) if options.presence else None
         return {
             "channel": channel,
             "epoch": page.epoch if page else None,
             "offset": page.offset if page else None,
-            "count": here.count if here else None,
-            "connections": here.connections if here else None,
+            "count": presence.count if presence else None,
+            "connections": presence.connections if presence else None,
             "options": {
                 "historySize": options.history_size,
                 "historyTtlSeconds": options.history_ttl_seconds,
@@ -292,96 +235,163 @@ class Service:
             },
         }
 
-    def options(self, channel: str) -> Namespace:
-        """What the channel can do. Raises Invalid where there can be no such channel."""
-        return self._channels.resolve(channel).options
+    def connection(self, connection_id: str) -> Connection:
+        """Return the registered connection. Raises NotFound, TableError."""
+        connection = self.registry.get(connection_id)
+        if connection is None:
+            raise NotFound
+        return connection
 
-    def presence(self, channel: str) -> Presence:
-        """Who is in the channel. Raises Invalid where it has no presence, TableError."""
-        return self._attendance.who(self._channels.resolve(channel))
+    def connections(self, after: str | None = None, limit: int = DEFAULT_PAGE) -> ConnectionPage:
+        """Return a page of the connections that are signed in; see `listing.read_page`."""
+        return read_page(self.registry, self.clock, after, limit)
 
-    def members(self, channel: str) -> tuple[list[Member], bool]:
-        """Each connection in the channel, and whether that is all of them; as `presence`."""
-        return self._attendance.members(self._channels.resolve(channel))
-
-    def history(self, channel: str, since: Stream | None = None, limit: int = 100, reverse: bool = False) -> Page:
-        """A page of the channel's publications; arguments and errors as `Reader.page`."""
-        return self._reader.page(self._channels.resolve(channel), since, limit, reverse)
-
-    def missed(self, connection: Connection, channel: str, recover: Stream | None) -> tuple[Stream | None, Missed]:
-        """Where the connection would join the channel, and what it has missed: see `Reader.missed`. Raises Invalid."""
-        return self._reader.missed(self._channels.resolve(channel), connection.connection_id, recover)
-
-    def advance(self, channel: str, shard: int) -> None:
-        """Whatever was published in the shard is delivered, or somebody is at it. Errors as `publish`."""
-        resolved = self._channels.resolve(channel)
-        if shard < resolved.options.shards:
-            self._publishing.advance(resolved, shard)
-
-    def send_slice(self, channel: str, draft: Publication, shard: int, after: str | None) -> None:
-        """A publication in a channel without history goes on its way; as `Publishing.send_slice`. Raises Invalid."""
-        resolved = self._channels.resolve(channel)
-        if shard < resolved.options.shards:
-            self._publishing.send_slice(resolved, draft, shard, after)
-
-    def broadcast_slice(
-        self, note: str | None, data: Any, time: float, segment: int, segments: int, after: Place | None
-    ) -> None:
-        """A broadcast goes on its way; as `Broadcasting.send_slice`."""
-        self._broadcasting.send_slice(note, data, time, segment, segments, after)
-
-    def announce_leave(self, channel: str, user_id: str, connection_id: str) -> None:
-        """The members know that a user who was cut off has left, if it did not come back. Errors as `publish`."""
-        self._attendance.announce_leave(self._channels.resolve(channel), user_id, connection_id)
-
-    def send(self, receiver: Receiver, said: Said) -> Outcome:
-        """The connection was told that: a reply or an error. Errors as `send_to_connection`."""
-        return self._delivery.send([receiver], said)
+    def connections_of(self, user_id: str, device_id: str | None = None) -> list[Connection]:
+        """Return the user's connections, or those of one device; one that is moments old may be missing."""
+        connections = (self.registry.get(receiver.connection_id) for receiver in self.registry.by_user(user_id))
+        return [one for one in connections if one and device_id in (None, one.device_id)]
 
     def close(self, connection_id: str, code: str = CLOSED, reason: str | None = None) -> None:
-        """The connection is told `goodbye`, closed and forgotten.
+        """Send `goodbye` to the connection, close it and forget it.
 
         Args:
             connection_id: a registered one.
             code: a word for programs, one of docs/PROTOCOL.md's or the app's own.
             reason: a sentence for people.
 
-        Raises:
-            NotFound: it is not registered.
-            ServiceError: API Gateway or DynamoDB failed; it stays registered.
-            ConfigurationError: nobody knows the management endpoint.
+        Raises NotFound, ConfigurationError; ServiceError: API Gateway or DynamoDB failed and it stays registered.
         """
-        self._closing.close(self.connection(connection_id).receiver, code, reason)
-
-    def connections_of(self, user_id: str, device_id: str | None = None) -> list[Connection]:
-        """The user's connections, or those of one device. One of the last moments may be missing. Raises TableError."""
-        found = (self._registry.get(receiver.connection_id) for receiver in self._registry.by_user(user_id))
-        return [connection for connection in found if connection and device_id in (None, connection.device_id)]
+        self.closing.close(self.connection(connection_id).receiver, code, reason)
 
     def close_user(
         self, user_id: str, device_id: str | None = None, code: str = CLOSED, reason: str | None = None
     ) -> Closed:
-        """The user's connections, or those of one device, are told `goodbye`, closed and forgotten.
+        """Close the user's connections, or those of one device, as `close` does.
 
-        One that connected within the last moments may stay, and who has a valid token can connect again: take that
-        away before. Arguments as `close`; raises TableError, ConfigurationError.
+        One that connected within the last moments may stay. Revoke the user's token first, or it can reconnect.
+
+        Raises ConfigurationError, TableError.
         """
         connections = self.connections_of(user_id, device_id)
-        return self._closing.close_all((connection.receiver for connection in connections), code, reason)
+        return self.closing.close_all((connection.receiver for connection in connections), code, reason)
 
-    def reap(self) -> Reaped:
-        """The next connections were looked at, and what had gone wrong with them was mended; see `Reaping.reap`."""
-        return self._reaping.reap()
+    def reap(self) -> dict[str, int]:
+        """Check the next connections and mend what has gone wrong with them; see `Reaper.reap`."""
+        counts = self.reaper.reap()
+        telemetry.count(Metric.PRUNES, counts["pruned"])
+        log.info("Reaped: %s", counts)
+        return counts
 
-    def cut(self, connection_id: str) -> None:
-        """The connection is closed without a word and forgotten; errors as `close`."""
-        self._closing.cut(connection_id)
+    def authenticate(self, connection: Connection, token: str, codec: str | None = None) -> Connection:
+        """Give the connection, also in its channels, the token's user, grants and expiry.
 
-    def dismiss(self, receiver: Receiver) -> None:
-        """A connection that is not registered, or whose time has run out, is closed; errors as `close`."""
-        self._closing.close(receiver, *RUN_OUT)
+        It leaves channels that it may not subscribe to any more. Repeating it is no error. Arguments and errors are
+        those of `Arrivals.authenticate`; after a ServiceError some of its memberships may end sooner.
+        """
+        renewed = self.arrivals.authenticate(connection, token, codec)
+        for name in sorted(renewed.channels):
+            if self.authorization.allows(renewed, Verb.SUBSCRIBE, name):
+                self.members.extend(name, renewed)
+            else:
+                with suppress(NotSubscribed):
+                    self.unsubscribe(renewed, name)
+        return renewed
+
+    def issue_ticket(self, claims: Mapping[str, Any]) -> Ticket:
+        """Return a ticket with which one client can connect once, soon.
+
+        Args:
+            claims: `userId`, and optionally `deviceId`, `expiresAt` and grants: docs/PROTOCOL.md, "Tickets".
+
+        Raises Invalid, TableError.
+        """
+        identity = read_identity(claims, user="userId", expires="expiresAt")
+        if identity.expires_at is not None and identity.expires_at <= self.clock():
+            raise Invalid("expiresAt", "must be in the future")
+        return self.tickets.issue(identity)
+
+    def issue_token(self, claims: Mapping[str, Any]) -> str:
+        """Return a token with these claims, signed with the newest of JWT_SECRETS: docs/PROTOCOL.md, "Tokens".
+
+        Raises Invalid, SecretError; ConfigurationError: JWT_SECRETS is not set.
+        """
+        read_identity(claims, user="sub", expires="exp")
+        read_time(claims, "exp")
+        return self.tokens.sign(claims)
 
     def _message(self, sender: Connection | None, text: str | None, data: Any) -> Said:
-        origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None
-        now = self._clock()
+        origin, now = sender.origin if sender else None, self.clock()
         return lambda codec: codec.message(origin, text, data, now)
+
+
+def build(
+    settings: Settings,
+    websocket_api: WebsocketApi,
+    session: Session | None = None,
+    clock: Callable[[], float] = time.time,
+    namespaces: Mapping[str, Namespace] = NAMESPACES,
+    jobs: Jobs | None = None,
+    authorize: Hook = no_opinion,
+    sleep: Callable[[float], None] = time.sleep,
+    limits: Limits = LIMITS,
+) -> Peal:
+    """Build Peal over the table that the settings name, sending through `websocket_api`.
+
+    Args:
+        settings: see `Settings.from_env`.
+        websocket_api: `app.websocket_api`; its session is set.
+        session: the boto3 session for all clients; None for the environment's credentials, and boto3 only if needed.
+        clock: returns epoch seconds.
+        namespaces: what channels there can be.
+        authorize: the app's own decision on what a connection wants to do.
+        jobs: takes jobs; None for the SQS queue that the settings name.
+        sleep: waits that many seconds.
+        limits: how much is done at once, and for how long.
+    """
+    if not settings.has_keys and not settings.allow_anonymous:
+        log.warning(
+            "Nobody can connect without a ticket from POST /tickets: "
+            "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
+        )
+    session = session or EnvironmentSession(os.environ)
+    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock)
+    endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
+    websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
+    queue = jobs or SqsJobs(lambda: boto3_client(session, "sqs", _AWS_CONFIG), settings.jobs_queue)
+    registry, members = Registry(rows, clock), Members(rows, namespaces, clock)
+    publications, leases, tickets = (
+        Log(rows, clock),
+        Leases(rows, clock),
+        Tickets(rows, settings.ticket_ttl_seconds, clock),
+    )
+    tokens = Tokens(settings, Secrets(session, clock), clock)
+    authentication = Authentication(settings, tokens, tickets, clock)
+    departures = Departures(registry, members, queue, limits)
+    delivery = Delivery(websocket_api, endpoint.resolve, departures.prune, WORKERS[settings.management_client], sleep)
+    slices = Slices(queue, settings.fanout_size, clock)
+    closing = Closing(delivery, departures)
+    recovery = Recovery(publications, leases, limits)
+    presence = PresenceManager(registry, members, delivery, limits)
+    admission = Admission(registry, members, recovery, delivery, presence, queue, limits)
+    sequencer = Sequencer(publications, leases, members, admission, delivery, queue, clock, sleep, limits)
+    return Peal(
+        registry,
+        members,
+        delivery,
+        slices,
+        Authorization(settings.anonymous_grants, authorize),
+        tokens,
+        tickets,
+        Arrivals(registry, endpoint, authentication, settings.connection_ttl_seconds, settings.rate_limit, clock),
+        departures,
+        closing,
+        Reaper(registry, members, leases, delivery, closing, queue, clock, limits),
+        recovery,
+        presence,
+        sequencer,
+        Publisher(publications, leases, members, sequencer, delivery, slices, queue, clock),
+        Subscriptions(registry, publications, leases, admission, sequencer, settings.max_channels),
+        clock,
+        sleep,
+        limits,
+    )

@@ -1,7 +1,7 @@
-"""What one invocation did, told in one line when it ends: who asked for what, how it went, what was counted.
+"""One log line per invocation, written when it ends: who asked for what, how it went, what was counted.
 
-Invariant: a line has names, ids, codes and numbers. There is no fact for what a client sent, so no payload, token,
-query or header can become one. The line is a log record with the attribute `invocation`; `logs` writes it.
+Invariant: a line holds names, ids, codes and numbers. No fact holds what a client sent, so no payload, token, query or
+header can get into it. The line is a log record with the attribute `invocation`; `logs` writes it.
 """
 
 import logging
@@ -13,31 +13,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 log = logging.getLogger(__name__)
 
 # `requestId` is API Gateway's, `lambdaRequestId` Lambda's. `error` is an error code of a frame, or an exception's name.
-Fact = Literal[
-    "function",
-    "route",
-    "requestId",
-    "lambdaRequestId",
-    "connectionId",
-    "userId",
-    "channel",
-    "action",
-    "status",
-    "outcome",
-    "error",
-    "reason",
-    "durationMs",
-]
+Name = Literal["action", "route", "function"]
+Id = Literal["requestId", "lambdaRequestId", "connectionId", "userId", "channel"]
+Ending = Literal["status", "outcome", "error", "reason", "durationMs"]
+Fact = Literal[Name, Id, Ending]
 Facts = dict[str, str | int | float]
 
 
 class Metric(StrEnum):
-    """Everything that is counted, by its name in CloudWatch. docs/OPERATIONS.md says what each means."""
+    """Everything that is counted, by its name in CloudWatch. docs/OPERATIONS.md explains each."""
 
     CONNECTS = "Connects"
     REFUSALS = "Refusals"
@@ -56,7 +45,7 @@ class Metric(StrEnum):
 
 @dataclass
 class Invocation:
-    """One invocation as far as it has come. Threads that run in its context share it."""
+    """One invocation so far. Threads that run in its context share it."""
 
     clock: Callable[[], float] = time.perf_counter
     ms_left: Callable[[], float] = lambda: math.inf
@@ -66,36 +55,36 @@ class Invocation:
 
     @property
     def name(self) -> str:
-        """What was invoked: the action, else the route, else the function."""
+        """Return what was invoked: the action, else the route, else the function."""
         return str(next((self.facts[fact] for fact in _NAMES if fact in self.facts), "invocation"))
 
     def __str__(self) -> str:
-        told = {name: value for name, value in self.facts.items() if name not in _TOLD_OTHERWISE} | self.counts
+        details = {name: value for name, value in self.facts.items() if name not in _NO_DETAILS} | self.counts
         ending = f"{self.facts.get('outcome')} in {self.facts.get('durationMs')} ms"
-        return f"{self.name} {ending}: {' '.join(f'{name}={value}' for name, value in told.items())}"
+        return f"{self.name} {ending}: {' '.join(f'{name}={value}' for name, value in details.items())}"
 
 
-_NAMES: Final = ("action", "route", "function")
-# In text, what the line begins with, and what nobody needs on a desk.
-_TOLD_OTHERWISE: Final = {*_NAMES, "outcome", "durationMs", "lambdaRequestId"}
+_NAMES: Final = get_args(Name)
+# A line of text begins with these, and nobody needs Lambda's id locally.
+_NO_DETAILS: Final = {*_NAMES, "outcome", "durationMs", "lambdaRequestId"}
 _current: Final[ContextVar[Invocation | None]] = ContextVar("invocation", default=None)
 
 
 def facts() -> Facts:
-    """What is known of the invocation so far, for lines that are logged meanwhile; outside of one, nothing."""
+    """Return what is known of the current invocation, for lines logged meanwhile; empty outside an invocation."""
     invocation = _current.get()
     return invocation.facts if invocation else {}
 
 
 def note(fact: Fact, value: str | int | None) -> None:
-    """The invocation's line has the fact, whatever was noted for it before. None says nothing."""
+    """Put a fact into the invocation's line in place of any earlier value; None changes nothing."""
     invocation = _current.get()
     if invocation and value is not None:
         invocation.facts[fact] = value
 
 
 def count(metric: Metric, amount: float = 1) -> None:
-    """The invocation's line has `amount` more of the metric. Safe in threads; does nothing outside of an invocation."""
+    """Add `amount` to a metric of the invocation. Safe in threads; does nothing outside an invocation."""
     invocation = _current.get()
     if invocation and amount:
         with invocation.lock:
@@ -103,14 +92,14 @@ def count(metric: Metric, amount: float = 1) -> None:
 
 
 def seconds_left() -> float:
-    """How long the Lambda lets the invocation go on; without end outside of one."""
+    """Return the seconds until Lambda ends the invocation; infinity outside an invocation."""
     invocation = _current.get()
     return invocation.ms_left() / 1000 if invocation else math.inf
 
 
 @contextmanager
 def timed(metric: Metric) -> Iterator[None]:
-    """The invocation's line has the milliseconds more of the metric that the block took."""
+    """Add the milliseconds that the block takes to a metric."""
     clock = (_current.get() or Invocation()).clock
     started_at = clock()
     try:
@@ -120,11 +109,11 @@ def timed(metric: Metric) -> Iterator[None]:
 
 
 def refuse(code: str, reason: str | None = None) -> None:
-    """The invocation ended for the caller's fault.
+    """Note that the invocation ended by the caller's fault.
 
     Args:
         code: one of PROTOCOL.md's error codes.
-        reason: what the caller may not be told or we want to read in words; nothing that the caller sent.
+        reason: a detail for our log, which the caller may not learn; nothing that the caller sent.
     """
     note("outcome", "refused")
     note("error", code)
@@ -132,7 +121,7 @@ def refuse(code: str, reason: str | None = None) -> None:
 
 
 def fail(failure: Exception) -> None:
-    """The invocation failed for our or AWS's fault: it is counted, and logged with its stack."""
+    """Count a failure that is our fault or AWS's, and log it with its stack."""
     count(Metric.INTERNAL_ERRORS)
     note("outcome", "failed")
     note("error", type(failure).__name__)
@@ -140,12 +129,9 @@ def fail(failure: Exception) -> None:
 
 
 class Observer:
-    """Chalice middleware around every door: each invocation ends with its line, also one that raises.
+    """Write the line of each invocation, also of one that raises: Chalice middleware around every door.
 
-    What a door raises goes on to Lambda, which then counts an error of the function.
-
-    Args:
-        clock: seconds, for durations.
+    What a door raises reaches Lambda, which then counts an error of the function. `clock` gives seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -174,7 +160,7 @@ class Observer:
 
 
 def _lambda_context(event: Any) -> Any:
-    # Chalice hands REST doors its request and all others the raw event in an object of its own.
+    # Chalice gives REST doors its request, and all others the raw event in an object of its own.
     context = getattr(event, "context", None)
     return event.lambda_context if isinstance(context, Mapping) else context
 
@@ -185,10 +171,10 @@ def _about(event: Any) -> Facts:
         request = context
         route: object = f"{request.get('httpMethod')} {request.get('resourcePath')}"
     else:
-        # Whoever invokes a function directly may send it any JSON.
+        # A function that is invoked directly can be sent any JSON.
         raw = event.to_dict() if context else None
-        told = raw.get("requestContext") if isinstance(raw, Mapping) else None
-        request = told if isinstance(told, Mapping) else {}
+        found = raw.get("requestContext") if isinstance(raw, Mapping) else None
+        request = found if isinstance(found, Mapping) else {}
         route = request.get("routeKey")
     known = {
         "function": getattr(on_lambda, "function_name", None),
@@ -201,16 +187,12 @@ def _about(event: Any) -> Facts:
 
 
 def _judge(response: Any) -> None:
-    told = response.get("statusCode") if isinstance(response, Mapping) else getattr(response, "status_code", None)
-    status = told if isinstance(told, int) else None
+    found = response.get("statusCode") if isinstance(response, Mapping) else getattr(response, "status_code", None)
+    status = found if isinstance(found, int) else None
     note("status", status)
-    if "outcome" in facts():
-        return
-    # No door has said how it ended: it went well, or Chalice answered by itself.
-    if status is None or status < 400:
-        note("outcome", "ok")
-    elif status < 500:
-        note("outcome", "refused")
-    else:
-        note("outcome", "failed")
-        count(Metric.INTERNAL_ERRORS)
+    if "outcome" not in facts():
+        # No door has noted how it ended: it went well, or Chalice answered by itself.
+        outcome = "ok" if status is None or status < 400 else "refused" if status < 500 else "failed"
+        note("outcome", outcome)
+        if outcome == "failed":
+            count(Metric.INTERNAL_ERRORS)

@@ -16,9 +16,10 @@ import hypothesis
 import pytest
 from botocore.client import BaseClient
 
-from chalicelib import logs, telemetry, wiring
+from chalicelib import logs, telemetry
 from chalicelib.aws.dynamodb import LeanDynamoDB, connect
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS, Limits
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from chalicelib.store.table import Table
@@ -173,9 +174,20 @@ def jobs() -> FakeJobs:
 
 
 @pytest.fixture
+def limits() -> Limits:
+    """What `peal` is built with; a test or class that needs other limits overrides this."""
+    return LIMITS
+
+
+@pytest.fixture
 def peal(
-    table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
-) -> Service:
+    table_name: str,
+    api: FakeWebsocketApi,
+    session: boto3.session.Session,
+    clock: Clock,
+    jobs: FakeJobs,
+    limits: Limits,
+) -> Peal:
     """The whole service over a fresh table, where everyone may connect."""
     settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, jwt_secrets=NEW)
-    return wiring.build(settings, api, session, clock, jobs=jobs)
+    return build(settings, api, session, clock, jobs=jobs, limits=limits)

@@ -15,12 +15,12 @@ import pytest
 from chalice.app import LambdaFunctionEvent, Request, Response
 from chalice.local import LambdaContext
 
-from chalicelib import telemetry, wiring
+from chalicelib import telemetry
 from chalicelib.auth.authentication import Authentication
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import ConfigurationError, TableError
 from chalicelib.handlers import jobs, rest, websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.frame import parse
 from chalicelib.settings import Settings
 from chalicelib.telemetry import Invocation, Metric, Observer
@@ -35,7 +35,7 @@ ID = "L0SM9cOFvHcCIhw="
 class Lambda:
     """A warm execution environment: runs doors as Chalice does, with the middleware around them."""
 
-    def __init__(self, lines: LogLines, peal: Service) -> None:
+    def __init__(self, lines: LogLines, peal: Peal) -> None:
         self.lines, self.peal = lines, peal
         self.ticks = iter(range(1_000))
         self.observer = Observer(clock=lambda: next(self.ticks) / 1_000)
@@ -66,14 +66,14 @@ class Lambda:
 
 
 @pytest.fixture
-def on_lambda(log_lines: LogLines, peal: Service) -> Lambda:
+def on_lambda(log_lines: LogLines, peal: Peal) -> Lambda:
     return Lambda(log_lines, peal)
 
 
 @pytest.fixture
 def without_a_table(log_lines: LogLines, api: FakeWebsocketApi, session: Any) -> Lambda:
     """DynamoDB refuses everything."""
-    return Lambda(log_lines, wiring.build(Settings("no-such-table", allow_anonymous=True), api, session))
+    return Lambda(log_lines, build(Settings("no-such-table", allow_anonymous=True), api, session))
 
 
 def counts(line: dict[str, Any]) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class TestAnyDoor:
         assert telemetry.facts() == {}
 
     def test_outside_of_an_invocation_nothing_is_told(
-        self, peal: Service, log_lines: LogLines, logging_as_it_was: None
+        self, peal: Peal, log_lines: LogLines, logging_as_it_was: None
     ) -> None:
         assert peal.broadcast() == Outcome()
         telemetry.note("userId", "u_1")
@@ -394,7 +394,7 @@ class TestNothingSensitiveIsTold:
         api: FakeWebsocketApi,
         session: Any,
         monkeypatch: pytest.MonkeyPatch,
-    ) -> Service:
+    ) -> Peal:
         monkeypatch.setattr(websocket, "ACTIONS", {**websocket.ACTIONS, "broken": broken})
         name = "no-such-table" if request.param == "no table" else table_name
         errors = {"sends fail": [refused(code) for code in ("500", "LimitExceededException") * 99]}
@@ -406,7 +406,7 @@ class TestNothingSensitiveIsTold:
 
         if request.param == "the app is broken":
             monkeypatch.setattr(Authentication, "identify", quoting)
-        return wiring.build(Settings(name, allow_anonymous=True, jwt_secrets=NEW), api, session, jobs=FakeJobs())
+        return build(Settings(name, allow_anonymous=True, jwt_secrets=NEW), api, session, jobs=FakeJobs())
 
     @pytest.fixture
     def text(self, log_lines: LogLines) -> Iterator[list[str]]:
@@ -422,7 +422,7 @@ class TestNothingSensitiveIsTold:
         with suppress(TableError, ConfigurationError):
             Observer()(LambdaFunctionEvent(event, LambdaContext("peal-dev-door", 128)), door)
 
-    def test_by_the_websocket_doors(self, peal: Service, text: list[str]) -> None:
+    def test_by_the_websocket_doors(self, peal: Peal, text: list[str]) -> None:
         for query, headers in [({}, {}), *product(QUERIES, HEADERS)]:
             event = raw_events.connect(ID, query)
             event["headers"] |= headers
@@ -433,7 +433,7 @@ class TestNothingSensitiveIsTold:
         event = raw_events.disconnect(ID)
         self.runs(lambda _: websocket.disconnect(peal, event), event)
 
-    def test_by_the_rest_doors(self, peal: Service, text: list[str]) -> None:
+    def test_by_the_rest_doors(self, peal: Peal, text: list[str]) -> None:
         websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
         for body in map(str.encode, BODIES):
             for door, arguments in (

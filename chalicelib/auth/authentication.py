@@ -1,86 +1,113 @@
 """Who may connect, and as whom.
 
-Default closed: a client needs a token that one of our keys verifies or a ticket that we issued. ALLOW_ANONYMOUS=true
-lets in whoever shows neither and believes the userId it claims; ALLOW_LATE_AUTHENTICATION=true gives it a moment to
-send `authenticate`.
+Closed by default: a client needs a token signed by one of our keys, or a ticket that we issued. ALLOW_ANONYMOUS=true
+admits clients that show neither, and believes the userId they claim; ALLOW_LATE_AUTHENTICATION=true gives a client a
+moment to send `authenticate`.
+
+Invariant: at most one credential counts. A client that sends two is refused, so there is no precedence to know.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from chalicelib.auth.credentials import find_credential
 from chalicelib.auth.tokens import Tokens
 from chalicelib.errors import Forbidden, Invalid, Unauthenticated
 from chalicelib.protocol.events import Connect
-from chalicelib.protocol.identity import Identity, read_identity, read_time
+from chalicelib.protocol.identity import Identity
 from chalicelib.protocol.names import check_name
 from chalicelib.settings import Settings
-from chalicelib.store.tickets import Ticket, Tickets
+from chalicelib.store.tickets import Tickets
 
 # A browser sends its `authenticate` as soon as the socket is open; this allows for a slow network.
 LATE_AUTHENTICATION_SECONDS: Final = 10
+# The sub-protocol that a client offers beside the token that it hides among the sub-protocols.
+SUBPROTOCOL: Final = "peal"
+_BEARER: Final = "bearer."
 
 
+@dataclass(frozen=True)
+class Credential:
+    """A token to verify, or a ticket to redeem. Never logged."""
+
+    text: str = field(repr=False)
+    is_ticket: bool = False
+
+
+@dataclass(eq=False, repr=False)
 class Authentication:
-    """Tells who a client is, from its handshake or from a later `authenticate`."""
+    """Identifies clients by their handshake. `clock` returns epoch seconds."""
 
-    def __init__(self, settings: Settings, tokens: Tokens, tickets: Tickets, clock: Callable[[], float]) -> None:
-        self._settings = settings
-        self._tokens = tokens
-        self._tickets = tickets
-        self._clock = clock
+    settings: Settings
+    tokens: Tokens
+    tickets: Tickets
+    clock: Callable[[], float]
 
     def identify(self, event: Connect) -> Identity:
-        """Whose connection this will be. A ticket is used up by it.
+        """Return the identity of the client that connects. Its ticket, if it shows one, is used up.
 
         Raises:
-            Forbidden: the page it comes from is not one of ALLOWED_ORIGINS.
-            Unauthenticated: nobody we know.
+            Forbidden: the page's origin is not one of ALLOWED_ORIGINS.
+            Unauthenticated: no valid credential.
             Invalid: more than one credential, or userId or deviceId is no name.
-            ServiceError, ConfigurationError: keys or tickets cannot be read.
+            JwksError, SecretError, TableError: keys or tickets cannot be read.
+            ConfigurationError: a secret that was looked up is too short.
         """
         self._check_origin(event.headers)
         credential = find_credential(event)
         if credential is None:
             return self._without_credential(event.query)
-        if credential.is_ticket:
-            identity = self._tickets.redeem(credential.text)
-        else:
-            identity = self._tokens.verify(credential.text)
+        prove = self.tickets.redeem if credential.is_ticket else self.tokens.verify
+        identity = prove(credential.text)
         return identity if identity.device_id else replace(identity, device_id=_claim(event.query, "deviceId"))
 
-    def verify(self, token: str) -> Identity:
-        """The identity that the token proves; errors as `Tokens.verify`."""
-        return self._tokens.verify(token)
-
-    def issue_ticket(self, claims: Mapping[str, Any]) -> Ticket:
-        """A ticket for whom the claims say; errors as `Service.issue_ticket`."""
-        identity = read_identity(claims, user="userId", expires="expiresAt")
-        if identity.expires_at is not None and identity.expires_at <= self._clock():
-            raise Invalid("expiresAt", "must be in the future")
-        return self._tickets.issue(identity)
-
-    def issue_token(self, claims: Mapping[str, Any]) -> str:
-        """A token of these claims; errors as `Service.issue_token`."""
-        read_identity(claims, user="sub", expires="exp")
-        read_time(claims, "exp")
-        return self._tokens.sign(claims)
-
     def _without_credential(self, query: Mapping[str, str]) -> Identity:
-        if self._settings.allow_anonymous:
+        if self.settings.allow_anonymous:
             return Identity(_claim(query, "userId"), _claim(query, "deviceId"))
-        if self._settings.allow_late_authentication:
-            until = int(self._clock()) + LATE_AUTHENTICATION_SECONDS
+        if self.settings.allow_late_authentication:
+            until = int(self.clock()) + LATE_AUTHENTICATION_SECONDS
             return Identity(None, _claim(query, "deviceId"), until, is_signed_in=False)
         raise Unauthenticated("no credential")
 
     def _check_origin(self, headers: Mapping[str, str]) -> None:
-        # Only browsers send an Origin, and they cannot be made to lie; whoever is no browser needs no page.
-        allowed, origin = self._settings.allowed_origins, headers.get("origin")
+        # Only browsers send an Origin, and a page cannot forge it. Other clients are not limited by origin.
+        allowed, origin = self.settings.allowed_origins, headers.get("origin")
         if allowed and origin is not None and origin not in allowed:
             raise Forbidden
 
 
-def _claim(query: Mapping[str, str], field: str) -> str | None:
-    return check_name(query[field], field) if field in query else None
+def find_credential(event: Connect) -> Credential | None:
+    """Return the one credential of the handshake, not yet checked, or None.
+
+    Looks at `Authorization: Bearer`, `Sec-WebSocket-Protocol: peal, bearer.<token>`, `?token=` and `?ticket=`. Other
+    schemes of Authorization are not ours.
+
+    Raises:
+        Invalid: there is more than one, or a token among the sub-protocols without `peal` beside it, for which
+            a browser would reject the answer.
+    """
+    scheme, _, token = event.headers.get("authorization", "").strip().partition(" ")
+    credentials = [Credential(token.strip())] if scheme.lower() == "bearer" else []
+    offered = _offered(event.headers)
+    bearers = [Credential(name.removeprefix(_BEARER)) for name in offered if name.startswith(_BEARER)]
+    if bearers and SUBPROTOCOL not in offered:
+        raise Invalid("Sec-WebSocket-Protocol", f"must offer {SUBPROTOCOL} beside {_BEARER}<token>")
+    credentials += bearers
+    credentials += [Credential(event.query["token"])] if "token" in event.query else []
+    credentials += [Credential(event.query["ticket"], is_ticket=True)] if "ticket" in event.query else []
+    if len(credentials) > 1:
+        raise Invalid("token", "must be given once, by header, sub-protocol or query, and without a ticket")
+    return credentials[0] if credentials else None
+
+
+def choose_subprotocol(headers: Mapping[str, str]) -> str | None:
+    """Return the sub-protocol for the handshake's answer: `peal` if the client offers it. API Gateway chooses none."""
+    return SUBPROTOCOL if SUBPROTOCOL in _offered(headers) else None
+
+
+def _offered(headers: Mapping[str, str]) -> list[str]:
+    return [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
+
+
+def _claim(query: Mapping[str, str], name: str) -> str | None:
+    return check_name(query[name], name) if name in query else None

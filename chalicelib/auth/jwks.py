@@ -1,7 +1,7 @@
-"""The public keys of whoever signs tokens with RS256 or ES256, from the JSON Web Key Set at JWT_JWKS_URL.
+"""The public keys that verify RS256 and ES256 tokens, from the JSON Web Key Set at JWT_JWKS_URL.
 
-Invariants: keys come from that URL and nowhere else, whatever a token's header says (`jku`, `x5u`, `jwk`); only
-keys for signatures count, of RS256 with 2,048 bits or more or ES256; a flood of unknown `kid`s fetches once a minute.
+Invariants: keys come from that URL only, whatever a token's header says (`jku`, `x5u`, `jwk`). Only signature keys of
+ES256, and of RS256 with at least 2,048 bits, are used. A flood of unknown `kid`s causes one fetch a minute.
 """
 
 import json
@@ -19,7 +19,7 @@ from chalicelib.errors import ConfigurationError, JwksError
 if TYPE_CHECKING:
     from jwt import PyJWK
 
-# A key that its issuer has taken back counts no longer than this.
+# How long a key that its issuer has revoked may still be used.
 MAX_AGE_SECONDS: Final = 3_600
 PAUSE_SECONDS: Final = 60
 MAX_JWKS_BYTES: Final = 262_144
@@ -30,11 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Jwks:
-    """The keys at `url`, fetched when the first is asked for; `clock` gives epoch seconds.
-
-    Raises:
-        ConfigurationError: the package has not what verifies RS256 and ES256.
-    """
+    """The keys at `url`, fetched when the first is needed; `clock` gives epoch seconds. Raises ConfigurationError."""
 
     def __init__(self, url: str, clock: Callable[[], float]) -> None:
         if find_spec("cryptography") is None:
@@ -46,13 +42,7 @@ class Jwks:
         self._fetched_at = self._tried_at = float("-inf")
 
     def key(self, key_id: str) -> "PyJWK | None":
-        """The key that has the `kid` `key_id`, or None if there is none.
-
-        Keys that cannot be fetched again stay in force.
-
-        Raises:
-            JwksError: they were never fetched and cannot be now.
-        """
+        """Return the key whose `kid` is `key_id`, or None. Raises JwksError if no keys were ever fetched."""
         with self._lock:
             now = self._clock()
             is_stale = now - self._fetched_at >= MAX_AGE_SECONDS or key_id not in (self._keys or {})
@@ -69,7 +59,7 @@ class Jwks:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """A redirect could lead from https to anywhere: it is answered as the error that it is here."""
+    """Refuse redirects: one could lead from https anywhere."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -77,8 +67,8 @@ class _NoRedirect(HTTPRedirectHandler):
 
 def _fetch(url: str) -> bytes:
     try:
-        with build_opener(_NoRedirect).open(url, timeout=_TIMEOUT_SECONDS) as answer:
-            body: bytes = answer.read(MAX_JWKS_BYTES + 1)
+        with build_opener(_NoRedirect).open(url, timeout=_TIMEOUT_SECONDS) as response:
+            body: bytes = response.read(MAX_JWKS_BYTES + 1)
     except HTTPError as error:
         error.close()
         raise JwksError(f"HTTP {error.code}") from error
@@ -91,8 +81,8 @@ def _fetch(url: str) -> bytes:
 
 def _read(body: bytes) -> dict[str, "PyJWK"]:
     try:
-        found = json.loads(body)["keys"]
-        keys = {entry["kid"]: _key(entry) for entry in found if isinstance(entry, dict) and "kid" in entry}
+        entries = json.loads(body)["keys"]
+        keys = {entry["kid"]: _key(entry) for entry in entries if isinstance(entry, dict) and "kid" in entry}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise JwksError("this is no JSON Web Key Set") from error
     return {key_id: key for key_id, key in keys.items() if key}
@@ -101,7 +91,7 @@ def _read(body: bytes) -> dict[str, "PyJWK"]:
 def _key(entry: dict[str, Any]) -> "PyJWK | None":
     from jwt import PyJWK, PyJWTError
 
-    # The set may hold keys of any kind, and well-formed or not: what we cannot use is passed over.
+    # The set may hold keys of any kind, or malformed ones: we skip what we cannot use.
     try:
         key = PyJWK(entry)
         is_ours = key.algorithm_name in _MIN_BITS and key.key.key_size >= _MIN_BITS[key.algorithm_name]

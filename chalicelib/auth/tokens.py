@@ -1,45 +1,42 @@
 """JSON Web Tokens (RFC 7519): from a token to the identity it proves, and from claims to a token.
 
-Invariants: the algorithm decides which keys are tried, so a public key never serves as a secret; a token that says
-nothing of its end, or whose audience or issuer is not ours, is refused; a refusal tells our log one word, and the
-client nothing. PyJWT is imported only where a token is met, for it costs a cold start more than all the rest of
-this package: docs/decisions/tokens.md.
+Invariants: the algorithm decides which keys are tried, so a public key is never used as a secret. A token without an
+end, or with another audience or issuer, is refused. A refusal puts one word into our log and tells the client nothing.
+PyJWT is imported when the first token is met: it costs a cold start more than the rest of this package together
+(docs/decisions/tokens.md).
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import Any, Final
 
 from chalicelib.aws.secrets import Secrets
 from chalicelib.errors import ConfigurationError, Invalid, TokenExpired, Unauthenticated
 from chalicelib.protocol.identity import Identity, read_identity, read_time
 from chalicelib.settings import Settings, split_secrets
 
-if TYPE_CHECKING:
-    from chalicelib.auth.jwks import Jwks
-
-# API Gateway takes URLs of 4,096 characters and 10,240 bytes of headers: what is longer came another way.
+# API Gateway takes URLs of 4,096 characters and 10,240 bytes of headers: anything longer was sent another way.
 MAX_TOKEN_CHARS: Final = 8_192
-# How far the clocks of whoever signs and of this Lambda may be apart, where that lets nobody in for longer.
+# How far the issuer's clock may be ahead of this Lambda's. It applies to `nbf` and `iat`: no token lives longer for it.
 LEEWAY_SECONDS: Final = 5
 
 
 class Tokens:
-    """Verifies and signs tokens with the keys that the settings name; without any it refuses every token."""
+    """Verify and sign tokens with the keys that the settings name; without any, refuse every token."""
 
     def __init__(self, settings: Settings, secrets: Secrets, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._secrets = secrets
         self._clock = clock
-        self._jwks = _jwks(settings.jwt_jwks_url, clock) if settings.jwt_jwks_url else None
+        self._jwks = None
+        if settings.jwt_jwks_url:
+            # It brings an HTTP client: with secrets alone no cold start should pay for that.
+            from chalicelib.auth.jwks import Jwks
+
+            self._jwks = Jwks(settings.jwt_jwks_url, clock)
 
     def verify(self, token: str) -> Identity:
-        """The identity that the token proves, now and until its `expires_at`.
-
-        Raises:
-            Unauthenticated: it proves nothing.
-            JwksError, SecretError: the keys cannot be had.
-            ConfigurationError: a secret that was looked up is too short.
-        """
+        """Return the identity that a token proves. Raises Unauthenticated, JwksError, SecretError, ConfigurationError."""
         import jwt
 
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
@@ -54,20 +51,15 @@ class Tokens:
             raise Unauthenticated(f"claim {error.field}") from error
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A token of these claims, signed with the newest secret; with the audience and issuer that we ask for.
-
-        Raises:
-            ConfigurationError: JWT_SECRETS is not set.
-            SecretError: it cannot be read.
-        """
+        """Return a token of these claims, signed with the newest secret. Raises SecretError, ConfigurationError."""
         import jwt
 
         secrets = self._signing_keys()
         if not secrets:
             raise ConfigurationError("JWT_SECRETS", "must be set to sign tokens", "a-secret-of-at-least-32-bytes")
         ours = {"aud": self._settings.jwt_audience, "iss": self._settings.jwt_issuer}
-        needed = {name: value for name, value in ours.items() if value}
-        return jwt.encode({**needed, **claims}, secrets[-1], "HS256")
+        required = {name: value for name, value in ours.items() if value}
+        return jwt.encode({**required, **claims}, secrets[-1], "HS256")
 
     def _decode(self, token: str) -> Mapping[str, Any]:
         import jwt
@@ -75,12 +67,10 @@ class Tokens:
         header = jwt.get_unverified_header(token)
         algorithm = header.get("alg")
         if algorithm == "HS256":
-            # The newest first: all but the tokens of the last hours are signed with it.
+            # The newest first: it has signed almost every token that is still valid.
             for secret in reversed(self._signing_keys()):
-                try:
+                with suppress(jwt.InvalidSignatureError):
                     return self._decode_with(secret, token, algorithm)
-                except jwt.InvalidSignatureError:
-                    continue
         elif algorithm in ("RS256", "ES256") and self._jwks and isinstance(header.get("kid"), str):
             key = self._jwks.key(header["kid"])
             if key and key.algorithm_name == algorithm:
@@ -90,7 +80,7 @@ class Tokens:
     def _decode_with(self, key: Any, token: str, algorithm: str) -> Mapping[str, Any]:
         import jwt
 
-        # Times are checked below, by our own clock.
+        # `_check_times` checks the times by our own clock.
         claims: Mapping[str, Any] = jwt.decode(
             token,
             key,
@@ -112,10 +102,3 @@ class Tokens:
     def _signing_keys(self) -> tuple[str, ...]:
         value = self._settings.jwt_secrets
         return split_secrets(self._secrets.read("JWT_SECRETS", value)) if value else ()
-
-
-def _jwks(url: str, clock: Callable[[], float]) -> "Jwks":
-    # Brings an HTTP client, which whoever verifies by secrets alone would pay for in every cold start.
-    from chalicelib.auth.jwks import Jwks
-
-    return Jwks(url, clock)

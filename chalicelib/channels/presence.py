@@ -1,7 +1,8 @@
-"""Who is in a channel, and telling its members who comes and goes.
+"""Who is present in a channel, and telling its members who joins and leaves.
 
-A user with several connections is there once. Someone who was cut off counts as here for a while, so that a client
-which reconnects was never away: its membership stands on, marked as left, and a job looks later whether it came back.
+A user with several connections is present once. A disconnected user still counts as present for a while, so that a
+client which reconnects was never away: its membership is kept, marked as left, and a job checks later whether it came
+back.
 """
 
 import logging
@@ -9,35 +10,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.errors import NotAvailable, ServiceError
-from chalicelib.protocol import frame
+from chalicelib.limits import LIMITS, Limits
+from chalicelib.protocol.frame import dump
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.store.members import Channels, Member
-from chalicelib.store.registry import Connection, Registry
+from chalicelib.store.connection import Connection
+from chalicelib.store.members import Member, Members
+from chalicelib.store.registry import Registry
 
 log = logging.getLogger(__name__)
-
-# A list of more bytes is left out: it would not fit one frame.
-MAX_LISTED_BYTES: Final = 30_000
-# Above it counting stops: some 170 read units.
-MAX_COUNTED: Final = 10_000
-# Above it nobody is told who comes and goes: each such push would cost as much as a publication.
-MAX_TOLD: Final = 1_000
 
 
 @dataclass(frozen=True)
 class Presence:
-    """Who is in a channel.
+    """Who is present in a channel.
 
     Attributes:
-        members: one entry per user, with how many connections and the attributes of one of them; all anonymous
-            connections share one entry without a user. None where the list would be too long for a frame.
+        members: one entry per user, with its number of connections and the attributes of one of them; all anonymous
+            connections share one entry without a user. None if the list would be too long for a frame.
         count: how many users; an anonymous connection counts as one.
         connections: how many connections.
-        is_complete: False where counting stopped at MAX_COUNTED connections.
+        is_complete: False if counting stopped at `Limits.counted` connections.
     """
 
     members: list[dict[str, Any]] | None
@@ -46,7 +42,7 @@ class Presence:
     is_complete: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """What stands in replies."""
+        """Return the fields of replies."""
         return {
             "members": self.members,
             "count": self.count,
@@ -55,48 +51,50 @@ class Presence:
         }
 
 
-class Attendance:
-    """Answers who is here and tells of it."""
+@dataclass(eq=False, repr=False)
+class PresenceManager:
+    """Says who is present and tells members of changes."""
 
-    def __init__(self, registry: Registry, channels: Channels, delivery: Delivery) -> None:
-        self._registry = registry
-        self._channels = channels
-        self._delivery = delivery
+    registry: Registry
+    members: Members
+    delivery: Delivery
+    limits: Limits = LIMITS
 
-    def who(self, channel: Channel) -> Presence:
-        """Who is in the channel now.
-
-        Raises:
-            NotAvailable: its namespace has no presence.
-            TableError: DynamoDB failed.
-        """
-        here, is_complete = self.members(channel)
+    def read(self, channel: Channel) -> Presence:
+        """Return who is present in the channel. Raises TableError; NotAvailable: its namespace has no presence."""
+        present, is_complete = self.read_members(channel)
         users: dict[str | None, dict[str, Any]] = {}
-        for member in here:
-            known = users.setdefault(
+        for member in present:
+            user = users.setdefault(
                 member.user_id, {"userId": member.user_id, "connections": 0, "attributes": member.attributes}
             )
-            known["connections"] += member.left_at_ms is None
+            user["connections"] += member.left_at_ms is None
         anonymous = users.get(None, {"connections": 1})["connections"]
-        is_short = is_complete and len(frame.dump(list(users.values())).encode()) <= MAX_LISTED_BYTES
+        is_short = is_complete and len(dump(list(users.values())).encode()) <= self.limits.listed_bytes
         return Presence(
             members=list(users.values()) if is_short else None,
             count=len(users) + anonymous - 1 if None in users else len(users),
-            connections=sum(member.left_at_ms is None for member in here),
+            connections=sum(member.left_at_ms is None for member in present),
             is_complete=is_complete,
         )
 
-    def members(self, channel: Channel) -> tuple[list[Member], bool]:
-        """Who is in the channel now, at most MAX_COUNTED, and whether that is all. Errors as `who`."""
+    def read_members(self, channel: Channel) -> tuple[list[Member], bool]:
+        """Return up to `Limits.counted` members of the channel, and whether that is all of them.
+
+        Raises TableError; NotAvailable: its namespace has no presence.
+        """
         if not channel.options.presence:
             raise NotAvailable("channel", "is in a namespace without presence")
-        members = self._some(channel, MAX_COUNTED + 1)
-        return members[:MAX_COUNTED], len(members) <= MAX_COUNTED
+        counted = self.limits.counted
+        members = self._first(channel, counted + 1)
+        return members[:counted], len(members) <= counted
 
-    def came(self, channel: Channel, connection: Connection) -> None:
-        """The other members know that the user is here, unless they know already. Raises ConfigurationError.
+    def announce_join(self, channel: Channel, connection: Connection) -> None:
+        """Tell the other members that the user is present, unless they know already.
 
-        Whoever came knows already that it is in, which a failure to tell the others must not contradict: it is logged.
+        A failure is logged: it must not contradict the subscriber's reply.
+
+        Raises ConfigurationError.
         """
         if not channel.options.join_leave or connection.user_id is None:
             return
@@ -106,8 +104,13 @@ class Attendance:
             if all(member.user_id != connection.user_id for member in others):
                 self._tell("join", channel, connection.user_id, connection.connection_id, others)
 
-    def quit(self, channel: Channel, connection: Connection) -> None:
-        """The other members know that the user has left, unless another connection of it stays; errors as `came`."""
+    def announce_leave(self, channel: Channel, connection: Connection) -> None:
+        """Tell the other members that the user has left, unless another of its connections stays.
+
+        A failure is logged.
+
+        Raises ConfigurationError.
+        """
         if not channel.options.join_leave or connection.user_id is None:
             return
         with _logged("leave", channel, connection):
@@ -115,42 +118,43 @@ class Attendance:
             if all(member.user_id != connection.user_id for member in others):
                 self._tell("leave", channel, connection.user_id, connection.connection_id, others)
 
-    def announce_leave(self, channel: Channel, user_id: str, connection_id: str) -> None:
-        """The members know that the user has left, if it did not come back; whose row still stands has not left.
+    def announce_disconnect(self, channel: Channel, user_id: str, connection_id: str) -> None:
+        """Tell the members that a disconnected user has left, if it did not come back. A registered one has not left.
 
-        Errors as `Delivery.send`.
+        Raises ConfigurationError, TableError.
         """
         members = self._told(channel)
         mine = next((member for member in members if member.connection_id == connection_id), None)
         if mine is None:
             return
         if mine.left_at_ms is None:
-            if self._registry.get(connection_id) is not None:
+            if self.registry.get(connection_id) is not None:
                 return
-            # Its row went, and its membership could not be marked.
+            # Its row is gone, but its membership could not be marked.
             members.remove(mine)
             mine = replace(mine, left_at_ms=0)
             members.append(mine)
         of_user = [member for member in members if member.user_id == user_id]
-        over = [member for member in of_user if not _outlasts(member, mine)]
-        # Of connections that were cut off together, the job of the last one tells, whichever comes first.
-        if len(over) == len(of_user):
-            self._tell("leave", channel, user_id, connection_id, [member for member in members if member not in over])
-        for member in over:
-            self._channels.remove(channel, member.connection_id)
+        ended = [member for member in of_user if not _outlasts(member, mine)]
+        # If several of its connections ended together, the last one's job tells, whichever job comes first.
+        if len(ended) == len(of_user):
+            others = [member for member in members if member not in ended]
+            self._tell("leave", channel, user_id, connection_id, others)
+        for member in ended:
+            self.members.remove(channel, member.connection_id)
 
     def _tell(self, kind: str, channel: Channel, user_id: str, connection_id: str, members: list[Member]) -> None:
-        if len(members) > MAX_TOLD:
+        if len(members) > self.limits.told:
             return
         receivers = [member.receiver for member in members if member.left_at_ms is None]
-        self._delivery.send(receivers, lambda codec: codec.presence_change(kind, channel.name, user_id, connection_id))
+        self.delivery.send(receivers, lambda codec: codec.presence_change(kind, channel.name, user_id, connection_id))
 
     def _told(self, channel: Channel) -> list[Member]:
-        return self._some(channel, MAX_TOLD + 2)
+        return self._first(channel, self.limits.told + 2)
 
-    def _some(self, channel: Channel, count: int) -> list[Member]:
-        # A page holds all of them and no more: of a crowd nothing is read, and paid for, that is left out here.
-        return list(islice(self._channels.members(channel, page_items=count), count))
+    def _first(self, channel: Channel, count: int) -> list[Member]:
+        # One page holds them all, so that no more of a crowd is read, and paid for, than is used.
+        return list(islice(self.members.members(channel, page_items=count), count))
 
 
 @contextmanager
@@ -161,7 +165,7 @@ def _logged(kind: str, channel: Channel, connection: Connection) -> Iterator[Non
         log.warning("Nobody in %s is told of the %s of %s: %s", channel.name, kind, connection.connection_id, error)
 
 
-def _outlasts(member: Member, gone: Member) -> bool:
+def _outlasts(member: Member, ended: Member) -> bool:
     if member.left_at_ms is None:
         return True
-    return (member.left_at_ms, member.connection_id) > (gone.left_at_ms or 0, gone.connection_id)
+    return (member.left_at_ms, member.connection_id) > (ended.left_at_ms or 0, ended.connection_id)

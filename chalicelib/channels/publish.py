@@ -1,7 +1,8 @@
 """Publish in a channel.
 
-Invariants: in a channel with history a publication is written before it is sent, so whoever misses it can recover it;
-one that was announced is delivered by someone. In a channel without, nothing is written and no order is promised.
+Invariants: in a channel with history a publication is written before it is sent, so a member that misses it can recover
+it, and someone delivers whatever was announced. In a channel without history nothing is written and no order is
+promised.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,24 +13,24 @@ from typing import Any
 
 from chalicelib import telemetry
 from chalicelib.aws.queue import Jobs
-from chalicelib.channels.sequencer import Advance, advance_job
-from chalicelib.delivery.audience import Outcome, counts
-from chalicelib.delivery.delivery import Delivery
+from chalicelib.channels.sequencer import Sequencer
+from chalicelib.delivery.delivery import Delivery, Outcome, counts
 from chalicelib.delivery.slices import PATIENCE_SECONDS, Send, Slices
 from chalicelib.errors import Invalid, ServiceError, TooLarge
-from chalicelib.protocol import frame as protocol
+from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, dump, timestamp
+from chalicelib.protocol.jobs import Advance, PublicationSlice, dump_job
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.protocol.publication import Publication, Stream
-from chalicelib.store.lease import Cursors, LeaseLost
-from chalicelib.store.log import History
-from chalicelib.store.members import Channels
-from chalicelib.store.registry import Connection
+from chalicelib.protocol.publication import Position, Publication
+from chalicelib.store.connection import Connection
+from chalicelib.store.lease import LeaseLost, Leases
+from chalicelib.store.log import Log
+from chalicelib.store.members import Members
 from chalicelib.telemetry import Metric
 
 
 @dataclass(frozen=True)
 class Message:
-    """What somebody wants to publish: any JSON, and the publisher's own name for it, if it has one."""
+    """What is to be published: any JSON, and the publisher's own name for it, if it has one."""
 
     data: Any
     message_id: str | None = None
@@ -37,11 +38,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Published:
-    """What became of one message.
+    """The result for one message.
 
     Attributes:
-        epoch, offset: where it stands; both None in a channel without history.
-        outcome: what became of sending it; None: queued, somebody else sends it or has sent it.
+        epoch, offset: its position; both None in a channel without history.
+        outcome: the counts of sending it; None if it is queued: someone else sends it or has sent it.
     """
 
     epoch: str | None
@@ -49,186 +50,143 @@ class Published:
     outcome: Outcome | None
 
     def as_dict(self) -> dict[str, Any]:
-        """What stands in replies."""
+        """Return the fields of replies."""
         return {"epoch": self.epoch, "offset": self.offset, **counts(self.outcome)}
 
 
-def read_message(frame: protocol.Frame) -> Message:
-    """The frame's `data`, which must be there and may be null, and its `messageId`, a name.
+def read_message(frame: Frame) -> Message:
+    """Return the frame's `data`, which must be given and may be null, and its `messageId`.
 
-    Raises:
-        Invalid: data is missing or messageId is no name.
-        TooLarge: data alone is larger than a frame.
+    Raises Invalid: data is missing or messageId is no name; TooLarge: data alone is larger than a frame.
     """
     if "data" not in frame.fields:
         raise Invalid("data", "must be given")
-    size_bytes = len(protocol.dump(frame.fields["data"]).encode())
-    if size_bytes > protocol.MAX_FRAME_BYTES:
-        raise TooLarge(size_bytes, protocol.MAX_FRAME_BYTES)
+    size_bytes = len(dump(frame.fields["data"]).encode())
+    if size_bytes > MAX_FRAME_BYTES:
+        raise TooLarge(size_bytes, MAX_FRAME_BYTES)
     return Message(frame.fields["data"], frame.name("messageId") if frame.has("messageId") else None)
 
 
-class Publishing:
-    """Publishes."""
+@dataclass(eq=False, repr=False)
+class Publisher:
+    """Writes what is published, numbers it and sends it, or leaves that to the lease's holder or to jobs."""
 
-    def __init__(
-        self,
-        history: History,
-        cursors: Cursors,
-        channels: Channels,
-        advance: Advance,
-        delivery: Delivery,
-        slices: Slices,
-        jobs: Jobs,
-        clock: Callable[[], float],
-    ) -> None:
-        self._history = history
-        self._cursors = cursors
-        self._channels = channels
-        self._advance = advance
-        self._delivery = delivery
-        self._slices = slices
-        self._jobs = jobs
-        self._clock = clock
+    log: Log
+    leases: Leases
+    members: Members
+    sequencer: Sequencer
+    delivery: Delivery
+    slices: Slices
+    queue: Jobs
+    clock: Callable[[], float]
 
     def publish(
         self, channel: Channel, messages: Sequence[Message], sender: Connection | None, excludes_sender: bool
     ) -> list[Published]:
-        """The messages are published in their order, each of a messageId once.
+        """Publish the messages in their order, each messageId once.
 
         Args:
             channel: where.
             messages: one or several.
-            sender: the connection that publishes; None is a server.
+            sender: the connection that publishes; None for a server.
             excludes_sender: whether that connection is not sent them.
 
-        Returns:
-            What became of each.
-
+        Returns one result per message.
         Raises:
-            ConfigurationError, TableError: DynamoDB failed, or nobody knows the management endpoint; a message with
-                a messageId may be sent again.
+            ConfigurationError.
+            TableError: DynamoDB failed; a message with a messageId may be sent again.
+            JobsError: the queue failed; some members may have been sent it.
         """
         telemetry.count(Metric.PUBLISHES, len(messages))
         exclude = sender.connection_id if sender and (excludes_sender or not channel.options.echo) else None
-        origin = {"userId": sender.user_id, "connectionId": sender.connection_id} if sender else None
-        time = protocol.timestamp(self._clock())
+        origin = sender.origin if sender else None
+        time = timestamp(self.clock())
         drafts = [Publication(None, message.data, origin, time, message.message_id, exclude) for message in messages]
         if channel.options.history_size:
             return self._keep_and_deliver(channel, drafts)
         return [self._send(channel, draft) for draft in drafts]
 
-    def advance(self, channel: Channel, shard: int) -> None:
-        """Whatever was published in the shard is delivered and who waits is let in, or somebody is at it.
+    def send_slice(self, channel: Channel, job: PublicationSlice) -> None:
+        """Send the job's publication to as many of its members as one job may, and leave the others to another job.
 
-        Errors as `publish`.
+        Raises ConfigurationError, TableError; JobsError: the queue failed, so the others were not sent to.
         """
-        stream = self._history.stream(channel)
-        lease = self._cursors.announce(channel, shard, stream) or self._cursors.claim(channel, shard, stream)
-        if lease:
-            with suppress(LeaseLost):
-                self._advance.go_on(lease)
-
-    def send_slice(self, channel: Channel, draft: Publication, shard: int, after: str | None) -> None:
-        """Some members of the shard were sent the publication, which has no history, and the others will be.
-
-        Args:
-            channel, draft: what was published, and where.
-            shard: whose members.
-            after: from which member on, in the order of connection ids.
-
-        Errors as `publish`.
-        """
-        receivers = self._channels.receivers(channel, shard, after, page_items=self._slices.size)
-        self._slices.send_slice(
+        receivers = self.members.receivers(channel, job.shard, job.after, page_items=self.slices.size)
+        self.slices.send_slice(
             ((receiver, receiver.connection_id) for receiver in receivers),
-            self._sender(channel, draft, PATIENCE_SECONDS),
-            lambda place: _slice_job(channel, draft, shard, place),
+            self._sender(channel, job.publication, PATIENCE_SECONDS),
+            lambda place: dump_job(job._replace(after=place)),
         )
 
     def _send(self, channel: Channel, draft: Publication) -> Published:
-        if draft.message_id and not self._history.claim(channel, draft.message_id):
+        if draft.message_id and not self.log.claim(channel, draft.message_id):
             return Published(None, None, None)
         shards = range(channel.options.shards)
         try:
-            outcome = self._slices.send_or_cut(
-                chain.from_iterable(self._channels.receivers(channel, shard) for shard in shards),
+            outcome = self.slices.send_or_cut(
+                chain.from_iterable(self.members.receivers(channel, shard) for shard in shards),
                 self._sender(channel, draft),
-                (_slice_job(channel, draft, shard) for shard in shards),
+                (dump_job(PublicationSlice(channel.name, shard, draft)) for shard in shards),
             )
         except Exception:
             if draft.message_id:
-                # So that it may come again.
-                self._history.release(channel, draft.message_id)
+                # The publisher may try again.
+                self.log.release(channel, draft.message_id)
             raise
         return Published(None, None, outcome)
 
     def _sender(self, channel: Channel, draft: Publication, patience_seconds: float = 0) -> Send:
-        return lambda receivers: self._delivery.send(
+        return lambda receivers: self.delivery.send(
             receivers,
             lambda codec: codec.publication(channel.name, None, draft),
             exclude=draft.exclude,
-            on_gone=lambda receiver: self._channels.remove(channel, receiver),
+            on_gone=lambda receiver: self.members.remove(channel, receiver),
             patience_seconds=patience_seconds,
         )
 
     def _keep_and_deliver(self, channel: Channel, drafts: Sequence[Publication]) -> list[Published]:
         written = [self._write(channel, draft) for draft in drafts]
-        newest = max(written, key=lambda entry: entry[0].offset)[0]
-        mine = written[0][1] if len(written) == 1 else None
+        newest = max((position for position, _ in written), key=lambda position: position.offset)
+        only = written[0][1] if len(written) == 1 else None
         outcomes: Mapping[int | None, Outcome] = {}
         for shard in range(channel.options.shards):
             if channel.options.shards == 1:
-                outcomes = self._deliver(channel, shard, newest, mine)
+                outcomes = self._deliver(channel, shard, newest, only)
             else:
-                self._jobs.put(advance_job(channel, shard))
+                self.queue.put(dump_job(Advance(channel.name, shard)))
         return [
-            Published(stream.epoch, stream.offset, outcomes.get(stream.offset) if publication else None)
-            for stream, publication in written
+            Published(position.epoch, position.offset, outcomes.get(position.offset) if publication else None)
+            for position, publication in written
         ]
 
-    def _write(self, channel: Channel, draft: Publication) -> tuple[Stream, Publication | None]:
-        """Return where the message stands, and the publication unless another one had its messageId before."""
-        if draft.message_id and (first := self._history.first_of(channel, draft.message_id)):
+    def _write(self, channel: Channel, draft: Publication) -> tuple[Position, Publication | None]:
+        """Return the message's position, and its publication unless an earlier one has its messageId."""
+        if draft.message_id and (first := self.log.first_of(channel, draft.message_id)):
             return first, None
         while True:
-            stream = self._history.number(channel)
-            publication = replace(draft, offset=stream.offset)
+            position = self.log.number(channel)
+            publication = replace(draft, offset=position.offset)
             if draft.message_id is None:
-                if self._history.write(channel, stream.epoch, publication):
-                    return stream, publication
-            elif first := self._history.write_once(channel, stream.epoch, publication):
-                if first == stream:
-                    return stream, publication
-                # The number is nobody's now; nobody shall wait for it.
-                self._history.fill(channel, stream.epoch, stream.offset)
+                if self.log.write(channel, position.epoch, publication):
+                    return position, publication
+            elif first := self.log.write_once(channel, position.epoch, publication):
+                if first == position:
+                    return position, publication
+                # The number is unused now; nobody shall wait for it.
+                self.log.fill(channel, position.epoch, position.offset)
                 return first, None
 
     def _deliver(
-        self, channel: Channel, shard: int, stream: Stream, mine: Publication | None
+        self, channel: Channel, shard: int, position: Position, publication: Publication | None
     ) -> Mapping[int | None, Outcome]:
         try:
-            lease = self._cursors.announce(channel, shard, stream)
+            lease = self.leases.announce(channel, shard, position)
             if lease:
                 with suppress(LeaseLost):
-                    return self._advance.go_on(lease, mine)
+                    return self.sequencer.go_on(lease, publication)
         except ServiceError:
-            # It is written. Whether or not its publisher tries again, members are sent it.
+            # It is written: its members are sent it, whether or not its publisher tries again.
             with suppress(ServiceError):
-                self._advance.go_on_later(channel, shard)
+                self.sequencer.resume_later(channel, shard)
             raise
         return {}
-
-
-def _slice_job(channel: Channel, draft: Publication, shard: int, after: str | None = None) -> dict[str, Any]:
-    return {
-        "job": "publication",
-        "channel": channel.name,
-        "shard": shard,
-        "after": after,
-        "data": draft.data,
-        "from": draft.sender,
-        "time": draft.time,
-        "messageId": draft.message_id,
-        "exclude": draft.exclude,
-    }

@@ -1,7 +1,7 @@
-"""Read back what was published: for those who come back, and for those who look.
+"""Read what was published: for clients that reconnect, and for those that look back.
 
 Invariant: nothing is read beyond the cursor, up to which every number is written or filled, so no reader sees a hole;
-where history does not reach back far enough, that is said and nothing is given in part.
+if history does not reach back far enough, the reader is told so and given nothing in part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chalicelib.errors import EpochOver, Invalid, NotAvailable
-from chalicelib.protocol import frame as protocol
+from chalicelib.limits import LIMITS, Limits
+from chalicelib.protocol.frame import MAX_SAFE_INTEGER, Frame, is_integer
 from chalicelib.protocol.missed import Missed, Part
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.protocol.publication import Publication, Stream
-from chalicelib.store.lease import Cursors
-from chalicelib.store.log import History
+from chalicelib.protocol.publication import Position, Publication
+from chalicelib.store.lease import Lease, Leases
+from chalicelib.store.log import Log
 
 MAX_PAGE: Final = 1_000
 DEFAULT_PAGE: Final = 100
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some of a channel's publications, and where the channel stands."""
+class HistoryPage:
+    """Some of a channel's publications, and the channel's position."""
 
     channel: str
     epoch: str
@@ -30,7 +31,7 @@ class Page:
     publications: Sequence[Publication]
 
     def as_dict(self) -> dict[str, Any]:
-        """What stands in replies of action frames, and in answers of the REST routes."""
+        """Return the fields of replies and of answers of the REST routes."""
         return {
             "channel": self.channel,
             "epoch": self.epoch,
@@ -39,76 +40,82 @@ class Page:
         }
 
 
-class Reader:
-    """Reads pages of history."""
+@dataclass(eq=False, repr=False)
+class Recovery:
+    """Reads a channel's log as far as it has been delivered."""
 
-    def __init__(self, history: History, cursors: Cursors) -> None:
-        self._history = history
-        self._cursors = cursors
+    log: Log
+    leases: Leases
+    limits: Limits = LIMITS
 
-    def missed(self, channel: Channel, connection_id: str, recover: Stream | None) -> tuple[Stream | None, Missed]:
-        """Where the connection would join the channel now, and what it has missed since `recover`.
+    def missed(self, channel: Channel, connection_id: str, recover: Position | None) -> tuple[Position | None, Missed]:
+        """Return where the connection would join the channel, and what it has missed since `recover`.
 
-        The position is None in a channel without history. Raises TableError.
+        Returns the position, None in a channel without history; and what it has missed, not read yet.
+        Raises TableError.
         """
         if not channel.options.history_size:
             return None, Missed(recover)
-        stream = self._history.stream(channel)
-        delivered = self._cursors.delivered(channel, channel.shard_of(connection_id), stream.epoch)
-        return Stream(stream.epoch, delivered), Missed(
-            recover,
-            Stream(stream.epoch, max(stream.offset, delivered)),
-            channel.options.history_size,
-            delivered,
-            lambda first, last: self._history.read(channel, stream.epoch, first, last),
-        )
+        position = self.log.position(channel)
+        delivered = self.leases.delivered(channel, channel.shard_of(connection_id), position.epoch)
+        return Position(position.epoch, delivered), self._missed(channel, recover, position, delivered)
 
-    def page(self, channel: Channel, since: Stream | None, limit: int, reverse: bool) -> Page:
-        """The publications after `since`, or in reverse before it, as many as fit the limit and a frame.
+    def missed_under(self, lease: Lease, recover: Position | None) -> Missed:
+        """Return what a subscriber admitted under the lease has missed since `recover`, not read yet."""
+        position = Position(lease.epoch, max(lease.wanted, lease.delivered))
+        return self._missed(lease.channel, recover, position, lease.delivered)
+
+    def page(self, channel: Channel, since: Position | None, limit: int, reverse: bool) -> HistoryPage:
+        """Return the publications after `since`, or before it in reverse, as many as fit the limit and a frame.
 
         Args:
             channel: a channel with history.
-            since: a position in the current epoch, whichever that is where it names none; None: from the oldest, in
-                reverse from the newest.
-            limit: at most so many, 0 to MAX_PAGE.
+            since: a position in the current epoch, whichever that is if it names none; None for the oldest, in
+                reverse the newest.
+            limit: at most this many, 0 to MAX_PAGE.
             reverse: newest first.
 
-        Returns:
-            A page, empty where there are no more; what follows it is read with its last offset as `since`.
-
-        Raises:
-            NotAvailable: the channel has no history.
-            EpochOver: `since` is of an epoch that is over.
-            TableError: DynamoDB failed.
+        Returns A page, empty if there are no more; the next one is read with its last offset as `since`.
+        Raises TableError; NotAvailable: the channel has no history; EpochOver: `since` is in an epoch that is over.
         """
         if not channel.options.history_size:
             raise NotAvailable("channel", "is in a namespace without history")
-        stream = self._history.stream(channel)
-        if since is not None and since.epoch not in ("", stream.epoch):
+        position = self.log.position(channel)
+        if since is not None and since.epoch not in ("", position.epoch):
             raise EpochOver("since", "is of an epoch that is over")
-        top = self._cursors.delivered(channel, 0, stream.epoch)
+        top = self.leases.delivered(channel, 0, position.epoch)
         first, last = max(top - channel.options.history_size, 0) + 1, top
         if since is not None and reverse:
             last = min(last, since.offset - 1)
         elif since is not None:
             first = max(first, since.offset + 1)
-        part = Part()
+        part = Part(self.limits.part_bytes)
         if first <= last and limit:
-            rows = self._history.read(channel, stream.epoch, first, last, reverse, page_items=min(limit, 100))
+            rows = self.log.read(channel, position.epoch, first, last, reverse, page_items=min(limit, 100))
             for publication in rows:
                 if not publication.is_empty and not part.add(publication):
                     break
                 if len(part.publications) == limit:
                     break
-        return Page(channel.name, stream.epoch, top, part.publications)
+        return HistoryPage(channel.name, position.epoch, top, part.publications)
+
+    def _missed(self, channel: Channel, recover: Position | None, position: Position, delivered: int) -> Missed:
+        return Missed(
+            recover,
+            position,
+            channel.options.history_size,
+            delivered,
+            lambda first, last: self.log.read(channel, position.epoch, first, last),
+            self.limits.part_bytes,
+        )
 
 
-def read_position(frame: protocol.Frame, field: str) -> Stream | None:
-    """The field is `{"epoch", "offset"}`, or None where it is not given. Raises Invalid where it is anything else."""
+def read_position(frame: Frame, field: str) -> Position | None:
+    """Return the field's `{"epoch", "offset"}`, or None if it is not given. Raises Invalid if it is anything else."""
     value = frame.fields.get(field)
     if value is None:
         return None
     epoch, offset = (value.get("epoch"), value.get("offset")) if isinstance(value, Mapping) else (None, None)
-    if not isinstance(epoch, str) or not protocol.is_integer(offset, 0, protocol.MAX_SAFE_INTEGER):
+    if not isinstance(epoch, str) or not is_integer(offset, 0, MAX_SAFE_INTEGER):
         raise Invalid(field, "must be an object with an epoch, a string, and an offset, a whole number")
-    return Stream(epoch, offset)
+    return Position(epoch, offset)

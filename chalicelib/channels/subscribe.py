@@ -1,137 +1,128 @@
-"""Subscribe to a channel, come back to it, leave it.
+"""Subscribe to a channel, resubscribe, unsubscribe.
 
-Invariants: after the reply no later publish misses the subscriber; in a channel with history the reply stands before
-the first push, and what it says was missed, its offset and the pushes that follow join without a gap or a repeat.
+Invariants: no publish after the reply misses the subscriber; in a channel with history the reply comes before the first
+push, and what it says was missed, its offset and the pushes that follow join without a gap or a repeat.
 
-Whatever a connection's end interleaves with, no membership is left behind: the row names the channel before the
-membership is written, and whoever writes one looks afterwards whether the row is still there.
+However a connection's end interleaves with this, no membership is left behind: the row names the channel before the
+membership is written, and whoever writes a membership checks afterwards that the row is still there.
 """
 
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-from chalicelib.channels.admission import Joining
-from chalicelib.channels.sequencer import Advance
+from chalicelib.channels.admission import Admission
+from chalicelib.channels.sequencer import Sequencer
 from chalicelib.errors import LimitExceeded, NotRegistered, NotSubscribed, ServiceError
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.missed import Missed
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.protocol.publication import Stream
-from chalicelib.store.lease import Cursors, Lease
-from chalicelib.store.log import History
+from chalicelib.protocol.publication import Position
+from chalicelib.store.connection import Connection
+from chalicelib.store.lease import Lease, Leases
+from chalicelib.store.log import Log
 from chalicelib.store.members import Waiting
-from chalicelib.store.registry import Connection, Registry
+from chalicelib.store.registry import Registry
 
 log = logging.getLogger(__name__)
 
 
-class Subscribing:
-    """Subscribes connections."""
+@dataclass(eq=False, repr=False)
+class Subscriptions:
+    """Subscribes and unsubscribes connections, each to `max_channels` at most."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        history: History,
-        cursors: Cursors,
-        joining: Joining,
-        advance: Advance,
-        max_channels: int,
-    ) -> None:
-        self._registry = registry
-        self._history = history
-        self._cursors = cursors
-        self._joining = joining
-        self._advance = advance
-        self._max_channels = max_channels
+    registry: Registry
+    log: Log
+    leases: Leases
+    admission: Admission
+    sequencer: Sequencer
+    max_channels: int
 
     def subscribe(
         self,
         channel: Channel,
         connection: Connection,
-        recover: Stream | None,
+        recover: Position | None,
         reply_to: FrameId,
-        turn: int | None = None,
+        join_ref: int | None = None,
     ) -> bool:
-        """The connection is a member of the channel and was told so, or soon will be.
+        """Make the connection a member of the channel and reply to it, or have the lease's holder do so soon.
 
-        Where there is history, it is told before it is a member, and if somebody delivers just now, by that one.
+        In a channel with history the reply comes first, then the membership.
 
         Args:
             channel: which.
-            connection: who.
-            recover: the last position it knows; what came after it is sent.
-            reply_to: the id of the frame that asks; None wants no reply.
-            turn: see `Channels.add`. Whoever has turns does not subscribe to what it is in.
+            connection: the subscriber.
+            recover: the last position it knows; it is sent what came after that.
+            reply_to: the id of the frame that asked; None for no reply.
+            join_ref: see `Members.add`. A client that has them does not subscribe to a channel it is in.
 
-        Returns:
-            Whether it has become a member: False where it was one before, could not be told, or waits to be let in.
-
+        Returns whether it has become a member: False if it was one before, could not be told, or waits to be admitted.
         Raises:
             LimitExceeded: it has as many channels as it may.
             NotRegistered: it is not registered (any more).
-            ConfigurationError, ServiceError: it is no member, and was not told so.
+            ConfigurationError: the management endpoint is not known; it is no member and has no reply.
+            ServiceError: DynamoDB or the queue failed; it is no member and has no reply.
         """
-        if channel.name not in connection.channels and len(connection.channels) >= self._max_channels:
-            raise LimitExceeded("channels", self._max_channels)
-        if not self._registry.add_channel(connection.connection_id, channel.name, self._max_channels, turn):
+        if channel.name not in connection.channels and len(connection.channels) >= self.max_channels:
+            raise LimitExceeded("channels", self.max_channels)
+        if not self.registry.add_channel(connection.connection_id, channel.name, self.max_channels, join_ref):
             raise NotRegistered
         waiting = Waiting(
             connection.connection_id,
             reply_to,
-            (recover.epoch, recover.offset) if recover else None,
-            is_new=turn is not None or channel.name not in connection.channels,
-            turn=turn,
+            recover,
+            is_new=join_ref is not None or channel.name not in connection.channels,
+            join_ref=join_ref,
         )
         if channel.options.history_size:
             return self._join_in_order(channel, connection, waiting) and waiting.is_new
-        self._joining.add(channel, connection, turn)
-        told = self._joining.tell(channel, connection, reply_to, None, Missed(recover))
-        if not told:
-            self._joining.break_off(channel, connection.connection_id)
-        return told and waiting.is_new
+        self.admission.add(channel, connection, join_ref)
+        is_told = self.admission.reply(channel, connection, reply_to, None, Missed(recover))
+        if not is_told:
+            self.admission.close(channel, connection.connection_id)
+        return is_told and waiting.is_new
 
-    def unsubscribe(self, channel: Channel, connection: Connection, turn: int | None = None) -> bool:
-        """The connection is no member, unless it has become one by a later turn; a push under way may still reach it.
+    def unsubscribe(self, channel: Channel, connection: Connection, join_ref: int | None = None) -> bool:
+        """End the connection's membership, unless it has become a member with a later join_ref.
 
-        Returns whether it is none.
+        A push that is under way may still reach it.
 
-        Raises:
-            NotSubscribed: it was none.
-            TableError: DynamoDB failed.
+        Returns whether it is no member now. Raises TableError; NotSubscribed: it was no member.
         """
         if channel.name not in connection.channels:
             raise NotSubscribed
-        return self._joining.remove(channel, connection, turn)
+        return self.admission.remove(channel, connection, join_ref)
 
     def _join_in_order(self, channel: Channel, connection: Connection, waiting: Waiting) -> bool:
         shard = channel.shard_of(connection.connection_id)
-        stream = self._history.stream(channel)
-        lease = self._cursors.claim(channel, shard, stream)
+        position = self.log.position(channel)
+        lease = self.leases.claim(channel, shard, position)
         if lease is None:
-            self._joining.add_waiting(channel, connection, waiting)
-            lease = self._cursors.announce_join(channel, shard, stream)
+            self.admission.add_waiting(channel, connection, waiting)
+            lease = self.leases.announce_join(channel, shard, position)
             if lease is None:
-                # Should whoever delivers be dead, this looks after it.
-                self._advance.go_on_later(channel, shard)
+                # In case the holder of the lease is dead.
+                self.sequencer.resume_later(channel, shard)
             else:
                 self._go_on(lease)
             return False
         try:
-            lease = self._cursors.renew(self._advance.catch_up(lease))
-            told = self._joining.let_in(lease, waiting, connection)
+            lease = self.leases.renew(self.sequencer.catch_up(lease))
+            is_admitted = self.admission.admit(lease, waiting, connection)
         except Exception:
             with suppress(ServiceError):
-                self._cursors.abandon(lease, lease.delivered)
+                self.leases.abandon(lease, lease.delivered)
             raise
-        self._go_on(lease, [connection.connection_id] if told else [])
-        return told
+        self._go_on(lease, [connection.connection_id] if is_admitted else [])
+        return is_admitted
 
-    def _go_on(self, lease: Lease, entered: Sequence[str] = ()) -> None:
+    def _go_on(self, lease: Lease, admitted: Sequence[str] = ()) -> None:
         try:
-            self._advance.go_on(lease, entered=entered)
+            self.sequencer.go_on(lease, admitted=admitted)
         except ServiceError as error:
-            # The subscriber has been told, or will be. Maybe nobody can take the lease until it has run out.
+            # The subscriber has been told, or will be. Perhaps nobody can take the lease until it has run out.
             log.warning("Delivering in %s failed: %s", lease.channel.name, error)
             with suppress(ServiceError):
-                self._advance.go_on_later(lease.channel, lease.shard)
+                self.sequencer.resume_later(lease.channel, lease.shard)

@@ -1,7 +1,7 @@
-"""The roll: who is connected, page by page.
+"""List who is connected, page by page.
 
-Invariant: it costs as much as there are connections, whatever else the table holds; whoever is connected from the first
-page to the last is named once.
+Invariant: the cost grows with the connections, whatever else the table holds; a connection that stays from the first
+page to the last is listed once.
 """
 
 import re
@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from chalicelib.errors import Invalid
 from chalicelib.protocol.names import NAME
-from chalicelib.store import keys
 from chalicelib.store.registry import Place, Registry
 
 MAX_PAGE: Final = 1_000
@@ -22,65 +21,54 @@ _PLACE: Final = re.compile(rf"(USER#{NAME}|ANON#[0-9])#(CONN#{NAME}(?:#{NAME})?)
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some of those who are connected.
+class ConnectionPage:
+    """Some of the connections.
 
     Attributes:
-        connections: connection ids with their users, None for someone anonymous.
-        next: where the page after this one begins; None: there is none.
+        connections: connection ids with their users, None if anonymous.
+        next: where the next page begins; None if there is none.
     """
 
     connections: tuple[tuple[str, str | None], ...]
     next: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """`{"connections": [{"connectionId", "userId"}], "next"}`"""
+        """Return `{"connections": [{"connectionId", "userId"}], "next"}`."""
         entries = [{"connectionId": connection_id, "userId": user_id} for connection_id, user_id in self.connections]
         return {"connections": entries, "next": self.next}
 
 
-class Roll:
-    """Reads the connections of the registry."""
+def read_page(
+    registry: Registry, clock: Callable[[], float], after: str | None = None, limit: int = DEFAULT_PAGE
+) -> ConnectionPage:
+    """Return up to `limit` connections that are signed in, in no order. A short page need not be the last.
 
-    def __init__(self, registry: Registry, clock: Callable[[], float]) -> None:
-        self._registry = registry
-        self._clock = clock
+    Args:
+        registry: where they are.
+        clock: returns epoch seconds.
+        after: the `next` of the page before; None for the first page.
+        limit: 1 to MAX_PAGE.
 
-    def page(self, after: str | None, limit: int) -> Page:
-        """Up to `limit` of those who are connected and signed in, in no order; fewer do not mean that it is the last.
-
-        Args:
-            after: the `next` of the page before; None: from the beginning.
-            limit: 1 to MAX_PAGE.
-
-        Returns:
-            A page. One that connected within the last moments may be missing.
-
-        Raises:
-            Invalid: `after` is no page's `next`.
-            TableError: DynamoDB failed.
-        """
-        start = None if after is None else _read(after)
-        # Read in pages of one more, so that the last page does not name a next one.
-        read = list(islice(self._registry.rows(after=start, page_items=limit + 1), limit + 1))
-        entries = tuple(
-            (entry.receiver.connection_id, keys.read_owner_partition(entry.place[0]))
-            for entry in read[:limit]
-            if entry.ttl > self._clock()
-        )
-        return Page(entries, _write(read[limit - 1].place) if len(read) > limit else None)
+    Returns A page. A connection that began within the last moments may be missing.
+    Raises TableError; Invalid: `after` is not the `next` of a page.
+    """
+    start = None if after is None else _read(after)
+    # Read one more, so that the last page does not name a next one.
+    entries = list(islice(registry.entries(after=start, page_items=limit + 1), limit + 1))
+    alive = tuple((entry.receiver.connection_id, entry.user_id) for entry in entries[:limit] if entry.ttl > clock())
+    return ConnectionPage(alive, _write(entries[limit - 1].place) if len(entries) > limit else None)
 
 
 def _write(place: Place) -> str:
-    # Base64, so that it stands in a query as it is: names may have `+` and `=`, keys have `#`.
+    # Base64, so that it fits a query as it is: names may contain `+` and `=`, keys contain `#`.
     return urlsafe_b64encode("#".join(place).encode()).decode().rstrip("=")
 
 
 def _read(text: str) -> Place:
     try:
-        found = _PLACE.fullmatch(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
+        match = _PLACE.fullmatch(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
     except ValueError:
-        found = None
-    if not found:
+        match = None
+    if not match:
         raise Invalid("after", "must be the `next` of the page before")
-    return found[1], found[2]
+    return match[1], match[2]

@@ -1,170 +1,119 @@
-"""Find what nobody else has noticed: connections that ended without a word, that overstayed, deliveries that broke off.
+"""Find what nobody else has noticed: connections that ended without a word or overstayed, deliveries that broke off.
 
-Invariants: a run looks at so many connections and no longer than so; the next goes on where it stopped, so that in the
-course of some runs all are looked at; a living connection is left as it is.
+Invariants: a run checks at most 2,000 connections, for at most 20 s; the next continues where it stopped, so that a few
+runs check them all; a living connection is left as it is.
 """
 
-import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from threading import Lock
 from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.queue import Jobs
-from chalicelib.channels.sequencer import advance_job
 from chalicelib.connections.closing import RUN_OUT, Closing
-from chalicelib.connections.departures import Departures
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.delivery.threads import share
 from chalicelib.errors import Invalid, ServiceError
-from chalicelib.store import keys
-from chalicelib.store.lease import Cursors
-from chalicelib.store.members import Channels
-from chalicelib.store.registry import Listed, Place, Registry
-from chalicelib.store.table import Table
+from chalicelib.limits import LIMITS, Limits
+from chalicelib.protocol.jobs import Advance, dump_job
+from chalicelib.store.lease import Leases
+from chalicelib.store.members import Members
+from chalicelib.store.registry import IndexEntry, Place, Registry
 
 log = logging.getLogger(__name__)
 
-# In one run, which is every five minutes: 2,000 requests of API Gateway, a fifth of what it takes in a second.
-MAX_CONNECTIONS: Final = 2_000
-MAX_SECONDS: Final = 20.0
-# Asking about them is waiting.
+# Checking is mostly waiting.
 WORKERS: Final = 16
+# What a run counts: connections checked; of those, expired ones closed and ended ones pruned; deliveries resumed;
+# checks that failed, which a later run repeats.
+COUNTS: Final = ("checked", "closed", "pruned", "resumed", "failed")
 
 
-@dataclass
-class Reaped:
-    """What a run has done.
+@dataclass(eq=False, repr=False)
+class Reaper:
+    """Checks connections. `clock` returns epoch seconds."""
 
-    Attributes:
-        checked: connections that were looked at.
-        closed: those of them whose time had run out; they were closed and forgotten.
-        pruned: those that were not there any more; they were forgotten.
-        resumed: deliveries that somebody had broken off.
-        failed: connections that could not be asked about or closed; a later run will.
-    """
+    registry: Registry
+    members: Members
+    leases: Leases
+    delivery: Delivery
+    closing: Closing
+    queue: Jobs
+    clock: Callable[[], float]
+    limits: Limits = LIMITS
 
-    checked: int = 0
-    closed: int = 0
-    pruned: int = 0
-    resumed: int = 0
-    failed: int = 0
+    def reap(self) -> dict[str, int]:
+        """Check the next connections. Two runs at once do the same work twice, and no harm.
 
-    def as_dict(self) -> dict[str, int]:
-        """`{"checked": 2, "closed": 0, "pruned": 1, "resumed": 0, "failed": 0}`"""
-        return asdict(self)
-
-
-class Reaping:
-    """Reaps."""
-
-    def __init__(
-        self,
-        rows: Table,
-        registry: Registry,
-        channels: Channels,
-        cursors: Cursors,
-        delivery: Delivery,
-        closing: Closing,
-        departures: Departures,
-        jobs: Jobs,
-        clock: Callable[[], float],
-    ) -> None:
-        self._rows = rows
-        self._registry = registry
-        self._channels = channels
-        self._cursors = cursors
-        self._delivery = delivery
-        self._closing = closing
-        self._departures = departures
-        self._jobs = jobs
-        self._clock = clock
-
-    def reap(self) -> Reaped:
-        """The next connections were looked at. Two runs at once do the same work twice and no harm.
-
+        Returns counts by COUNTS.
         Raises:
-            ConfigurationError: nobody knows the management endpoint.
+            ConfigurationError.
             TableError: the connections could not be read. The next run begins where this one did.
         """
-        reaped, lock, seen = Reaped(), Lock(), set[tuple[str, int]]()
-        entries = _Walk(self._registry.rows(after=self._place(), page_items=MAX_CONNECTIONS), self._clock)
+        checks: list[str] = []
+        resumed: set[tuple[str, int]] = set()
+        count = self.limits.reaped
+        entries = self.registry.entries(after=self.registry.reaper_place(), page_items=count)
+        walk = _Walk(entries, count, self.clock() + self.limits.reap_seconds, self.clock)
 
-        def look(entry: Listed) -> None:
+        def check(entry: IndexEntry) -> None:
+            checks.append("checked")
             try:
-                found = self._look(entry, seen)
+                checks.extend(self._check(entry, resumed))
             except (ServiceError, ClientError, BotoCoreError) as error:
-                log.warning("Looking at %s failed: %s", entry.receiver.connection_id, type(error).__name__)
-                found = Reaped(failed=1)
-            with lock:
-                reaped.checked += 1
-                reaped.closed += found.closed
-                reaped.pruned += found.pruned
-                reaped.resumed += found.resumed
-                reaped.failed += found.failed
+                log.warning("Checking %s failed: %s", entry.receiver.connection_id, type(error).__name__)
+                checks.append("failed")
 
-        share(lambda: next(entries, None), look, WORKERS)
-        self._keep(entries.place)
-        return reaped
+        share(lambda: next(walk, None), check, WORKERS)
+        self.registry.keep_reaper_place(walk.place)
+        counted = Counter(checks)
+        return {name: counted[name] for name in COUNTS}
 
-    def _look(self, entry: Listed, seen: set[tuple[str, int]]) -> Reaped:
-        if entry.ttl <= self._clock():
-            self._closing.close(entry.receiver, *RUN_OUT)
-            return Reaped(closed=1)
+    def _check(self, entry: IndexEntry, resumed: set[tuple[str, int]]) -> list[str]:
+        if entry.ttl <= self.clock():
+            self.closing.close(entry.receiver, *RUN_OUT)
+            return ["closed"]
         connection_id = entry.receiver.connection_id
-        if not self._delivery.is_open(connection_id):
-            # Should it be there all the same, it comes back: nobody stays connected of whom we do not know.
-            self._delivery.close(connection_id)
-            return Reaped(pruned=1 if self._departures.prune(connection_id) else 0)
-        return Reaped(resumed=self._resume(connection_id, seen))
+        if not self.delivery.is_open(connection_id):
+            # If the 410 was false, closing makes the client reconnect, so no unregistered socket survives.
+            self.delivery.close(connection_id)
+            return ["pruned"] if self.closing.departures.prune(connection_id) else []
+        return self._resume(connection_id, resumed)
 
-    def _resume(self, connection_id: str, seen: set[tuple[str, int]]) -> int:
-        connection = self._registry.get(connection_id)
-        resumed = 0
+    def _resume(self, connection_id: str, resumed: set[tuple[str, int]]) -> list[str]:
+        connection = self.registry.get(connection_id)
+        counted = []
         for name in sorted(connection.channels) if connection else ():
             try:
-                channel = self._channels.resolve(name)
+                channel = self.members.resolve(name)
             except Invalid:
-                # Its namespace is declared no more.
+                # Its namespace is no longer declared.
                 continue
             shard = channel.shard_of(connection_id)
-            if not channel.options.history_size or (name, shard) in seen:
+            if not channel.options.history_size or (name, shard) in resumed:
                 continue
-            seen.add((name, shard))
-            if self._cursors.is_left_behind(channel, shard):
-                self._jobs.put(advance_job(channel, shard))
-                resumed += 1
-        return resumed
-
-    def _place(self) -> Place | None:
-        row = self._rows.get(keys.reaper_key()) or {}
-        try:
-            match json.loads(str(row.get("after"))):
-                case [str(owner), str(connection)] if connection.startswith("CONN#"):
-                    return owner, connection
-        except ValueError:
-            pass
-        return None
-
-    def _keep(self, place: Place | None) -> None:
-        self._rows.put({**keys.reaper_key(), "after": json.dumps(place)})
+            resumed.add((name, shard))
+            if self.leases.is_left_behind(channel, shard):
+                self.queue.put(dump_job(Advance(name, shard)))
+                counted.append("resumed")
+        return counted
 
 
 class _Walk:
-    """Some entries; where it stopped stands in `place`, which is None once it came to the end."""
+    """An iterator over at most `count` entries, until a time. `place` is where it stopped; None at the end."""
 
-    def __init__(self, entries: Iterator[Listed], clock: Callable[[], float]) -> None:
-        self._entries = islice(entries, MAX_CONNECTIONS)
+    def __init__(self, entries: Iterator[IndexEntry], count: int, until: float, clock: Callable[[], float]) -> None:
+        self._entries = islice(entries, count)
+        self._left = count
+        self._until = until
         self._clock = clock
-        self._until = clock() + MAX_SECONDS
-        self._left = MAX_CONNECTIONS
         self.place: Place | None = None
 
-    def __next__(self) -> Listed:
+    def __next__(self) -> IndexEntry:
         if self._clock() >= self._until:
             raise StopIteration
         entry = next(self._entries, None)

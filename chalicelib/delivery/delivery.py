@@ -1,147 +1,210 @@
 """Send frames to one connection or many.
 
-Invariants: every send ends as sent, gone or failed, and the counts add up to the audience; one bad receiver neither
-stops nor holds up the others; a connection is believed gone only when API Gateway said 410 twice, some time apart,
-because it is known to say so falsely. Memory does not grow with the audience.
+An audience is sent to in two passes. The first sends to every receiver once. The second, a moment later, asks again
+those that answered 410, which API Gateway is known to say falsely, and those that were refused with 429.
+
+Invariants: every send ends as sent, gone or failed, and the counts add up to the audience. One bad receiver neither
+stops nor delays the others. A receiver that did not get a push is sent no later one. The audience is read while it is
+sent to; only the doubted of the first pass are kept, and no more than a slice of them.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import chain
-from typing import Final
+from threading import Lock
+from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import WebsocketDisconnectedError
 
 from chalicelib import telemetry
 from chalicelib.aws.management import WebsocketApi, prepare
-from chalicelib.delivery.audience import Attempt, Audience, Outcome, Push, Result
 from chalicelib.delivery.threads import share
 from chalicelib.errors import ServiceError
-from chalicelib.protocol.codec import Said
-from chalicelib.protocol.receivers import Receiver
+from chalicelib.protocol.codec import Receiver, Said, codec_of
 from chalicelib.telemetry import Metric
 
-# Until whoever said 410 is asked whether it is so, or who was refused with 429 is tried again.
+# The pause before a receiver that answered 410 or 429 is asked again.
 CONFIRM_AFTER_SECONDS: Final = 0.2
-# A POST under way takes ten seconds at most; an invocation with less than three times as much ends after two thirds.
+# A POST under way takes at most ten seconds; an invocation with less than three times that stops after two thirds.
 RESERVED_SECONDS: Final = 10
-# What API Gateway answers with 429; botocore makes the number the code where it cannot read the answer.
-_THROTTLED = {"LimitExceededException", "429"}
+# As many as a slice has receivers.
+MAX_DOUBTED: Final = 5_000
+# What API Gateway answers with 429. Botocore takes the status for the code where it cannot read the answer.
+_THROTTLED: Final = {"LimitExceededException", "429"}
 
 log = logging.getLogger(__name__)
 
 
-class Delivery:
-    """Sends through Chalice's `websocket_api`.
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What every receiver is sent but the connection `exclude`; encoded once for each codec among the receivers."""
 
-    Args:
+    said: Said
+    exclude: str | None = None
+    _texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def text(self, receiver: Receiver) -> str:
+        """Return the frame's text in the receiver's codec."""
+        text = self._texts.get(receiver.codec)
+        if text is None:
+            # Threads that arrive here together encode the same text; one of them stays.
+            codec = codec_of(receiver)
+            text = self._texts[receiver.codec] = codec.dump(self.said(codec))
+        return text
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many receivers got the frame, were gone, or could not be reached; together they are the audience."""
+
+    sent: int = 0
+    gone: int = 0
+    failed: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return `{"sent": 1, "gone": 0, "failed": 0}`."""
+        return asdict(self)
+
+
+def counts(outcome: Outcome | None) -> dict[str, Any]:
+    """Return what a reply says of an outcome: its counts, or that the frame is queued where there is none yet."""
+    return outcome.as_dict() if outcome else {"queued": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Sends through Chalice's `websocket_api`. Safe to share between threads.
+
+    Attributes:
         websocket_api: `app.websocket_api`.
-        resolve: gives the management endpoint, or raises ConfigurationError.
-        prune: forgets a connection that is confirmed gone; returns whether there was something to forget.
+        resolve: returns the management endpoint, or raises ConfigurationError.
+        prune: forgets a connection that is confirmed gone; returns something true if there was one to forget.
         workers: how many receivers are sent to at once.
         sleep: waits the given seconds.
         clock: seconds that never go back.
+        max_doubted: when this many are doubted, their second pass comes before the rest of the audience.
     """
 
-    def __init__(
-        self,
-        websocket_api: WebsocketApi,
-        resolve: Callable[[], str],
-        prune: Callable[[str], object],
-        workers: int,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._api = websocket_api
-        self._resolve = resolve
-        self._prune = prune
-        self._workers = workers
-        self._sleep = sleep
-        self._clock = clock
+    websocket_api: WebsocketApi
+    resolve: Callable[[], str]
+    prune: Callable[[str], object]
+    workers: int
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    max_doubted: int = MAX_DOUBTED
+
+    def reply(self, receiver: Receiver, frame: object) -> Outcome:
+        """Send one frame to one connection: a reply, an error, or a push to it alone.
+
+        Args:
+            receiver: the connection.
+            frame: what the receiver's codec has built.
+
+        Returns:
+            Counts that add up to one.
+
+        Raises:
+            ConfigurationError: the management endpoint is unknown.
+            TableError: the endpoint could not be read.
+        """
+        with telemetry.timed(Metric.DELIVERY_MS):
+            prepare(self.websocket_api, self.resolve())
+            text = codec_of(receiver).dump(frame)
+            fate = self._post(receiver.connection_id, text)
+            if fate is Metric.SENDS_GONE:
+                self.sleep(CONFIRM_AFTER_SECONDS)
+                fate = self._post(receiver.connection_id, text)
+            if fate is Metric.SENDS_GONE:
+                fate = self._forget(receiver.connection_id)
+        return _count(Counter([fate]))
 
     def send(
         self,
-        audience: Iterable[Receiver],
+        receivers: Iterable[Receiver],
         said: Said,
         exclude: str | None = None,
         on_gone: Callable[[str], object] = lambda _: None,
         patience_seconds: float = 0,
     ) -> Outcome:
-        """Every connection of the audience was tried, or has failed because the Lambda's time ran out.
+        """Send one frame to every receiver, until the Lambda's time runs out; those not tried by then have failed.
 
-        The frame is encoded once for each codec. A retry after a lost answer can repeat it; order among the receivers
-        is not kept.
+        A retry after a lost answer can repeat the frame. The receivers are sent to in no particular order.
 
         Args:
-            audience: read while sending.
-            said: the push, reply or error, as a codec builds it.
-            exclude: a connection that is not sent it.
-            on_gone: called with a connection that is confirmed gone, beside pruning it.
-            patience_seconds: for how long someone is tried again whom API Gateway refuses with 429 more often than
-                the client tries by itself. It says so if the account is over its quota, but also of one slow reader,
-                who would hold up whoever waits for the outcome.
+            receivers: the audience, read while sending.
+            said: builds the frame with a codec; called once for each codec among the receivers.
+            exclude: a connection that is not sent the frame.
+            on_gone: called with each connection that is confirmed gone, after it was pruned.
+            patience_seconds: how long a receiver that is refused with 429 is tried again. API Gateway answers 429 when
+                the account is over its quota, but also for one slow reader, which would delay a caller that waits.
 
         Returns:
-            Counts that add up to the audience without the one that is excluded.
+            Counts that add up to the audience without the excluded connection.
 
         Raises:
-            ConfigurationError: there is an audience, but nobody knows the management endpoint.
-            TableError: the audience or the endpoint could not be read.
+            ConfigurationError: there are receivers, but the management endpoint is unknown.
+            TableError: the receivers or the endpoint could not be read.
         """
         left = telemetry.seconds_left()
-        until = self._clock() + left - min(RESERVED_SECONDS, left / 3)
-        return self._send(audience, [Push(said, exclude)], on_gone, lambda _: None, until, patience_seconds)[0]
+        until = self.clock() + left - min(RESERVED_SECONDS, left / 3)
+        return self._send(receivers, [Push(said, exclude)], on_gone, lambda _: None, until, patience_seconds)[0]
 
     def send_all(
         self,
-        audience: Iterable[Receiver],
+        receivers: Iterable[Receiver],
         pushes: Sequence[Push],
         on_gone: Callable[[str], object] = lambda _: None,
         on_failed: Callable[[str], object] = lambda _: None,
     ) -> list[Outcome]:
-        """Every connection of the audience was tried with each push, in their order, up to the first it did not get.
+        """Send every receiver all pushes in their order, up to the first that it does not get.
 
-        Whoever wants that much knows what to do when the Lambda is killed meanwhile, so there is no other end to it.
+        There is no deadline: a caller that sends several pushes must be prepared for the Lambda to be killed anyway.
 
         Args:
-            audience: as in `send`; its iterator is asked for as long as someone is to be sent to, and whatever it
-                raises ends the sending.
+            receivers: the audience, read while sending; what its iterator raises ends the sending.
             pushes: what to send.
             on_gone: as in `send`.
-            on_failed: called with a connection that did not get all, although it is there. Both are called by
-                several threads, and what they raise ends the sending, save a ServiceError of `on_gone`.
+            on_failed: called with each connection that is there but did not get all pushes. Several threads call
+                `on_gone` and `on_failed`; what they raise ends the sending, except for a ServiceError of `on_gone`.
 
         Returns:
-            An outcome for each push, whose counts add up to the audience without the one it excludes.
+            One outcome for each push; its counts add up to the audience without the connection it excludes.
 
         Raises:
-            ConfigurationError, TableError: as `send`.
+            ConfigurationError: there are receivers, but the management endpoint is unknown.
+            TableError: the receivers or the endpoint could not be read.
         """
-        return self._send(audience, pushes, on_gone, on_failed, math.inf, 0)
+        return self._send(receivers, pushes, on_gone, on_failed, math.inf, 0)
 
     def close(self, connection_id: str) -> bool:
-        """The connection is closed; returns False if it was gone already, which is believed as in `is_open`.
+        """Close the connection; return False if it was gone already, which is believed the second time only.
 
         Raises:
-            ConfigurationError, TableError: as `send`.
-            botocore's ClientError or BotoCoreError: API Gateway refused or did not answer.
+            ConfigurationError: the management endpoint is unknown.
+            TableError: the endpoint could not be read.
+            ClientError, BotoCoreError: API Gateway refused or did not answer.
         """
-        return self._reaches(self._api.close, connection_id)
+        return self._reaches(self.websocket_api.close, connection_id)
 
     def is_open(self, connection_id: str) -> bool:
-        """Whether the connection is there; that it is not is believed when API Gateway has said so twice.
+        """Return whether the connection is there; that it is gone is believed the second time only.
 
-        Errors as `close`.
+        Raises:
+            ConfigurationError: the management endpoint is unknown.
+            TableError: the endpoint could not be read.
+            ClientError, BotoCoreError: API Gateway refused or did not answer.
         """
-        return self._reaches(self._api.info, connection_id)
+        return self._reaches(self.websocket_api.info, connection_id)
 
     def _reaches(self, call: Callable[[str], object], connection_id: str) -> bool:
-        prepare(self._api, self._resolve())
+        prepare(self.websocket_api, self.resolve())
         for pause in (0, CONFIRM_AFTER_SECONDS):
-            self._sleep(pause)
+            self.sleep(pause)
             try:
                 call(connection_id)
             except WebsocketDisconnectedError:
@@ -152,86 +215,130 @@ class Delivery:
     @telemetry.timed(Metric.DELIVERY_MS)
     def _send(
         self,
-        audience: Iterable[Receiver],
+        receivers: Iterable[Receiver],
         pushes: Sequence[Push],
         on_gone: Callable[[str], object],
         on_failed: Callable[[str], object],
         until: float,
         patience_seconds: float,
     ) -> list[Outcome]:
-        rest = iter(audience)
+        rest = iter(receivers)
         first = next(rest, None) if pushes else None
         if first is None:
             return [Outcome()] * len(pushes)
-        prepare(self._api, self._resolve())
-        receivers = Audience(chain([first], rest), pushes, until, self._clock)
+        prepare(self.websocket_api, self.resolve())
+        everyone, doubted = chain([first], rest), deque[_Turn]()
+        turns = self._turns(everyone, doubted)
+        fates: list[Counter[Metric]] = [Counter() for _ in pushes]
+        lock = Lock()
 
-        def attempt(which: Attempt) -> None:
-            if (wait := which.at - self._clock()) > 0:
-                self._sleep(wait)
-            reached, result = self._send_from(which.receiver, pushes, which.first)
-            now = self._clock()
-            again = Attempt(which.receiver, reached, now + CONFIRM_AFTER_SECONDS, which.is_doubted)
-            if reached > which.first:
-                again = again._replace(is_doubted=False)
-            if result is Result.GONE and not again.is_doubted:
-                return receivers.try_again(again._replace(is_doubted=True))
-            if result is Result.THROTTLED:
-                since = now if which.throttled_at is None else which.throttled_at
-                if now - since < patience_seconds:
-                    return receivers.try_again(again._replace(throttled_at=since))
-            if result is Result.GONE and not self._forget(which.receiver.connection_id, on_gone):
-                result = Result.FAILED
-            receivers.end(which.receiver, reached, result)
-            if result in (Result.FAILED, Result.THROTTLED):
-                on_failed(which.receiver.connection_id)
+        def take() -> _Turn | None:
+            return next(turns, None) if self.clock() < until else None
+
+        def end(connection_id: str, reached: int, fate: Metric) -> None:
+            with lock:
+                for index, push in enumerate(pushes):
+                    if push.exclude != connection_id:
+                        fates[index][Metric.SENDS_OK if index < reached else fate] += 1
+
+        def post(turn: _Turn) -> None:
+            reached, fate = self._post_all(turn, pushes)
+            if reached > turn.first:
+                turn = _Turn(turn.receiver, reached)
+            if fate is Metric.SENDS_GONE and not turn.said_gone:
+                return doubted.append(turn._replace(said_gone=True))
+            if fate is Metric.SENDS_THROTTLED:
+                now = self.clock()
+                turn = turn._replace(until=min(turn.until, now + patience_seconds))
+                if now < turn.until:
+                    return doubted.append(turn)
+            connection_id = turn.receiver.connection_id
+            if fate is Metric.SENDS_GONE:
+                fate = self._forget(connection_id, on_gone)
+            end(connection_id, reached, fate)
+            if fate in (Metric.SENDS_FAILED, Metric.SENDS_THROTTLED):
+                on_failed(connection_id)
 
         try:
-            share(receivers.next, attempt, self._workers)
+            share(take, post, self.workers)
+            for turn in chain(doubted, map(_Turn, everyone)):
+                end(turn.receiver.connection_id, turn.first, Metric.SENDS_FAILED)
         finally:
-            outcomes = receivers.outcomes()
+            outcomes = [_count(of_push) for of_push in fates]
         return outcomes
 
-    def _send_from(self, receiver: Receiver, pushes: Sequence[Push], first: int) -> tuple[int, Result]:
-        for index, push in enumerate(pushes[first:], first):
-            if push.exclude == receiver.connection_id:
-                continue
-            result = self._send_one(receiver.connection_id, push.text(receiver))
-            if result is not Result.SENT:
-                return index, result
-        return len(pushes), Result.SENT
+    def _turns(self, receivers: Iterator[Receiver], doubted: "deque[_Turn]") -> Iterator["_Turn | None"]:
+        """Yield every receiver's first turn, then, after a pause, those of the doubted; None when there is none now.
 
-    def _forget(self, receiver: str, on_gone: Callable[[str], object]) -> bool:
-        """Return whether it surely has no connection; it is forgotten then."""
+        There is no barrier between the passes: a receiver that is still being sent to does not delay the others. Where
+        many are doubted, their turns come before the rest of the receivers: the iterator of these may renew a lease,
+        and must not wait long to be asked.
+        """
+        while True:
+            while len(doubted) < self.max_doubted and (receiver := next(receivers, None)) is not None:
+                yield _Turn(receiver)
+            if count := len(doubted):
+                self.sleep(CONFIRM_AFTER_SECONDS)
+                yield from (doubted.popleft() for _ in range(count))
+            else:
+                yield None
+
+    def _post_all(self, turn: "_Turn", pushes: Sequence[Push]) -> tuple[int, Metric]:
+        """Return how many pushes the receiver is through with, and what became of the next, if there is one."""
+        connection_id = turn.receiver.connection_id
+        for index in range(turn.first, len(pushes)):
+            if pushes[index].exclude != connection_id:
+                fate = self._post(connection_id, pushes[index].text(turn.receiver))
+                if fate is not Metric.SENDS_OK:
+                    return index, fate
+        return len(pushes), Metric.SENDS_OK
+
+    def _post(self, connection_id: str, text: str) -> Metric:
+        """Send a text; return the metric that counts what became of it."""
         try:
-            # Should it be there all the same, it comes back: nobody stays connected of whom we do not know.
-            self._api.close(receiver)
+            self.websocket_api.send(connection_id, text)
+        except WebsocketDisconnectedError:
+            return Metric.SENDS_GONE
+        except ClientError as error:
+            code = error.response["Error"].get("Code")
+            log.warning("Sending to %s failed: %s", connection_id, code)
+            return Metric.SENDS_THROTTLED if code in _THROTTLED else Metric.SENDS_FAILED
+        except BotoCoreError as error:
+            log.warning("Sending to %s failed: %s", connection_id, type(error).__name__)
+            return Metric.SENDS_FAILED
+        return Metric.SENDS_OK
+
+    def _forget(self, connection_id: str, on_gone: Callable[[str], object] = lambda _: None) -> Metric:
+        """Close and prune a connection that is gone; where it cannot be closed, its send has failed instead."""
+        try:
+            # If the 410s were false, closing makes the client reconnect, so no unregistered socket survives.
+            self.websocket_api.close(connection_id)
         except WebsocketDisconnectedError:
             pass
         except (ClientError, BotoCoreError) as error:
-            log.warning("Closing %s failed: %s", receiver, type(error).__name__)
-            return False
+            log.warning("Closing %s failed: %s", connection_id, type(error).__name__)
+            return Metric.SENDS_FAILED
         try:
-            if self._prune(receiver):
+            if self.prune(connection_id):
                 telemetry.count(Metric.PRUNES)
-            on_gone(receiver)
+            on_gone(connection_id)
         except ServiceError as error:
-            # TTL reaps the rows, or the next send tries again.
-            log.warning("Pruning %s failed: %s", receiver, error)
-        return True
+            # The rows expire, or the next send prunes them.
+            log.warning("Pruning %s failed: %s", connection_id, error)
+        return Metric.SENDS_GONE
 
-    def _send_one(self, receiver: str, text: str) -> Result:
-        try:
-            self._api.send(receiver, text)
-        except WebsocketDisconnectedError:
-            return Result.GONE
-        except ClientError as error:
-            code = error.response["Error"].get("Code")
-            log.warning("Sending to %s failed: %s", receiver, code)
-            if code in _THROTTLED:
-                return Result.THROTTLED
-        except BotoCoreError as error:
-            log.warning("Sending to %s failed: %s", receiver, type(error).__name__)
-        else:
-            return Result.SENT
-        return Result.FAILED
+
+class _Turn(NamedTuple):
+    """A receiver's turn: its next push's index, whether it said 410 to that, and when patience with its 429s ends."""
+
+    receiver: Receiver
+    first: int = 0
+    said_gone: bool = False
+    until: float = math.inf
+
+
+def _count(fates: Counter[Metric]) -> Outcome:
+    fates[Metric.SENDS_FAILED] += fates[Metric.SENDS_THROTTLED]
+    for metric, receivers in fates.items():
+        telemetry.count(metric, receivers)
+    return Outcome(fates[Metric.SENDS_OK], fates[Metric.SENDS_GONE], fates[Metric.SENDS_FAILED])

@@ -1,104 +1,102 @@
-"""An audience that is too large for one Lambda: it is cut into slices, and each slice is a job.
+"""Audiences that are too large for one Lambda: each is cut into slices, and each slice is a job.
 
-Invariants: whoever is in the audience from its cutting to its end is in a slice; a job sends to so many and no longer
-than so, and leaves the rest as another job, so that one that comes again repeats no more than one job's sends.
+Invariants: a receiver that is in the audience from start to end is in a slice. A job sends to at most `size` receivers,
+for at most ten seconds, and leaves the rest to another job, so that a job that is retried repeats only its own sends.
 """
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from chalicelib.aws.queue import Jobs
-from chalicelib.delivery.audience import Outcome
-from chalicelib.protocol.receivers import Receiver
+from chalicelib.delivery.delivery import Outcome
+from chalicelib.protocol.codec import Receiver
 
-# How long a job sends, at most; one POST may take ten seconds more.
+# How long a job sends at most; one POST may take ten seconds more.
 MAX_SECONDS: Final = 10.0
-# How long it tries again whom API Gateway refuses with 429: nobody waits for a job.
+# How long a job tries a receiver that is refused with 429: no caller waits for a job.
 PATIENCE_SECONDS: Final = 5.0
 
 Job = Mapping[str, Any]
-# Where in its audience a receiver stands: reading can go on after it.
+# A receiver's position in its audience; reading can continue after it.
 Place = TypeVar("Place")
-# Sends to some connections.
+# Sends to some receivers.
 Send = Callable[[Iterable[Receiver]], Outcome]
 
 
+@dataclass(frozen=True, slots=True)
 class Slices:
-    """Cuts audiences.
+    """Sends to audiences in slices.
 
-    Args:
+    Attributes:
         jobs: where slices go.
-        size: how many receivers one invocation sends to, and so how many are read at a time.
+        size: how many receivers one invocation sends to, and how many are read at a time.
         clock: seconds.
     """
 
-    def __init__(self, jobs: Jobs, size: int, clock: Callable[[], float]) -> None:
-        self._jobs = jobs
-        self.size = size
-        self._clock = clock
+    jobs: Jobs
+    size: int
+    clock: Callable[[], float]
 
     def send_or_cut(self, audience: Iterator[Receiver], send: Send, slices: Iterable[Job]) -> Outcome | None:
-        """A small audience was sent to; of a large one, each slice is a job.
+        """Send to a small audience; put a large one into the queue, one job for each slice.
 
         Args:
-            audience: who gets it. So many as one invocation sends to are read before the first is sent to.
-            send: sends to them.
+            audience: the receivers. As many as one invocation sends to are read before the first is sent to.
+            send: sends to receivers.
             slices: the jobs that together send to the whole audience.
 
         Returns:
-            What became of sending; None where that is for the jobs to do.
+            The outcome; None where jobs do the sending.
 
         Raises:
-            JobsError: the queue failed; some slices may be sent all the same.
+            JobsError: the queue failed; some slices may be sent anyway.
         """
         first = list(islice(audience, self.size + 1))
         if len(first) <= self.size:
-            # So that it is not always the same who are told last.
+            # So that the last receivers are not always the same.
             random.shuffle(first)
             return send(first)
         for job in slices:
-            self._jobs.put(job)
+            self.jobs.put(job)
         return None
 
     def send_slice(self, audience: Iterator[tuple[Receiver, Place]], send: Send, rest: Callable[[Place], Job]) -> None:
-        """As many of the slice were sent to as one job may; the others are a job.
+        """Send to as much of a slice as one job may; put the rest into the queue as another job.
 
         Args:
-            audience: who gets it, and where each stands.
-            send: sends to them.
-            rest: the job for those after a place.
+            audience: the receivers, each with its place.
+            send: sends to receivers.
+            rest: builds the job for the receivers after a place.
 
         Raises:
-            JobsError: the queue failed, so the others were not sent to.
+            JobsError: the queue failed, so the rest is not sent to.
         """
-        some = _Some(audience, self.size, self._clock() + MAX_SECONDS, self._clock)
-        send(some)
-        if some.last is not None and some.is_cut:
-            self._jobs.put(rest(some.last))
+        part = _Part(audience, self.size, self.clock() + MAX_SECONDS, self.clock)
+        send(part)
+        if part.last is not None and part.is_cut:
+            self.jobs.put(rest(part.last))
 
 
-class _Some(Generic[Place]):
-    """The first of an audience: so many, and none after a time."""
+@dataclass(slots=True)
+class _Part(Generic[Place]):
+    """The first receivers of an audience: at most `size`, and none after `until`."""
 
-    def __init__(
-        self, audience: Iterator[tuple[Receiver, Place]], size: int, until: float, clock: Callable[[], float]
-    ) -> None:
-        self._audience = audience
-        self._size = size
-        self._until = until
-        self._clock = clock
-        self.last: Place | None = None
-        self.is_cut = False
+    audience: Iterator[tuple[Receiver, Place]]
+    size: int
+    until: float
+    clock: Callable[[], float]
+    last: Place | None = None
+    is_cut: bool = False
 
     def __iter__(self) -> Iterator[Receiver]:
-        for _ in range(self._size):
-            # One is always taken, else a slice whose reading is slow would never get on.
-            if self.last is not None and self._clock() >= self._until:
+        for _ in range(self.size):
+            # One is always taken, or a slice that is slow to read would never advance.
+            if self.last is not None and self.clock() >= self.until:
                 break
-            taken = next(self._audience, None)
-            if taken is None:
+            if (taken := next(self.audience, None)) is None:
                 return
             receiver, self.last = taken
             yield receiver

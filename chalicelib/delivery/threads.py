@@ -1,7 +1,7 @@
-"""Many do the same thing at once: threads that take one piece of work after another until there is none.
+"""Threads that share work: each takes one piece after another until there is none.
 
-Invariant: nobody waits for another's piece. The next is asked for only when someone is free, so memory does not grow
-with the work, and where it comes from (a table, page by page) is asked again and again for as long as it takes.
+Invariant: no piece waits for another to be done. The next one is asked for only when a thread is free, so memory does
+not grow with the work, and its source (a table, page by page) may take as long as it needs.
 """
 
 import os
@@ -19,22 +19,22 @@ Piece = TypeVar("Piece")
 
 
 def share(take: Callable[[], Piece | None], work: Callable[[Piece], None], workers: int) -> None:
-    """All pieces are done, up to `workers` of them at a time, one of them by the caller.
+    """Do all pieces, up to `workers` of them at a time; the calling thread does its share.
 
-    Threads run in a copy of the caller's context.
+    Each thread runs in a copy of the caller's context.
 
     Args:
-        take: gives the next piece, or None: there is none now. Whoever did a piece asks again, so doing one may
-            bring another. It is asked by one thread at a time.
+        take: returns the next piece, or None when there is none now. A thread that has done a piece asks again, so
+            doing a piece may add another. Called by one thread at a time.
         work: does a piece.
-        workers: how many threads at most, the caller's among them.
+        workers: the most threads, with the caller's.
 
     Raises:
-        Exception: what `take` or `work` raised first. Nothing is begun after that; what had begun is done.
+        Exception: what `take` or `work` raised first. No piece is begun after that; those begun are done.
     """
     lock = Lock()
-    # No more threads than pieces: most audiences are one connection.
-    first = deque(islice(_until_none(take), workers))
+    # No more threads than pieces: an audience may be a few connections.
+    first = deque(islice(iter(take, None), workers))
     stopped = Event()
 
     def drain() -> None:
@@ -52,7 +52,7 @@ def share(take: Callable[[], Piece | None], work: Callable[[Piece], None], worke
     others = len(first) - 1
     if others < 1:
         return drain()
-    # Each has its context: no two threads may enter the same.
+    # A context each: no two threads may enter the same one.
     with one_cpu(), ThreadPoolExecutor(others) as threads:
         running = [threads.submit(copy_context().run, drain) for _ in range(others)]
         drain()
@@ -62,10 +62,10 @@ def share(take: Callable[[], Piece | None], work: Callable[[Piece], None], worke
 
 @contextmanager
 def one_cpu() -> Iterator[None]:
-    """This thread, and those that it starts meanwhile, run on one CPU, whichever.
+    """Keep this thread, and those it starts meanwhile, on one CPU, whichever.
 
-    Lambda shows two CPUs and gives the time of one or less: threads on both fight for the interpreter's lock, which
-    costs two to three times the CPU. Where it cannot be done (macOS), nothing happens.
+    Lambda shows two CPUs and gives the time of one or less. Threads on both fight for the interpreter's lock, which
+    costs two to three times the CPU. Where the system cannot do it (macOS), nothing happens.
     """
     allowed: set[int] = set()
     with suppress(AttributeError, OSError):
@@ -76,8 +76,3 @@ def one_cpu() -> Iterator[None]:
     finally:
         if allowed:
             os.sched_setaffinity(0, allowed)
-
-
-def _until_none(take: Callable[[], Piece | None]) -> Iterator[Piece]:
-    while (piece := take()) is not None:
-        yield piece

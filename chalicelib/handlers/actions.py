@@ -9,19 +9,19 @@ from typing import Any
 
 from chalicelib.channels.publish import read_message
 from chalicelib.channels.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
-from chalicelib.delivery.audience import counts
+from chalicelib.delivery.delivery import counts
 from chalicelib.errors import Forbidden, Invalid
 from chalicelib.handlers.router import AUTHENTICATE, Action, Request
 from chalicelib.protocol.grants import Verb
 
 
 def ping(request: Request) -> Mapping[str, Any]:
-    """Nothing happens. Keeps a connection from idling out and tells the client that we are there."""
+    """Do nothing: keeps a connection from idling out and shows the client that we are there."""
     return {}
 
 
 def whoami(request: Request) -> Mapping[str, Any]:
-    """What the registry knows of the sender."""
+    """Return what the registry knows of the sender."""
     me = request.sender
     return {
         "connectionId": me.connection_id,
@@ -35,79 +35,79 @@ def whoami(request: Request) -> Mapping[str, Any]:
 
 
 def authenticate(request: Request) -> Mapping[str, Any]:
-    """The sender is signed in, or stays so for longer, with the grants of its token."""
-    renewed = request.service.authenticate(request.sender, request.frame.string("token"))
+    """Sign the sender in, or keep it signed in for longer, with the grants of its token."""
+    renewed = request.peal.authenticate(request.sender, request.frame.string("token"))
     return {"userId": renewed.user_id, "expiresAt": renewed.expires_at}
 
 
 def send_message(request: Request) -> Mapping[str, Any]:
-    """All connections of targetUserId, or the connection targetConnectionId, are sent text and data."""
-    frame = request.frame
+    """Send text and data to all connections of targetUserId, or to the connection targetConnectionId."""
+    frame, peal = request.frame, request.peal
     if frame.has("targetUserId") == frame.has("targetConnectionId"):
         raise Invalid("targetUserId", "or targetConnectionId must be given, and not both")
     text, data = frame.content()
     if frame.has("targetUserId"):
         user_id = frame.name("targetUserId")
-        request.allow(Verb.SEND, user_id)
-        return request.service.send_to_user(user_id, text, data, request.sender).as_dict()
+        request.check(Verb.SEND, user_id)
+        return peal.send_to_user(user_id, text, data, request.sender).as_dict()
     connection_id = frame.name("targetConnectionId")
-    request.allow(Verb.SEND, request.service.owner(connection_id))
-    return request.service.send_to_connection(connection_id, text, data, request.sender).as_dict()
+    receiver = peal.registry.get(connection_id)
+    request.check(Verb.SEND, receiver.user_id if receiver else None)
+    return peal.send_to_connection(connection_id, text, data, request.sender).as_dict()
 
 
 def broadcast_all(request: Request) -> Mapping[str, Any]:
-    """Everyone, the sender among them, is sent note and data."""
-    request.allow(Verb.BROADCAST)
+    """Send note and data to everyone, including the sender."""
+    request.check(Verb.BROADCAST)
     note, data = request.frame.optional_string("note"), request.frame.fields.get("data")
-    return counts(request.service.broadcast(note, data))
+    return counts(request.peal.broadcast(note, data))
 
 
 def subscribe(request: Request) -> None:
-    """The sender is a member of channel, and has what it missed since recover."""
+    """Subscribe the sender to channel, and give it what it missed since recover."""
     frame = request.frame
     channel, recover = frame.string("channel"), read_position(frame, "recover")
-    request.allow(Verb.SUBSCRIBE, channel)
+    request.check(Verb.SUBSCRIBE, channel)
     if recover is not None:
-        request.allow(Verb.HISTORY, channel)
-    request.service.subscribe(request.sender, channel, recover, frame.id)
+        request.check(Verb.HISTORY, channel)
+    request.peal.subscribe(request.sender, channel, recover, frame.id)
 
 
 def unsubscribe(request: Request) -> Mapping[str, Any]:
-    """The sender is no member of channel."""
+    """Unsubscribe the sender from channel."""
     channel = request.frame.string("channel")
-    request.service.unsubscribe(request.sender, channel)
+    request.peal.unsubscribe(request.sender, channel)
     return {"channel": channel}
 
 
 def publish(request: Request) -> Mapping[str, Any]:
-    """The members of channel are sent data."""
-    frame = request.frame
-    channel = frame.string("channel")
-    request.allow(Verb.PUBLISH, channel)
-    if not request.service.options(channel).clients_publish:
+    """Publish data in channel."""
+    frame, peal = request.frame, request.peal
+    name = frame.string("channel")
+    request.check(Verb.PUBLISH, name)
+    channel = peal.members.resolve(name)
+    if not channel.options.clients_publish:
         raise Forbidden
     message = read_message(frame)
-    published = request.service.publish(
-        channel, message.data, message.message_id, request.sender, frame.boolean("exclude")
-    )
-    return {"channel": channel, **published.as_dict()}
+    (published,) = peal.publisher.publish(channel, [message], request.sender, frame.boolean("exclude"))
+    return {"channel": name, **published.as_dict()}
 
 
 def presence(request: Request) -> Mapping[str, Any]:
-    """Who is in channel."""
+    """Return who is present in channel."""
     channel = request.frame.string("channel")
-    request.allow(Verb.PRESENCE, channel)
-    return {"channel": channel, **request.service.presence(channel).as_dict()}
+    request.check(Verb.PRESENCE, channel)
+    return {"channel": channel, **request.peal.presence(channel).as_dict()}
 
 
 def history(request: Request) -> Mapping[str, Any]:
-    """What was published in channel."""
+    """Return a page of what was published in channel."""
     frame = request.frame
     channel = frame.string("channel")
-    request.allow(Verb.HISTORY, channel)
+    request.check(Verb.HISTORY, channel)
     limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
     since = read_position(frame, "since")
-    return request.service.history(channel, since, limit, frame.boolean("reverse")).as_dict()
+    return request.peal.history(channel, since, limit, frame.boolean("reverse")).as_dict()
 
 
 ACTIONS: Mapping[str, Action] = {

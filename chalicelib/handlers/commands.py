@@ -7,11 +7,9 @@ the other protocol's words. docs/PROTOCOL.md, "Official SDKs", describes each.
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from time import sleep
 from typing import Any, Final
 
 from chalicelib import telemetry
-from chalicelib.channels.presence import MAX_LISTED_BYTES
 from chalicelib.channels.recovery import MAX_PAGE
 from chalicelib.errors import (
     ClientError,
@@ -26,13 +24,13 @@ from chalicelib.handlers.actions import ACTIONS
 from chalicelib.handlers.router import Action, Request
 from chalicelib.protocol import centrifuge
 from chalicelib.protocol import frame as protocol
+from chalicelib.protocol.codec import CENTRIFUGE
 from chalicelib.protocol.frame import MAX_SAFE_INTEGER, Frame
 from chalicelib.protocol.grants import Verb
-from chalicelib.protocol.publication import Stream
-from chalicelib.protocol.receivers import CENTRIFUGE
+from chalicelib.protocol.publication import Position
 
 # A position in no epoch: from it nothing can be recovered.
-NOWHERE: Final = Stream("", 0)
+NOWHERE: Final = Position("", 0)
 # What an SDK is told that is to come back and recover.
 INSUFFICIENT_STATE: Final = ("3010", "insufficient state")
 # They answer in a way of their own, and are commands.
@@ -46,12 +44,12 @@ def connect(request: Request) -> Mapping[str, Any] | None:
     """
     token = request.frame.optional_string("token")
     if token:
-        sender = request.service.authenticate(request.sender, token, CENTRIFUGE)
+        sender = request.peal.authenticate(request.sender, token, CENTRIFUGE)
     elif not request.sender.is_signed_in:
         raise Unauthenticated("no token")
     else:
-        sender = request.service.speak(request.sender, CENTRIFUGE)
-    result = centrifuge.connected(sender.connection_id, request.service.seconds_left(sender))
+        sender = request.peal.arrivals.speak(request.sender, CENTRIFUGE)
+    result = centrifuge.connected(sender.connection_id, request.peal.arrivals.seconds_left(sender))
     subs = request.frame.fields.get("subs") or {}
     if not isinstance(subs, Mapping):
         raise Invalid("subs", "must be an object")
@@ -63,8 +61,8 @@ def connect(request: Request) -> Mapping[str, Any] | None:
 
 def refresh(request: Request) -> Mapping[str, Any]:
     """The sender stays signed in for longer, with the grants of its new token."""
-    sender = request.service.authenticate(request.sender, request.frame.string("token"))
-    return centrifuge.expiry(request.service.seconds_left(sender))
+    sender = request.peal.authenticate(request.sender, request.frame.string("token"))
+    return centrifuge.expiry(request.peal.arrivals.seconds_left(sender))
 
 
 def subscribe(request: Request) -> None:
@@ -72,7 +70,7 @@ def subscribe(request: Request) -> None:
     frame = request.frame
     channel = frame.string("channel")
     recover = _recover(request, channel, frame)
-    request.service.subscribe(request.sender, channel, recover, frame.id, _turn(frame))
+    request.peal.subscribe(request.sender, channel, recover, frame.id, _join_ref(frame))
 
 
 def unsubscribe(request: Request) -> Mapping[str, Any]:
@@ -80,15 +78,15 @@ def unsubscribe(request: Request) -> Mapping[str, Any]:
     channel, sender = request.frame.string("channel"), request.sender
     while True:
         try:
-            request.service.unsubscribe(sender, channel, _turn(request.frame))
+            request.peal.unsubscribe(sender, channel, _join_ref(request.frame))
             return {}
         except NotSubscribed:
             # An SDK leaves only where it has asked to be let in: that may be under way still.
             pause_seconds = next(request.pauses, None)
             if pause_seconds is None:
                 return {}
-            sleep(pause_seconds)
-            sender = request.service.connection(sender.connection_id)
+            request.peal.sleep(pause_seconds)
+            sender = request.peal.connection(sender.connection_id)
 
 
 def publish(request: Request) -> Mapping[str, Any]:
@@ -100,24 +98,25 @@ def publish(request: Request) -> Mapping[str, Any]:
 def presence(request: Request) -> Mapping[str, Any]:
     """Each connection in channel; of a user that was just cut off its last, for its coming back is no `join`."""
     channel = request.frame.string("channel")
-    request.allow(Verb.PRESENCE, channel)
-    members, is_complete = request.service.members(channel)
+    request.check(Verb.PRESENCE, channel)
+    members, is_complete = request.peal.presence_manager.read_members(request.peal.members.resolve(channel))
     connected = {member.user_id for member in members if member.left_at_ms is None}
     here = {
         member.connection_id: centrifuge.client_info(member.user_id, member.connection_id, member.attributes)
         for member in members
         if member.left_at_ms is None or member.user_id not in connected
     }
-    if not is_complete or len(protocol.dump(here).encode()) > MAX_LISTED_BYTES:
-        raise LimitExceeded("bytes of members", MAX_LISTED_BYTES)
+    listed_bytes = request.peal.limits.listed_bytes
+    if not is_complete or len(protocol.dump(here).encode()) > listed_bytes:
+        raise LimitExceeded("bytes of members", listed_bytes)
     return {"presence": here}
 
 
 def presence_stats(request: Request) -> Mapping[str, Any]:
     """How many connections and how many users are in channel."""
     channel = request.frame.string("channel")
-    request.allow(Verb.PRESENCE, channel)
-    here = request.service.presence(channel)
+    request.check(Verb.PRESENCE, channel)
+    here = request.peal.presence(channel)
     return {"num_clients": here.connections, "num_users": here.count}
 
 
@@ -125,9 +124,9 @@ def history(request: Request) -> Mapping[str, Any]:
     """What was published in channel: as many as limit says, all that fit a frame for a negative one, none for 0."""
     frame = request.frame
     channel = frame.string("channel")
-    request.allow(Verb.HISTORY, channel)
+    request.check(Verb.HISTORY, channel)
     limit = frame.integer("limit", -1, MAX_SAFE_INTEGER, 0)
-    page = request.service.history(
+    page = request.peal.history(
         channel, _since(frame), MAX_PAGE if limit < 0 else min(limit, MAX_PAGE), frame.boolean("reverse")
     )
     return {
@@ -181,33 +180,33 @@ COMMANDS: Final[Mapping[str, Action]] = {
 
 def _connect_with(request: Request, result: Mapping[str, Any], subs: Mapping[str, Any]) -> None:
     # The reply stands before the first push: it says how far history was read, and who joins is sent what came after.
-    service, sender, told, joins = request.service, request.sender, {}, {}
+    peal, sender, subs_told, joins = request.peal, request.sender, {}, {}
     for channel, fields in subs.items():
         with suppress(ClientError):
             recover = _recover(request, channel, Frame(None, fields if isinstance(fields, Mapping) else {}))
-            stream, missed = service.missed(sender, channel, recover)
+            stream, missed = peal.recovery.missed(peal.members.resolve(channel), sender.connection_id, recover)
             first = next(missed.parts(), ())
-            told[channel] = centrifuge.subscription(stream, missed, first)
+            subs_told[channel] = centrifuge.subscription(stream, missed, first)
             joins[channel] = centrifuge.position(stream, missed, first)
     command_id = request.frame.id
-    service.send(sender.receiver, lambda _: {"id": command_id, "connect": {**result, "subs": told}})
+    peal.delivery.send([sender.receiver], lambda _: {"id": command_id, "connect": {**result, "subs": subs_told}})
     try:
         for channel, since in joins.items():
-            service.subscribe(sender, channel, since, None, _turn(request.frame))
+            peal.subscribe(sender, channel, since, None, _join_ref(request.frame))
     except Exception as failure:
         # It was told that it is a member: it comes back, and recovers.
         telemetry.fail(failure)
-        service.close(sender.connection_id, *INSUFFICIENT_STATE)
+        peal.close(sender.connection_id, *INSUFFICIENT_STATE)
 
 
-def _recover(request: Request, channel: str, frame: Frame) -> Stream | None:
+def _recover(request: Request, channel: str, frame: Frame) -> Position | None:
     """From where the sender, which may subscribe to the channel, is to be given what it missed."""
-    request.allow(Verb.SUBSCRIBE, channel)
+    request.check(Verb.SUBSCRIBE, channel)
     if not frame.boolean("recover"):
         return None
-    since = Stream(frame.optional_string("epoch") or "", frame.integer("offset", 0, MAX_SAFE_INTEGER, 0))
+    since = Position(frame.optional_string("epoch") or "", frame.integer("offset", 0, MAX_SAFE_INTEGER, 0))
     # SDKs ask by themselves, and would take an error for the end of the subscription.
-    return since if request.service.allows(request.sender, Verb.HISTORY, channel) else NOWHERE
+    return since if request.peal.authorization.allows(request.sender, Verb.HISTORY, channel) else NOWHERE
 
 
 def _act(request: Request, name: str, fields: object) -> Mapping[str, Any] | None:
@@ -222,16 +221,16 @@ def _act(request: Request, name: str, fields: object) -> Mapping[str, Any] | Non
     return action(replace(request, frame=Frame(request.frame.id, fields)))
 
 
-def _turn(frame: Frame) -> int | None:
+def _join_ref(frame: Frame) -> int | None:
     # SDKs number their commands, and do not wait for the answer to one before they send the next.
     return frame.id if isinstance(frame.id, int) else None
 
 
-def _since(frame: Frame) -> Stream | None:
+def _since(frame: Frame) -> Position | None:
     since = frame.fields.get("since")
     if since is None:
         return None
     if not isinstance(since, Mapping):
         raise Invalid("since", "must be an object")
     position = Frame(None, since)
-    return Stream(position.optional_string("epoch") or "", position.integer("offset", 0, MAX_SAFE_INTEGER, 0))
+    return Position(position.optional_string("epoch") or "", position.integer("offset", 0, MAX_SAFE_INTEGER, 0))

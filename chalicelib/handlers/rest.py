@@ -14,13 +14,13 @@ from chalicelib.channels.publish import read_message
 from chalicelib.channels.recovery import DEFAULT_PAGE, MAX_PAGE, read_position
 from chalicelib.connections import listing
 from chalicelib.connections.closing import CLOSED
-from chalicelib.delivery.audience import counts
+from chalicelib.delivery.delivery import counts
 from chalicelib.errors import ClientError, Invalid, NotFound
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol import action_frames
 from chalicelib.protocol import frame as protocol
 from chalicelib.protocol.names import check_name
-from chalicelib.store.registry import Connection
+from chalicelib.store.connection import Connection
 
 # A batch fits SQS and EventBridge, which is where backends tend to have it from.
 MAX_BATCH_BYTES = 256_000
@@ -42,63 +42,63 @@ def answer(door: Callable[..., Answer], *arguments: Any) -> Answer:
         return 500, {"error": action_frames.error_body(failure)}
 
 
-def post_to_connection(service: Service, connection_id: str, body: bytes) -> Answer:
+def post_to_connection(peal: Peal, connection_id: str, body: bytes) -> Answer:
     """`POST /connections/{id}/messages` {text and/or data}: 200 with the outcome, 404 if it is gone."""
     text, data = protocol.parse(body).content()
-    outcome = service.send_to_connection(_name(connection_id, "connectionId"), text, data)
+    outcome = peal.send_to_connection(_name(connection_id, "connectionId"), text, data)
     if outcome.gone:
         raise NotFound
     return 200, outcome.as_dict()
 
 
-def post_to_user(service: Service, user_id: str, body: bytes) -> Answer:
+def post_to_user(peal: Peal, user_id: str, body: bytes) -> Answer:
     """`POST /users/{id}/messages` {text and/or data}: 200 with the outcome, all zero if the user is not here."""
     text, data = protocol.parse(body).content()
-    return 200, service.send_to_user(_name(user_id, "userId"), text, data).as_dict()
+    return 200, peal.send_to_user(_name(user_id, "userId"), text, data).as_dict()
 
 
-def post_broadcast(service: Service, body: bytes) -> Answer:
+def post_broadcast(peal: Peal, body: bytes) -> Answer:
     """`POST /broadcast` {note and/or data, or nothing}: 200 with the outcome."""
     frame = protocol.parse(body or b"{}")
-    return 200, counts(service.broadcast(frame.optional_string("note"), frame.fields.get("data")))
+    return 200, counts(peal.broadcast(frame.optional_string("note"), frame.fields.get("data")))
 
 
-def post_ticket(service: Service, body: bytes) -> Answer:
+def post_ticket(peal: Peal, body: bytes) -> Answer:
     """`POST /tickets` {userId, deviceId?, expiresAt?, grants}: 201 with the ticket and when it runs out."""
-    ticket = service.issue_ticket(protocol.parse(body).fields)
+    ticket = peal.issue_ticket(protocol.parse(body).fields)
     return 201, {"ticket": ticket.ticket, "expiresAt": ticket.expires_at}
 
 
-def get_roll(service: Service, query: Mapping[str, str]) -> Answer:
+def get_roll(peal: Peal, query: Mapping[str, str]) -> Answer:
     """`GET /connections?after=&limit=`: 200 with some of those who are connected, and where the next page begins."""
     frame = protocol.Frame(None, _numbers(query, "limit"))
     limit = frame.integer("limit", 1, listing.MAX_PAGE, listing.DEFAULT_PAGE)
-    return 200, service.connections(query.get("after"), limit).as_dict()
+    return 200, peal.connections(query.get("after"), limit).as_dict()
 
 
-def get_connection(service: Service, connection_id: str) -> Answer:
+def get_connection(peal: Peal, connection_id: str) -> Answer:
     """`GET /connections/{id}`: 200 with what the registry knows, or 404."""
-    return 200, _view(service.connection(_name(connection_id, "connectionId")))
+    return 200, _view(peal.connection(_name(connection_id, "connectionId")))
 
 
-def delete_connection(service: Service, connection_id: str, query: Mapping[str, str]) -> Answer:
+def delete_connection(peal: Peal, connection_id: str, query: Mapping[str, str]) -> Answer:
     """`DELETE /connections/{id}?code=&reason=`: 204 once it is closed and forgotten, or 404."""
-    service.close(_name(connection_id, "connectionId"), *_goodbye(query))
+    peal.close(_name(connection_id, "connectionId"), *_goodbye(query))
     return 204, None
 
 
-def get_connections(service: Service, user_id: str) -> Answer:
+def get_connections(peal: Peal, user_id: str) -> Answer:
     """`GET /users/{id}/connections`: 200 with what the registry knows of each; none if the user is not here."""
-    return 200, {"connections": [_view(one) for one in service.connections_of(_name(user_id, "userId"))]}
+    return 200, {"connections": [_view(one) for one in peal.connections_of(_name(user_id, "userId"))]}
 
 
-def delete_connections(service: Service, user_id: str, query: Mapping[str, str]) -> Answer:
+def delete_connections(peal: Peal, user_id: str, query: Mapping[str, str]) -> Answer:
     """`DELETE /users/{id}/connections?deviceId=&code=&reason=`: 200 with how many were closed, or could not be."""
     device_id = check_name(query["deviceId"], "deviceId") if "deviceId" in query else None
-    return 200, service.close_user(_name(user_id, "userId"), device_id, *_goodbye(query)).as_dict()
+    return 200, peal.close_user(_name(user_id, "userId"), device_id, *_goodbye(query)).as_dict()
 
 
-def post_to_channel(service: Service, channel: str, body: bytes) -> Answer:
+def post_to_channel(peal: Peal, channel: str, body: bytes) -> Answer:
     """`POST /channels/{channel}/messages` {data, messageId?} or {messages: [of those]}: 200 with where each stands.
 
     The messages of a batch are published in their order; where one fails, those before it have been published.
@@ -106,7 +106,7 @@ def post_to_channel(service: Service, channel: str, body: bytes) -> Answer:
     name = _name(channel, "channel")
     frame = protocol.parse(body, MAX_BATCH_BYTES)
     if not frame.has("messages"):
-        published = service.publish_all(name, [read_message(frame)])[0]
+        published = peal.publish_all(name, [read_message(frame)])[0]
         return 200, {"channel": name, **published.as_dict()}
     entries = frame.fields["messages"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_BATCH:
@@ -114,27 +114,27 @@ def post_to_channel(service: Service, channel: str, body: bytes) -> Answer:
     if not all(isinstance(entry, dict) for entry in entries):
         raise Invalid("messages", "must be objects with data and maybe a messageId")
     messages = [read_message(protocol.Frame(None, entry)) for entry in entries]
-    return 200, {"channel": name, "messages": [each.as_dict() for each in service.publish_all(name, messages)]}
+    return 200, {"channel": name, "messages": [each.as_dict() for each in peal.publish_all(name, messages)]}
 
 
-def get_channel(service: Service, channel: str) -> Answer:
+def get_channel(peal: Peal, channel: str) -> Answer:
     """`GET /channels/{channel}`: 200 with what it can do, where it stands and how many are here."""
-    return 200, service.describe(_name(channel, "channel"))
+    return 200, peal.describe(_name(channel, "channel"))
 
 
-def get_members(service: Service, channel: str) -> Answer:
+def get_members(peal: Peal, channel: str) -> Answer:
     """`GET /channels/{channel}/members`: 200 with who is here."""
     name = _name(channel, "channel")
-    return 200, {"channel": name, **service.presence(name).as_dict()}
+    return 200, {"channel": name, **peal.presence(name).as_dict()}
 
 
-def delete_member(service: Service, channel: str, user_id: str) -> Answer:
+def delete_member(peal: Peal, channel: str, user_id: str) -> Answer:
     """`DELETE /channels/{channel}/members/{userId}`: 200 with how many of its connections were unsubscribed."""
     name, user = _name(channel, "channel"), _name(user_id, "userId")
-    return 200, {"channel": name, "userId": user, "connections": service.unsubscribe_user(name, user)}
+    return 200, {"channel": name, "userId": user, "connections": peal.unsubscribe_user(name, user)}
 
 
-def get_history(service: Service, channel: str, query: Mapping[str, str]) -> Answer:
+def get_history(peal: Peal, channel: str, query: Mapping[str, str]) -> Answer:
     """`GET /channels/{channel}/history?epoch=&offset=&limit=&reverse=`: 200 with a page, as the action gives it."""
     fields: dict[str, Any] = _numbers(query, "limit", "offset")
     fields["reverse"] = {"true": True, "false": False}.get(query.get("reverse", "false"), "")
@@ -143,7 +143,7 @@ def get_history(service: Service, channel: str, query: Mapping[str, str]) -> Ans
     frame = protocol.Frame(None, fields)
     limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
     since, reverse = read_position(frame, "since"), frame.boolean("reverse")
-    return 200, service.history(_name(channel, "channel"), since, limit, reverse).as_dict()
+    return 200, peal.history(_name(channel, "channel"), since, limit, reverse).as_dict()
 
 
 def _numbers(query: Mapping[str, str], *names: str) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _goodbye(query: Mapping[str, str]) -> tuple[str, str | None]:
 
 
 def _view(connection: Connection) -> dict[str, Any]:
-    known = {_camel(name): value for name, value in asdict(connection).items() if name != "turns"}
+    known = {_camel(name): value for name, value in asdict(connection).items() if name != "join_refs"}
     grants = connection.grants.as_claims() if connection.grants else None
     return known | {"channels": sorted(connection.channels), "grants": grants}
 

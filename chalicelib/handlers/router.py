@@ -1,7 +1,8 @@
 """From a client's frame to the actions or commands it names, and back with the replies.
 
-Invariant: a bad frame gets an error frame, does nothing else and leaves the socket open (unless it is none at all of
-Centrifugo's protocol); what went wrong on our side is logged with the request id and never told.
+Invariant: a bad frame gets an error frame, does nothing else and leaves the socket open (unless its sender speaks
+Centrifugo's protocol, and the frame does not). What goes wrong on our side is logged with the request id and never
+revealed.
 """
 
 from collections import deque
@@ -13,29 +14,30 @@ from operator import attrgetter
 from typing import Any, Final
 
 from chalicelib import telemetry
+from chalicelib.connections.closing import RUN_OUT
 from chalicelib.delivery.threads import share
 from chalicelib.errors import BadFrame, ClientError, NotRegistered, TooLarge, Unauthenticated, UnknownAction
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol import action_frames, centrifuge
-from chalicelib.protocol import frame as protocol
-from chalicelib.protocol.centrifuge import Command, Line
+from chalicelib.protocol.centrifuge import Command
+from chalicelib.protocol.codec import ACTION_FRAMES, CENTRIFUGE, Receiver
 from chalicelib.protocol.events import Message
+from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, JsonObject
 from chalicelib.protocol.grants import Verb
-from chalicelib.protocol.receivers import CENTRIFUGE, PEAL, Receiver
-from chalicelib.store.registry import Connection
+from chalicelib.store.connection import Connection
 from chalicelib.telemetry import Metric
 
-# What a connection that speaks Centrifugo's protocol is told that sends anything else: its id, if any, means nothing.
+# Sent to a connection that speaks Centrifugo's protocol and sends anything else: an `id` in that means nothing.
 BAD_REQUEST: Final = ("3501", "bad request")
-# What comes first in Centrifugo's protocol, and what SDKs send many of at once, when they come back.
+# `connect` comes first in Centrifugo's protocol; when they reconnect, SDKs send many `subscribe`s in one frame.
 CONNECT: Final = "connect"
 SUBSCRIBE: Final = "subscribe"
-# So many are subscribed at a time; each waits for the table several times.
+# How many subscribes run at a time; each waits for the table several times.
 WORKERS: Final = 16
-# How long commands of one frame may wait for those of another that they have overtaken: together, or one frame full of
-# them would keep a Lambda busy until its time is over.
+# The pauses in which commands of a frame wait for those of an earlier frame that they have overtaken. They share them,
+# or one frame could occupy a Lambda until it times out.
 PAUSES_SECONDS: Final = (0.1, 0.4, 1.0)
-# All that a connection may ask for that has not signed in yet.
+# All that a connection may ask for before it has signed in.
 AUTHENTICATE: Final = "authenticate"
 
 
@@ -43,137 +45,153 @@ AUTHENTICATE: Final = "authenticate"
 class Request:
     """What an action is given: the frame, the connection that sent it, and what Peal can do.
 
-    `pauses` are the seconds that may be waited, all in all, for what other frames of the sender are doing.
+    `pauses` are the seconds that may be spent, all in all, waiting for what the sender's other frames are doing.
     """
 
-    service: Service
+    peal: Peal
     sender: Connection
-    frame: protocol.Frame
+    frame: Frame
     pauses: Iterator[float] = field(default_factory=lambda: iter(()))
 
-    def allow(self, verb: Verb, target: str | None = None) -> None:
-        """Raises Forbidden where the sender may not do that to the channel or user `target`: see `permission`."""
-        self.service.allow(self.sender, verb, target)
+    def check(self, verb: Verb, target: str | None = None) -> None:
+        """Require that the sender may do that to the channel or user `target`.
+
+        Raises:
+            Forbidden: it may not; see `grants`.
+        """
+        self.peal.authorization.check(self.sender, verb, target)
 
 
-# An action returns the reply's data, which is sent only when the frame has an id, or None: it has replied itself.
+# Returns the reply's data, which is sent only if the frame has an id, or None where the action has replied by itself.
 Action = Callable[[Request], Mapping[str, Any] | None]
 
 
-def route(service: Service, message: Message, actions: Mapping[str, Action]) -> None:
-    """The frame was acted upon and answered: a reply if it asked for one, an error frame if it was wrong.
+def route(peal: Peal, message: Message, frame: Frame | ClientError, actions: Mapping[str, Action]) -> None:
+    """Run the action that a frame names; send a reply if it has an id, or an error frame if anything is wrong.
+
+    Args:
+        peal: what Peal can do.
+        message: the event.
+        frame: what its body was read as, or what is wrong with it. That counts as a frame, too.
+        actions: the actions by name.
 
     Raises:
-        ConfigurationError, TableError: the answer could not be sent because nobody knows where to.
+        ConfigurationError: the management endpoint is unknown, so nothing could be sent.
+        TableError: the management endpoint could not be read, so nothing could be sent.
     """
-    connection_id = message.context.connection_id
-    frame_id: protocol.FrameId = None
-    is_over = False
+    receiver = Receiver(message.context.connection_id)
+    frame_id = frame.id if isinstance(frame, Frame) else None
+    reads_other_codec = is_over = False
     telemetry.count(Metric.FRAMES)
     try:
-        try:
-            frame = protocol.parse(message.body)
-            frame_id = frame.id
-        finally:
-            # What is no frame counts as one all the same, and who is not registered hears of that first.
-            sender = service.admit(connection_id)
-            telemetry.note("userId", sender.user_id)
-            if sender.codec != PEAL:
-                raise _OtherCodec
-        name = frame.string("action")
-        if not sender.is_signed_in and name != AUTHENTICATE:
-            raise Unauthenticated
-        action = actions.get(name)
-        if action is None:
-            raise UnknownAction(name)
-        telemetry.note("action", name)
-        data = action(Request(service, sender, frame))
-        if frame_id is None or data is None:
-            return
-        answer = action_frames.reply(frame_id, data)
-    except _OtherCodec:
-        # An empty object is what the other codec calls a pong.
-        if message.body.strip() != "{}":
-            telemetry.count(Metric.FRAME_ERRORS)
-            telemetry.refuse(BadFrame.code)
-            service.close(connection_id, *BAD_REQUEST)
-        return
+        # A sender that is not registered hears of that first.
+        sender = peal.arrivals.admit(receiver.connection_id)
+        telemetry.note("userId", sender.user_id)
+        reads_other_codec = sender.codec != ACTION_FRAMES
+        reply = None if reads_other_codec else _act(peal, sender, frame, actions)
     except ClientError as cause:
-        telemetry.count(Metric.FRAME_ERRORS)
-        telemetry.refuse(cause.code, cause.reason if isinstance(cause, Unauthenticated) else None)
+        _note_refusal(cause)
         is_over = isinstance(cause, NotRegistered)
-        answer = action_frames.error(frame_id, cause)
+        reply = action_frames.error(frame_id, cause)
     except Exception as cause:
         telemetry.fail(cause)
-        answer = action_frames.error(frame_id, cause)
-    receiver = Receiver(connection_id)
-    is_open = service.send(receiver, lambda _: answer).sent
+        reply = action_frames.error(frame_id, cause)
+    # An empty object is what Centrifugo's protocol calls a pong.
+    if reads_other_codec and message.body.strip() != "{}":
+        telemetry.count(Metric.FRAME_ERRORS)
+        telemetry.refuse(BadFrame.code)
+        peal.close(receiver.connection_id, *BAD_REQUEST)
+    if reply is None:
+        return
+    is_open = peal.delivery.reply(receiver, reply).sent
     if is_over and is_open:
-        service.dismiss(receiver)
+        peal.closing.close(receiver, *RUN_OUT)
 
 
-def route_commands(
-    service: Service, message: Message, asked: Sequence[Command], commands: Mapping[str, Action]
-) -> None:
-    """The commands were acted upon in their order, subscribes in a row at once, and answered in that order.
+def route_commands(peal: Peal, message: Message, commands: Sequence[Command], actions: Mapping[str, Action]) -> None:
+    """Run commands in their order, subscribes in a row at once, and reply in that order.
 
-    Those who answer by themselves have, in frames of their own; the others share one, unless such a one stands between
-    them: an SDK sends its subscribes along with connect, and must be told that it is connected before anything else.
+    A command that replies by itself does so in frames of its own. The other replies share a frame, up to the next
+    such command: an SDK sends its subscribes along with connect, and must read first that it is connected.
 
-    Errors as `route`.
+    Args:
+        peal: what Peal can do.
+        message: the event.
+        commands: what its body was read as.
+        actions: what runs a command, by its name.
+
+    Raises:
+        ConfigurationError: the management endpoint is unknown, so nothing could be sent.
+        TableError: the management endpoint could not be read, so nothing could be sent.
     """
     receiver = Receiver(message.context.connection_id, CENTRIFUGE)
     telemetry.count(Metric.FRAMES)
-    answers: list[Line | None] = []
+    replies: list[JsonObject | None] = []
     pauses = iter(PAUSES_SECONDS)
     done = 0
 
-    def tell() -> None:
-        if told := [answer for answer in answers if answer and answer["id"] is not None]:
-            service.send(receiver, lambda _: told)
-        answers.clear()
+    def send_replies() -> None:
+        if wanted := [reply for reply in replies if reply and reply["id"] is not None]:
+            peal.delivery.reply(receiver, wanted)
+        replies.clear()
 
     try:
-        sender = service.admit(receiver.connection_id, len(asked))
+        sender = peal.arrivals.admit(receiver.connection_id, len(commands))
         telemetry.note("userId", sender.user_id)
-        for name, group in groupby(asked, key=attrgetter("name")):
-            run, perform = list(group), partial(_perform, service, sender, commands, pauses)
+        for name, group in groupby(commands, key=attrgetter("name")):
+            run, perform = list(group), partial(_perform, peal, sender, actions, pauses)
             if name == SUBSCRIBE:
-                tell()
-            answers += (_at_once if name == SUBSCRIBE else map)(perform, run)
+                send_replies()
+            replies += (_at_once if name == SUBSCRIBE else map)(perform, run)
             done += len(run)
-            if name == CONNECT and done < len(asked):
-                sender = service.connection(sender.connection_id)
+            if name == CONNECT and done < len(commands):
+                sender = peal.connection(sender.connection_id)
     except NotRegistered as cause:
-        _explain(asked[0], cause)
-        return service.dismiss(receiver)
+        _explain(commands[0], cause)
+        return peal.closing.close(receiver, *RUN_OUT)
     except Exception as cause:
-        answers += [_explain(command, cause) for command in asked[done:]]
-    tell()
+        replies += [_explain(command, cause) for command in commands[done:]]
+    send_replies()
 
 
-def _at_once(perform: Callable[[Command], Line | None], asked: Sequence[Command]) -> list[Line | None]:
-    left = deque(asked)
-    answers: list[Line | None] = []
-    share(lambda: left.popleft() if left else None, lambda command: answers.append(perform(command)), WORKERS)
-    return answers
+def _act(
+    peal: Peal, sender: Connection, frame: Frame | ClientError, actions: Mapping[str, Action]
+) -> JsonObject | None:
+    if isinstance(frame, ClientError):
+        raise frame
+    name = frame.string("action")
+    if not sender.is_signed_in and name != AUTHENTICATE:
+        raise Unauthenticated
+    action = actions.get(name)
+    if action is None:
+        raise UnknownAction(name)
+    telemetry.note("action", name)
+    data = action(Request(peal, sender, frame))
+    return None if frame.id is None or data is None else action_frames.reply(frame.id, data)
+
+
+def _at_once(perform: Callable[[Command], JsonObject | None], commands: Sequence[Command]) -> list[JsonObject | None]:
+    left = deque(commands)
+    replies: list[JsonObject | None] = []
+    share(lambda: left.popleft() if left else None, lambda command: replies.append(perform(command)), WORKERS)
+    return replies
 
 
 def _perform(
-    service: Service,
+    peal: Peal,
     sender: Connection,
-    commands: Mapping[str, Action],
+    actions: Mapping[str, Action],
     pauses: Iterator[float],
     command: Command,
-) -> Line | None:
+) -> JsonObject | None:
     telemetry.note("action", command.name)
     try:
-        if command.size_bytes > protocol.MAX_FRAME_BYTES:
-            raise TooLarge(command.size_bytes, protocol.MAX_FRAME_BYTES)
+        if command.size_bytes > MAX_FRAME_BYTES:
+            raise TooLarge(command.size_bytes, MAX_FRAME_BYTES)
         if sender.codec != CENTRIFUGE and command.name != CONNECT:
             raise Unauthenticated("connect first")
-        frame = protocol.Frame(command.id, command.fields)
-        result = commands[command.name](Request(service, sender, frame, pauses))
+        frame = Frame(command.id, command.fields)
+        result = actions[command.name](Request(peal, sender, frame, pauses))
         return None if result is None else centrifuge.reply(command, result)
     except NotRegistered:
         raise
@@ -181,14 +199,14 @@ def _perform(
         return _explain(command, cause)
 
 
-def _explain(command: Command, cause: Exception) -> Line:
+def _explain(command: Command, cause: Exception) -> JsonObject:
     if isinstance(cause, ClientError):
-        telemetry.count(Metric.FRAME_ERRORS)
-        telemetry.refuse(cause.code, cause.reason if isinstance(cause, Unauthenticated) else None)
+        _note_refusal(cause)
     else:
         telemetry.fail(cause)
     return centrifuge.error(command.id, cause)
 
 
-class _OtherCodec(Exception):
-    """The connection reads and writes another codec."""
+def _note_refusal(cause: ClientError) -> None:
+    telemetry.count(Metric.FRAME_ERRORS)
+    telemetry.refuse(cause.code, cause.reason if isinstance(cause, Unauthenticated) else None)

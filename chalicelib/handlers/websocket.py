@@ -1,37 +1,39 @@
-"""The three WebSocket doors: a raw event in, the status for API Gateway out.
+"""The three WebSocket routes: a raw event in, the status for API Gateway out.
 
-Invariants: a refused $connect leaves no row; a $disconnect always answers 200; a message's outcome reaches the
-client as a frame only, because what a Lambda returns for it goes nowhere.
+Invariants: a refused $connect leaves no row; a $disconnect always returns 200; the client learns what became of a
+message from a frame only, because API Gateway drops what a Lambda returns for it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from chalicelib import telemetry
-from chalicelib.auth.credentials import choose_subprotocol
+from chalicelib.auth.authentication import choose_subprotocol
 from chalicelib.errors import ClientError, Conflict, Forbidden, TokenExpired, Unauthenticated
 from chalicelib.handlers import router
 from chalicelib.handlers.actions import ACTIONS
 from chalicelib.handlers.commands import COMMANDS
-from chalicelib.peal import Service
-from chalicelib.protocol import centrifuge
+from chalicelib.peal import Peal
+from chalicelib.protocol.centrifuge import Command
+from chalicelib.protocol.codec import read
 from chalicelib.protocol.events import parse_connect, parse_disconnect, parse_message
+from chalicelib.protocol.frame import Frame
 from chalicelib.telemetry import Metric
 
 _REFUSALS: Mapping[type[ClientError], int] = {Unauthenticated: 401, TokenExpired: 401, Forbidden: 403, Conflict: 409}
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def connect(service: Service, event: Mapping[str, Any]) -> Answer:
-    """The handshake is answered: 200 once the connection is registered, else 400, 401, 403, 409 or 500.
+def connect(peal: Peal, event: Mapping[str, Any]) -> Response:
+    """Register the connection and return 200, or refuse it with 400, 401, 403, 409 or 500.
 
-    API Gateway refuses the socket with that status, and nothing of it is registered. Of the answer's headers it
-    hands on the chosen sub-protocol alone.
+    API Gateway answers the handshake with that status. Of the response's headers it passes on the chosen sub-protocol
+    alone.
     """
     try:
         handshake = parse_connect(event)
-        connection = service.register(handshake)
+        connection = peal.arrivals.register(handshake)
     except ClientError as refusal:
         telemetry.count(Metric.REFUSALS)
         telemetry.refuse(refusal.code, refusal.reason if isinstance(refusal, Unauthenticated) else str(refusal))
@@ -46,21 +48,26 @@ def connect(service: Service, event: Mapping[str, Any]) -> Answer:
     return {"statusCode": 200} | headers
 
 
-def message(service: Service, event: Mapping[str, Any]) -> Answer:
-    """The frame was routed to its action, or its commands, and answered."""
+def message(peal: Peal, event: Mapping[str, Any]) -> Response:
+    """Route a frame to its action, or to its commands."""
     message = parse_message(event)
-    asked = centrifuge.parse(message.body)
-    if asked is None:
-        router.route(service, message, ACTIONS)
+    frame: Frame | list[Command] | ClientError
+    try:
+        frame = read(message.body)
+    except ClientError as error:
+        # It is routed too: the sender is looked up before it is told what is wrong.
+        frame = error
+    if isinstance(frame, list):
+        router.route_commands(peal, message, frame, COMMANDS)
     else:
-        router.route_commands(service, message, asked, COMMANDS)
+        router.route(peal, message, frame, ACTIONS)
     return {"statusCode": 200}
 
 
-def disconnect(service: Service, event: Mapping[str, Any]) -> Answer:
-    """The connection is forgotten; if that fails, TTL reaps it. Nobody waits for the answer, so it is 200."""
+def disconnect(peal: Peal, event: Mapping[str, Any]) -> Response:
+    """Forget the connection; if that fails, its row expires. Nothing waits for the status, so it is always 200."""
     try:
-        service.forget(parse_disconnect(event).context.connection_id)
+        peal.departures.forget(parse_disconnect(event).context.connection_id)
     except Exception as failure:
         telemetry.fail(failure)
     return {"statusCode": 200}

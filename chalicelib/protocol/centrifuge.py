@@ -1,7 +1,7 @@
-"""Centrifugo's client protocol in JSON: commands to records, and the second of the two codecs. Pure.
+"""Centrifugo's client protocol in JSON: commands as records, and the second of the two codecs. Pure.
 
 Source: centrifugal.dev/docs/transports/client_protocol and its client.proto. docs/PROTOCOL.md, "Official SDKs", says
-what of it there is. One frame carries one or several commands, replies or pushes, each on a line of its own.
+which parts of it there are. A frame has one or more commands, replies or pushes, each on a line of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ from typing import Any, Final
 from chalicelib import errors
 from chalicelib.errors import BadFrame, ClientError, TooLarge
 from chalicelib.protocol import action_frames, frame
-from chalicelib.protocol.frame import FrameId
+from chalicelib.protocol.frame import FrameId, JsonObject
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
-# What API Gateway takes as one message, of several frames.
+# The largest message that API Gateway accepts, of several frames.
 MAX_MESSAGE_BYTES: Final = 131_072
-# A client that comes back sends a subscribe for each of its channels along with its connect: MAX_CHANNELS' bound.
+# A reconnecting client sends a subscribe for each of its channels along with its connect: MAX_CHANNELS' bound.
 MAX_COMMANDS: Final = 1_024
 MAX_COMMAND_ID: Final = 2**32 - 1
 NAMES: Final = (
@@ -35,7 +35,7 @@ NAMES: Final = (
     "sub_refresh",
 )
 
-# Codes of errors in replies: centrifugal.dev/docs/server/codes. 400 is the first of those that are an app's own.
+# Codes of errors in replies: centrifugal.dev/docs/server/codes. An app's own begin at 400.
 INTERNAL_ERROR: Final = 100
 ERROR_CODES: Final[Mapping[type[ClientError], int]] = {
     errors.TokenExpired: 109,
@@ -51,20 +51,18 @@ ERROR_CODES: Final[Mapping[type[ClientError], int]] = {
 }
 BAD_REQUEST: Final = 107
 
-# Codes of disconnects. From 3500 to 3999 and from 4500 on an SDK does not come back by itself.
+# Codes of disconnects. From 3500 to 3999, and from 4500, an SDK does not reconnect by itself.
 EXPIRED: Final = 3005
 INSUFFICIENT_STATE: Final = 3010
 BAD_FRAME: Final = 3501
 FORCED: Final = 3503
-# After an unsubscribe of this code an SDK does not subscribe again by itself.
+# After an unsubscribe with this code an SDK does not subscribe again by itself.
 UNSUBSCRIBED: Final = {"code": 2000, "reason": "unsubscribed by the server"}
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a client asks for: `id`, None where it wants no reply; which of NAMES; its fields, not yet checked."""
+    """What a client asks for: `id`, None where it wants no reply; one of NAMES; its fields, not yet checked."""
 
     id: int | None
     name: str
@@ -73,14 +71,13 @@ class Command:
 
 
 def parse(text: str) -> list[Command] | None:
-    """The commands of a frame, one or several; None where it is no frame of this protocol."""
+    """Return the commands of a frame, one on each line; None where it is not a frame of this protocol."""
     commands = []
     try:
         for line in filter(None, map(str.strip, text.split("\n"))):
             fields = frame.load(line, MAX_MESSAGE_BYTES)
-            command = _command(fields, len(line.encode()))
-            if command:
-                commands.append(command)
+            if found := command(fields, len(line.encode())):
+                commands.append(found)
             elif fields:
                 return None
             if len(commands) > MAX_COMMANDS:
@@ -90,54 +87,65 @@ def parse(text: str) -> list[Command] | None:
     return commands or None
 
 
-def dump(value: Line | Sequence[Line]) -> str:
-    """One line, or several, as the text of one frame."""
+def command(fields: Mapping[str, Any], size_bytes: int) -> Command | None:
+    """Return the command that one line of a frame is; None where it is not one."""
+    name = next((name for name in NAMES if name in fields), None)
+    command_id = fields.get("id", 0)
+    if name is None or "action" in fields or not isinstance(fields[name], dict):
+        return None
+    if not frame.is_integer(command_id, 0, MAX_COMMAND_ID):
+        return None
+    return Command(command_id or None, name, fields[name], size_bytes)
+
+
+def dump(value: JsonObject | Sequence[JsonObject]) -> str:
+    """Return one line, or several, as the text of one frame."""
     return "\n".join(map(frame.dump, value)) if isinstance(value, Sequence) else frame.dump(value)
 
 
-def reply(command: Command, result: Mapping[str, Any]) -> Line:
-    """The answer to a command."""
+def reply(command: Command, result: Mapping[str, Any]) -> JsonObject:
+    """Return the reply to a command."""
     return {"id": command.id, command.name: result}
 
 
-def error(command_id: FrameId, cause: Exception) -> Line:
-    """The answer to a command that failed: a ClientError as it is, anything else without a detail."""
+def error(command_id: FrameId, cause: Exception) -> JsonObject:
+    """Return the reply to a command that failed; of anything but a ClientError it reveals no detail."""
     body = action_frames.error_body(cause)
-    code: Line = {"code": _error_code(cause), "message": body["message"]}
+    code: JsonObject = {"code": _error_code(cause), "message": body["message"]}
     return {"id": command_id, "error": code | ({"temporary": True} if body["retryable"] else {})}
 
 
-def connected(connection_id: str, seconds_left: float | None) -> Line:
-    """The result of `connect`: no pings are promised. Where time is limited, when to refresh."""
+def connected(connection_id: str, seconds_left: float | None) -> JsonObject:
+    """Return the result of `connect`. It promises no pings, and says when to refresh a connection that expires."""
     return {"client": connection_id, "version": "peal", **expiry(seconds_left)}
 
 
-def expiry(seconds_left: float | None) -> Line:
-    """What results say of the connection's end: after `ttl` seconds the SDK refreshes, early enough."""
+def expiry(seconds_left: float | None) -> JsonObject:
+    """Return what a result says of the connection's expiry: after `ttl` seconds the SDK refreshes, early enough."""
     if seconds_left is None:
         return {}
     return {"expires": True, "ttl": max(1, int(seconds_left - min(30, seconds_left / 3)))}
 
 
-def message(sender: Mapping[str, Any] | None, text: str | None, data: Any, time_seconds: float) -> Line:
-    """A push to the target of a sendMessage; its data is the action frame."""
+def message(sender: Mapping[str, Any] | None, text: str | None, data: Any, time_seconds: float) -> JsonObject:
+    """Return the push to the target of a sendMessage; its data is the action frame."""
     return {"push": {"message": {"data": action_frames.message(sender, text, data, time_seconds)}}}
 
 
-def broadcast(note: str | None, data: Any, time_seconds: float) -> Line:
-    """A push to everyone; its data is the action frame."""
+def broadcast(note: str | None, data: Any, time_seconds: float) -> JsonObject:
+    """Return the push to everyone; its data is the action frame."""
     return {"push": {"message": {"data": action_frames.broadcast(note, data, time_seconds)}}}
 
 
-def publication(channel: str, epoch: str | None, publication: Publication) -> Line:
-    """A push to the members of a channel. Its epoch is the one that the subscriber has been told."""
+def publication(channel: str, epoch: str | None, publication: Publication) -> JsonObject:
+    """Return the push to a channel's members; they know the epoch from the reply to their subscribe."""
     return {"push": {"channel": channel, "pub": published(publication)}}
 
 
-def published(publication: Publication) -> Line:
-    """A publication as it stands in pushes, recoveries and histories."""
+def published(publication: Publication) -> JsonObject:
+    """Return a publication as pushes, recoveries and histories have it."""
     sender = publication.sender
-    about: Line = {"data": publication.data}
+    about: JsonObject = {"data": publication.data}
     if sender:
         about["info"] = client_info(sender.get("userId"), str(sender.get("connectionId")))
     if publication.offset is not None:
@@ -147,26 +155,26 @@ def published(publication: Publication) -> Line:
     return about
 
 
-def client_info(user_id: str | None, connection_id: str, attributes: Mapping[str, Any] | None = None) -> Line:
-    """Who somebody is; someone anonymous has an empty user."""
+def client_info(user_id: str | None, connection_id: str, attributes: Mapping[str, Any] | None = None) -> JsonObject:
+    """Return who a client is; an anonymous one has an empty user."""
     return {"user": user_id or "", "client": connection_id, **({"conn_info": attributes} if attributes else {})}
 
 
-def presence_change(kind: str, channel: str, user_id: str, connection_id: str) -> Line:
-    """A push to the members of a channel: a user has come (`join`) or gone (`leave`)."""
+def presence_change(kind: str, channel: str, user_id: str, connection_id: str) -> JsonObject:
+    """Return the push to a channel's members about a user; `kind` is `join` or `leave`."""
     return {"push": {"channel": channel, kind: {"info": client_info(user_id, connection_id)}}}
 
 
-def unsubscribed(channel: str) -> Line:
-    """A push to a connection that a server has unsubscribed from a channel."""
+def unsubscribed(channel: str) -> JsonObject:
+    """Return the push to a connection that a server has unsubscribed from a channel."""
     return {"push": {"channel": channel, "unsubscribe": UNSUBSCRIBED}}
 
 
-def goodbye(code: str, reason: str | None) -> Line:
-    """The last push before the server closes the socket.
+def goodbye(code: str, reason: str | None) -> JsonObject:
+    """Return the last push before the server closes the socket.
 
-    A `code` that is a number from 3000 to 4999 is the disconnect's own. `unauthenticated` lets the SDK come back with
-    a new token; any other sends it away for good.
+    A `code` that is a number from 3000 to 4999 becomes the disconnect's code. After `unauthenticated` the SDK
+    reconnects with a new token; after any other code it does not reconnect.
     """
     number = int(code) if code.isascii() and code.isdigit() else 0
     if not 3000 <= number < 5000:
@@ -175,16 +183,17 @@ def goodbye(code: str, reason: str | None) -> Line:
 
 
 def subscribed(
-    reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed
-) -> Iterator[Line | Sequence[Line]]:
-    """What a subscriber is sent: the reply with the first part of what it missed, then the other parts as pushes.
+    reply_to: FrameId, channel: str, stream: Position | None, missed: Missed
+) -> Iterator[JsonObject | Sequence[JsonObject]]:
+    """Yield what a subscriber is sent: the reply with the first part of what it missed, then the other parts as pushes.
 
-    SDKs drop a publication that comes before the reply. The reply's offset is the one recovered from, so a client that
-    is cut off between two parts comes back for the rest. Where a part turns out to be no longer kept, it is told to.
+    SDKs drop a publication that arrives before the reply. The reply's offset is the one recovered from, so a client
+    that loses its connection between two parts recovers the rest. Where a later part is no longer kept, it is
+    disconnected, to recover anew.
     """
     parts = missed.parts()
     first = next(parts, ()) if reply_to is not None else ()
-    # Who wants no reply has been told before what it will be given.
+    # A subscriber that wants no reply knows already what it will be given.
     was_told = reply_to is None or missed.recovered
     if reply_to is not None:
         yield {"id": reply_to, "subscribe": subscription(stream, missed, first)}
@@ -194,9 +203,9 @@ def subscribed(
         yield _disconnect(INSUFFICIENT_STATE, "insufficient state")
 
 
-def subscription(stream: Stream | None, missed: Missed, first: Sequence[Publication]) -> Line:
-    """The result of `subscribe`, with the first part of what was missed."""
-    result: Line = {}
+def subscription(stream: Position | None, missed: Missed, first: Sequence[Publication]) -> JsonObject:
+    """Return the result of `subscribe`, with the first part of what was missed."""
+    result: JsonObject = {}
     if stream:
         result |= {"recoverable": True, "positioned": True, "epoch": stream.epoch, "offset": stream.offset}
     if missed.since:
@@ -207,14 +216,14 @@ def subscription(stream: Stream | None, missed: Missed, first: Sequence[Publicat
     return result
 
 
-def position(stream: Stream | None, missed: Missed, first: Sequence[Publication]) -> Stream | None:
-    """Where a subscriber stands that was told `subscription`; None in a channel without history."""
+def position(stream: Position | None, missed: Missed, first: Sequence[Publication]) -> Position | None:
+    """Return the position of a subscriber that was sent `subscription`; None in a channel without history."""
     if stream is None or not missed.recovered or missed.since is None:
         return stream
-    return Stream(stream.epoch, first[-1].offset or 0) if first else missed.since
+    return Position(stream.epoch, first[-1].offset or 0) if first else missed.since
 
 
-def _disconnect(code: int, reason: str) -> Line:
+def _disconnect(code: int, reason: str) -> JsonObject:
     return {"push": {"disconnect": {"code": code, "reason": reason}}}
 
 
@@ -222,13 +231,3 @@ def _error_code(cause: Exception) -> int:
     if not isinstance(cause, ClientError):
         return INTERNAL_ERROR
     return next((ERROR_CODES[kind] for kind in type(cause).__mro__ if kind in ERROR_CODES), BAD_REQUEST)
-
-
-def _command(fields: Mapping[str, Any], size_bytes: int) -> Command | None:
-    name = next((name for name in NAMES if name in fields), None)
-    command_id = fields.get("id", 0)
-    if name is None or "action" in fields or not isinstance(fields[name], dict):
-        return None
-    if not frame.is_integer(command_id, 0, MAX_COMMAND_ID):
-        return None
-    return Command(command_id or None, name, fields[name], size_bytes)

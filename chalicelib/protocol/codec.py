@@ -1,17 +1,32 @@
-"""How what the server says is written: one codec for each protocol that clients speak. Pure.
+"""The two protocols that clients speak, side by side: reading a text of either, and writing what the server says. Pure.
 
-A codec is a module; whoever sends something says it as a call of one, `lambda codec: codec.goodbye(...)`, which is made
-once for each codec among the receivers. So nobody but the two routers knows what a frame looks like.
+A codec is a module. A caller says what to send as a call of one, `lambda codec: codec.goodbye(...)`, which is made once
+for each codec among the receivers. So only the two routers know what a frame looks like.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+from chalicelib.errors import ClientError, TooLarge
 from chalicelib.protocol import action_frames, centrifuge
-from chalicelib.protocol.frame import FrameId
+from chalicelib.protocol import frame as frames
+from chalicelib.protocol.centrifuge import Command
+from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, FrameId
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
-from chalicelib.protocol.receivers import CENTRIFUGE, PEAL, Receiver
+from chalicelib.protocol.publication import Position, Publication
+
+# The codecs' names as they are stored in the table.
+ACTION_FRAMES: Final = "peal"
+CENTRIFUGE: Final = "centrifuge"
+
+_JSON_SPACE: Final = " \t\n\r"
+
+
+class Receiver(NamedTuple):
+    """A connection, and the name of the codec it reads."""
+
+    connection_id: str
+    codec: str = ACTION_FRAMES
 
 
 class Codec(Protocol):
@@ -32,16 +47,41 @@ class Codec(Protocol):
     def goodbye(self, code: str, reason: str | None) -> object: ...
 
     def subscribed(
-        self, reply_to: FrameId, channel: str, stream: Stream | None, missed: Missed
+        self, reply_to: FrameId, channel: str, stream: Position | None, missed: Missed
     ) -> Iterator[object]: ...
 
 
-CODECS: Final[Mapping[str, Codec]] = {PEAL: action_frames, CENTRIFUGE: centrifuge}
+CODECS: Final[Mapping[str, Codec]] = {ACTION_FRAMES: action_frames, CENTRIFUGE: centrifuge}
 
-# What is sent, in whichever codec.
+# What to send, as a function of the codec that writes it.
 Said = Callable[[Codec], object]
 
 
 def codec_of(receiver: Receiver) -> Codec:
-    """What the receiver reads. A codec of a newer version, which we do not know, is taken for action frames."""
+    """Return the codec that the receiver reads; action frames for one that only a newer version knows."""
     return CODECS.get(receiver.codec, action_frames)
+
+
+def read(text: str) -> Frame | list[Command]:
+    """Return what a client has sent: the commands of a Centrifugo frame, or else an action frame.
+
+    Raises:
+        TooLarge: it is neither, and has more bytes than an action frame may have.
+        BadFrame: it is neither, and not a JSON object.
+        Invalid: the `id` of the action frame is neither a short string nor a safe integer.
+    """
+    line = text.strip()
+    if "\n" in line or line != text.strip(_JSON_SPACE):
+        # Several commands, or an action frame over several lines, of which the first is no JSON.
+        return centrifuge.parse(text) or frames.parse(text)
+    try:
+        fields = frames.load(line, centrifuge.MAX_MESSAGE_BYTES)
+    except ClientError:
+        return frames.parse(text)
+    command = centrifuge.command(fields, len(line.encode()))
+    if command:
+        return [command]
+    size_bytes = len(text.encode())
+    if size_bytes > MAX_FRAME_BYTES:
+        raise TooLarge(size_bytes, MAX_FRAME_BYTES)
+    return frames.check(fields)

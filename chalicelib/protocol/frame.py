@@ -1,7 +1,7 @@
-"""Text to frames and back. Pure: no AWS, no clock, no state.
+"""Frames from text and back. Pure: no AWS, no clock, no state.
 
-Invariant: `parse` returns a frame or raises a ClientError, whatever the text; what it accepts, `dump` can send
-again as strict JSON. The contract is docs/PROTOCOL.md.
+Invariant: `parse` returns a frame or raises a ClientError, whatever the text. `dump` can write whatever it accepts as
+strict JSON. The contract is docs/PROTOCOL.md.
 """
 
 import json
@@ -14,29 +14,30 @@ from typing import Any, Final, TypeGuard
 from chalicelib.errors import BadFrame, ClientError, Invalid, TooLarge
 from chalicelib.protocol.names import check_name
 
-# API Gateway bills and frames in units of 32,768 bytes; 768 stay free for what a relayed message is wrapped in.
+# API Gateway bills and frames in units of 32,768 bytes; 768 are left for what wraps a relayed message.
 MAX_FRAME_BYTES: Final = 32_000
 MAX_ID_CHARS: Final = 128
 MAX_ATTRIBUTES_BYTES: Final = 1_024
 MAX_ATTRIBUTES: Final = 16
-# Integers above this are rounded by JavaScript, so an id would not be echoed as it was sent.
+# JavaScript rounds larger integers, so an id would not be echoed as it was sent.
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 
 FrameId = str | int | None
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a client sent: its optional `id` and all its fields, `action` among them, not yet checked."""
+    """What a client sent: its optional `id` and all fields, `action` among them, not yet checked."""
 
     id: FrameId
     fields: Mapping[str, Any]
 
     def string(self, field: str) -> str:
-        """The field is a string that is not empty.
+        """Return a string that is not empty.
 
         Raises:
-            Invalid: it is missing, no string, or empty.
+            Invalid: the field is missing, empty or not a string.
         """
         value = self.fields.get(field)
         if not isinstance(value, str) or not value:
@@ -44,10 +45,10 @@ class Frame:
         return value
 
     def optional_string(self, field: str) -> str | None:
-        """The field is a string, maybe an empty one, or None where it is missing or null.
+        """Return a string, which may be empty, or None where the field is missing or null.
 
         Raises:
-            Invalid: it is anything else.
+            Invalid: the field is anything else.
         """
         value = self.fields.get(field)
         if value is not None and not isinstance(value, str):
@@ -55,17 +56,21 @@ class Frame:
         return value
 
     def boolean(self, field: str) -> bool:
-        """The field is true or false; false where it is missing or null. Raises Invalid where it is anything else."""
+        """Return true or false; false where the field is missing or null.
+
+        Raises:
+            Invalid: the field is anything else.
+        """
         value = self.fields.get(field)
         if value is not None and not isinstance(value, bool):
             raise Invalid(field, "must be true or false")
         return bool(value)
 
     def integer(self, field: str, lowest: int, highest: int, default: int) -> int:
-        """The field is a whole number within the bounds, or the default where it is missing or null.
+        """Return a whole number within the bounds, or the default where the field is missing or null.
 
         Raises:
-            Invalid: it is anything else.
+            Invalid: the field is anything else.
         """
         value = self.fields.get(field, default)
         value = default if value is None else value
@@ -74,18 +79,22 @@ class Frame:
         return int(value)
 
     def name(self, field: str) -> str:
-        """The field is a name that may stand in a table key (see `names`)."""
+        """Return a name that may be part of a table key.
+
+        Raises:
+            Invalid: the field is anything else; see `names`.
+        """
         return check_name(self.fields.get(field), field)
 
     def has(self, field: str) -> bool:
-        """The field is there and not null."""
+        """Return whether the field is there and not null."""
         return self.fields.get(field) is not None
 
     def content(self) -> tuple[str | None, Any]:
-        """What a message carries: (text, data), at least one of them not None.
+        """Return what a message carries: (text, data), at least one of them not None.
 
         Raises:
-            Invalid: neither is given, or text is no string.
+            Invalid: neither is given, or text is not a string.
         """
         text, data = self.optional_string("text"), self.fields.get("data")
         if text is None and data is None:
@@ -94,18 +103,32 @@ class Frame:
 
 
 def parse(text: str | bytes | None, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
-    """`text` is one frame: a JSON object of at most so many bytes.
+    """Return the frame that `text` is: a JSON object of at most `limit_bytes`.
 
     Raises:
-        TooLarge: it has more bytes than that.
-        BadFrame: it is not a JSON object, or holds what JSON or UTF-8 cannot say again (NaN, lone surrogates).
+        TooLarge: it has more bytes.
+        BadFrame: it is not a JSON object, or has what strict JSON in UTF-8 cannot hold (NaN, lone surrogates).
         Invalid: its `id` is neither a string of at most MAX_ID_CHARS nor a safe integer.
     """
-    return _frame(load(text or "", limit_bytes))
+    return check(load(text or "", limit_bytes))
 
 
-def parse_attributes(text: str) -> dict[str, Any]:
-    """`text` is a JSON map of a connection's own attributes: at most 16 names, scalar values, 1,024 bytes.
+def check(fields: Mapping[str, Any]) -> Frame:
+    """Return the frame with these fields.
+
+    Raises:
+        Invalid: its `id` is neither a string of at most MAX_ID_CHARS nor a safe integer.
+    """
+    frame_id = fields.get("id")
+    if frame_id is None or (isinstance(frame_id, str) and len(frame_id) <= MAX_ID_CHARS):
+        return Frame(frame_id, fields)
+    if is_integer(frame_id, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER):
+        return Frame(frame_id, fields)
+    raise Invalid("id", f"must be a string of at most {MAX_ID_CHARS} characters or a safe integer")
+
+
+def parse_attributes(text: str) -> JsonObject:
+    """Return a connection's own attributes from JSON: at most 16 names, scalar values, 1,024 bytes.
 
     Raises:
         Invalid: it is anything else.
@@ -121,15 +144,20 @@ def parse_attributes(text: str) -> dict[str, Any]:
     return attributes
 
 
-def load(text: str | bytes, limit_bytes: int) -> dict[str, Any]:
-    """`text` is a JSON object of at most so many bytes. Raises TooLarge, BadFrame: as `parse`."""
+def load(text: str | bytes, limit_bytes: int) -> JsonObject:
+    """Return the JSON object that `text` is.
+
+    Raises:
+        TooLarge: it has more than `limit_bytes`.
+        BadFrame: it is not a JSON object, or has what strict JSON in UTF-8 cannot hold.
+    """
     try:
         encoded = text if isinstance(text, bytes) else text.encode()
         if len(encoded) > limit_bytes:
             raise TooLarge(len(encoded), limit_bytes)
         value = json.loads(encoded.decode(), parse_constant=_refuse, parse_float=_finite)
         if b"\\u" in encoded:
-            # An escape can smuggle in half a surrogate pair, which no UTF-8 frame can carry on.
+            # An escape can smuggle in half a surrogate pair, which no UTF-8 text can hold.
             dump(value).encode()
     except (ValueError, RecursionError) as cause:
         raise BadFrame("this is not JSON") from cause
@@ -139,27 +167,18 @@ def load(text: str | bytes, limit_bytes: int) -> dict[str, Any]:
 
 
 def dump(value: Any) -> str:
-    """A frame, or any part of one, as compact JSON text, not escaped beyond what JSON asks."""
+    """Return a frame, or any part of one, as compact JSON, escaped only where JSON requires it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def is_integer(value: object, lowest: int, highest: int) -> TypeGuard[int]:
-    """The value is a whole number within the bounds, and neither a boolean nor a float."""
+    """Return whether the value is a whole number within the bounds, and neither a boolean nor a float."""
     return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
 def timestamp(time_seconds: float) -> str:
-    """The epoch time as RFC 3339 in UTC with milliseconds; such texts sort as their times do."""
+    """Return an epoch time as RFC 3339 in UTC with milliseconds; such texts sort as their times do."""
     return datetime.fromtimestamp(time_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _frame(fields: dict[str, Any]) -> Frame:
-    frame_id = fields.get("id")
-    if frame_id is None or (isinstance(frame_id, str) and len(frame_id) <= MAX_ID_CHARS):
-        return Frame(frame_id, fields)
-    if is_integer(frame_id, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER):
-        return Frame(frame_id, fields)
-    raise Invalid("id", f"must be a string of at most {MAX_ID_CHARS} characters or a safe integer")
 
 
 def _refuse(constant: str) -> None:

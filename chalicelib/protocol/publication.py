@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Stream:
+class Position:
     """A position in a channel: `offset` publications were numbered in `epoch`."""
 
     epoch: str

@@ -1,7 +1,7 @@
-"""The management endpoint: where any Lambda POSTs to reach a connection, never the wss:// URL that clients dial.
+"""The management endpoint: the URL that any Lambda POSTs to, never the wss:// URL that clients dial.
 
-Learnt from the $connect event, kept in memory, stored in the table; a Lambda that never saw a socket (REST,
-queue, schedule) resolves it from there. APIGW_MANAGEMENT_ENDPOINT wins over all of it.
+Learnt from the $connect event, kept in memory, stored in the table; a Lambda that never sees a socket (REST, queue,
+schedule) reads it from there. APIGW_MANAGEMENT_ENDPOINT overrides all of it.
 """
 
 import re
@@ -9,53 +9,43 @@ from typing import Final
 
 from chalicelib.errors import ConfigurationError
 from chalicelib.protocol.events import Connect
-from chalicelib.store import keys, table
+from chalicelib.store import keys
+from chalicelib.store.table import Table
 
 _EXAMPLE: Final = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api"
 _HAS_PORT: Final = re.compile(r":\d+$")
 
 
 class Endpoint:
-    """Knows the endpoint of one API, or finds it out.
+    """The management endpoint of one API.
 
     Args:
         rows: the table that keeps it for the Lambdas that never see a socket.
-        override: the endpoint that wins over whatever is learnt, or None.
+        override: the endpoint that replaces whatever is learnt, or None.
         region: the AWS Region this Lambda runs in, if known.
     """
 
-    def __init__(self, rows: table.Table, override: str | None, region: str | None) -> None:
+    def __init__(self, rows: Table, override: str | None, region: str | None) -> None:
         self._rows = rows
         self._region = region
         self._override = override
         self._learnt: str | None = None
 
     def learn(self, event: Connect) -> str:
-        """The endpoint that the event tells of is known to every Lambda.
+        """Return the endpoint of the event's API and make it known to every Lambda.
 
-        Writes the table once per Lambda instance and endpoint, not per connection. Raises TableError.
+        Writes the table once per Lambda instance and endpoint, not per connection.
         """
-        told = self._override or management_endpoint(event, self._region)
-        if told != self._learnt:
-            address = event.context
-            self._rows.put(
-                {
-                    **keys.endpoint_key(),
-                    "managementEndpoint": told,
-                    "apiId": address.api_id,
-                    "stage": address.stage,
-                    "region": self._region,
-                }
-            )
-            self._learnt = told
-        return told
+        endpoint = self._override or management_endpoint(event, self._region)
+        if endpoint != self._learnt:
+            self._rows.put({**keys.endpoint_key(), "managementEndpoint": endpoint})
+            self._learnt = endpoint
+        return endpoint
 
     def resolve(self) -> str:
-        """The endpoint: the override, else what this instance learnt, else what the table holds.
+        """Return the endpoint: the override, otherwise what this instance learnt, otherwise what the table holds.
 
-        Raises:
-            ConfigurationError: nobody knows it yet.
-            TableError: DynamoDB failed.
+        Raises ConfigurationError: it is not known yet.
         """
         if self._override:
             return self._override
@@ -74,11 +64,11 @@ class Endpoint:
 
 
 def management_endpoint(event: Connect, region: str | None) -> str:
-    """The endpoint of the API that the client connected to.
+    """Return the endpoint of the API that the client connected to.
 
-    A custom domain does not serve @connections under its stage, so there the API's own name is used. A domain
-    name with a port is no AWS name but a gateway on somebody's desk, which serves it over whatever the client
-    came by; nowhere else is a header believed.
+    A custom domain does not serve @connections under its stage, so there the API's own name is used. A domain name with
+    a port is not AWS but a local gateway, which serves the endpoint over the client's scheme; a header is believed
+    nowhere else.
     """
     context = event.context
     scheme, domain = "https", context.domain_name

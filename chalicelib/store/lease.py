@@ -1,15 +1,15 @@
-"""How far each shard of a channel has been delivered to, and who delivers now: one row per shard.
+"""How far each shard of a channel has been delivered, and who is delivering now: one row, the cursor, per shard.
 
 Every step is one conditional write on the row:
 
-    claim        I deliver, if nobody else does.
-    announce n   wanted = n. If nobody delivers, now I do; else whoever does will see it.
-    announce join   joins + 1, for a membership that waits to be let in. The same.
-    keep         delivered = at; tells what is wanted by now.
-    let go       delivered = at, and nobody delivers: only if nothing more is wanted and nobody more waits.
+    claim           take the lease if nobody holds it.
+    announce n      wanted = n. Take the lease if nobody holds it; otherwise its holder will see n.
+    announce join   joins + 1, for a subscriber that waits to be admitted. Otherwise the same.
+    keep            delivered = at, and the lease begins anew; returns what is wanted by now.
+    let go          delivered = at, and nobody holds the lease: only if nothing more is wanted and nobody waits.
 
-Invariants: only who holds the lease moves the cursor; a lease that has run out is anyone's to take; nobody lets go
-while more is wanted, so what was announced is delivered by someone.
+Invariants: only the holder of the lease moves the cursor; anyone may take a lease that has run out; nobody lets go
+while more is wanted, so someone delivers whatever was announced.
 """
 
 import secrets
@@ -19,14 +19,14 @@ from typing import Final
 
 from chalicelib.errors import ServiceError
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.protocol.publication import Stream
+from chalicelib.protocol.publication import Position
 from chalicelib.store import keys
 from chalicelib.store.log import IDLE_SECONDS
 from chalicelib.store.table import Table, Value
 
-# Longer than one POST may take, ten seconds, so that who is slow is not taken for dead.
+# Longer than one POST may take (ten seconds), so that a slow holder is not taken for dead.
 LEASE_MS: Final = 15_000
-# The cursor outlives the row that counts: while an epoch lasts it is known how far it was delivered.
+# The cursor outlives the row that counts: how far an epoch was delivered is known for as long as it lasts.
 CURSOR_IDLE_SECONDS: Final = IDLE_SECONDS + 24 * 3_600
 
 _FREE: Final = "(attribute_not_exists(#leaseOwner) OR #leaseUntil <= :now)"
@@ -38,12 +38,12 @@ class Lease:
 
     Attributes:
         channel, shard, epoch: where.
-        owner: who holds it: one attempt to deliver, not one Lambda.
+        owner: its holder: one attempt to deliver, not one Lambda.
         delivered: every publication up to this offset has been sent to the members.
-        wanted: the highest offset that was announced, when last looked at.
-        joins: how many who wait to be let in were announced since somebody has last let go, when last looked at.
-        until_ms: epoch milliseconds; from then on it is anyone's to take.
-        waits: whether who has just taken it waits to be let in too, and is not among `joins`.
+        wanted: the highest offset that was announced, when last read.
+        joins: how many waiting subscribers were announced since the lease was last let go, when last read.
+        until_ms: epoch milliseconds; from then on anyone may take it.
+        waits: whether the holder itself waits to be admitted, and is not among `joins`.
     """
 
     channel: Channel
@@ -58,100 +58,91 @@ class Lease:
 
 
 class LeaseLost(ServiceError):
-    """The lease ran out and somebody else took it, who goes on from the cursor."""
+    """The lease ran out and another holder took it, who continues from the cursor."""
 
     def __str__(self) -> str:
         return "The lease ran out while it was held."
 
 
-class Cursors:
-    """The cursors that stand in `rows`."""
+@dataclass(eq=False, repr=False)
+class Leases:
+    """The cursors stored in `rows`. `clock` returns epoch seconds."""
 
-    def __init__(self, rows: Table, clock: Callable[[], float]) -> None:
-        self._rows = rows
-        self._clock = clock
+    rows: Table
+    clock: Callable[[], float]
 
     def delivered(self, channel: Channel, shard: int, epoch: str) -> int:
-        """Everything of the epoch up to that offset is written, or filled, and sent. Raises TableError."""
-        row = self._rows.get(keys.cursor_key(channel.name, shard))
+        """Return the offset up to which all of the epoch is written, or filled, and sent."""
+        row = self.rows.get(keys.cursor_key(channel.name, shard))
         return _number(row, "delivered") if row and row.get("epoch") == epoch else 0
 
     def is_left_behind(self, channel: Channel, shard: int) -> bool:
-        """Something is to be delivered, or someone let in, and nobody is at it. Raises TableError."""
-        row = self._rows.get(keys.cursor_key(channel.name, shard))
+        """Return whether something is to be delivered or someone admitted, and nobody does it."""
+        row = self.rows.get(keys.cursor_key(channel.name, shard))
         if row is None or self._is_held(row):
             return False
         if _number(row, "delivered") < _number(row, "wanted") or _number(row, "joins") > 0:
             return True
-        # Somebody may have written, and died or failed before it was announced.
-        counted = self._rows.get(keys.channel_key(channel.name)) or {}
+        # A publisher may have written, and died or failed before it announced that.
+        counted = self.rows.get(keys.channel_key(channel.name)) or {}
         delivered = _number(row, "delivered") if counted.get("epoch") == row.get("epoch") else 0
         return delivered < _number(counted, "offset")
 
-    def claim(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
-        """The lease, if nobody holds it. Where there is no cursor yet, all up to the stream's offset is wanted.
+    def claim(self, channel: Channel, shard: int, position: Position) -> Lease | None:
+        """Take the lease if nobody holds it. If there is no cursor yet, everything up to the position is wanted.
 
-        Raises TableError.
+        Returns the lease; None if somebody holds it.
         """
         owner = _owner()
-        claimed = self._claim(channel, shard, stream, owner)
-        if claimed is None or (not isinstance(claimed, Lease) and claimed.get("epoch") != stream.epoch):
-            claimed = self._begin(channel, shard, stream, owner, claimed)
+        claimed = self._claim(channel, shard, position, owner)
+        if claimed is None or (not isinstance(claimed, Lease) and claimed.get("epoch") != position.epoch):
+            claimed = self._begin(channel, shard, position, owner, claimed)
         return claimed if isinstance(claimed, Lease) else None
 
-    def announce(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
-        """Everything up to the stream's offset will be delivered in the shard.
+    def announce(self, channel: Channel, shard: int, position: Position) -> Lease | None:
+        """Announce that everything up to the position is to be delivered in the shard.
 
-        Returns:
-            The lease where it is the caller who delivers; None where somebody else does, or has done it.
-
-        Raises:
-            TableError: DynamoDB failed.
+        Returns the lease if the caller is to deliver; None if somebody else does, or has done so.
         """
         owner = _owner()
         while True:
-            claimed = self._claim(channel, shard, stream, owner, raises_wanted=True)
+            claimed = self._claim(channel, shard, position, owner, raises_wanted=True)
             if isinstance(claimed, Lease):
                 return claimed
-            if claimed is None or claimed.get("epoch") != stream.epoch:
-                if not self._is_current(channel, stream.epoch):
+            if claimed is None or claimed.get("epoch") != position.epoch:
+                if not self._is_current(channel, position.epoch):
                     return None
-                claimed = self._begin(channel, shard, stream, owner, claimed)
-            elif _number(claimed, "delivered") >= stream.offset:
+                claimed = self._begin(channel, shard, position, owner, claimed)
+            elif _number(claimed, "delivered") >= position.offset:
                 return None
-            elif _number(claimed, "wanted") < stream.offset:
-                if self._leave(channel, shard, stream, "SET #wanted = :n", stream.offset, " AND #wanted < :n"):
+            elif _number(claimed, "wanted") < position.offset:
+                if self._leave(channel, shard, position, "SET #wanted = :n", position.offset, " AND #wanted < :n"):
                     return None
             elif self._is_held(claimed):
                 return None
             else:
-                claimed = self._claim(channel, shard, stream, owner)
+                claimed = self._claim(channel, shard, position, owner)
             if isinstance(claimed, Lease):
                 return claimed
 
-    def announce_join(self, channel: Channel, shard: int, stream: Stream) -> Lease | None:
-        """A membership that waits to be let in will be.
+    def announce_join(self, channel: Channel, shard: int, position: Position) -> Lease | None:
+        """Announce a subscriber that waits to be admitted.
 
-        Returns:
-            The lease where it is the caller who lets in; None where somebody else does.
-
-        Raises:
-            TableError: DynamoDB failed.
+        Returns the lease if the caller is to admit it; None if somebody else does.
         """
-        while not self._leave(channel, shard, stream, "ADD #joins :n", 1):
-            if lease := self.claim(channel, shard, stream):
+        while not self._leave(channel, shard, position, "ADD #joins :n", 1):
+            if lease := self.claim(channel, shard, position):
                 return replace(lease, waits=True)
         return None
 
     def keep(self, lease: Lease, delivered: int) -> Lease:
-        """The cursor stands at `delivered` and the lease begins anew; tells what is wanted by now.
+        """Move the cursor to `delivered` and begin the lease anew.
 
-        Raises:
-            LeaseLost: it was somebody else's already; the cursor is untouched.
-            TableError: DynamoDB failed.
+        Returns the lease, with what is wanted by now.
+        Raises LeaseLost: another holder has taken it; the cursor is untouched.
         """
         until_ms = self._now_ms() + LEASE_MS
-        kept = self._rows.update(
+        kept = self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),
             "SET #delivered = :delivered, #leaseUntil = :until",
             {":delivered": delivered, ":until": until_ms, ":me": lease.owner},
@@ -162,21 +153,17 @@ class Cursors:
         return _lease(lease.channel, lease.shard, lease.owner, kept.item)
 
     def renew(self, lease: Lease) -> Lease:
-        """The lease has at least half of its time before it. Errors as `keep`."""
+        """Renew the lease if less than half of its time is left. Raises LeaseLost: another holder has taken it."""
         is_old = lease.until_ms - self._now_ms() < LEASE_MS / 2
         return self.keep(lease, lease.delivered) if is_old else lease
 
     def let_go(self, lease: Lease, delivered: int) -> Lease | None:
-        """The cursor stands at `delivered` and the lease is somebody else's to take.
+        """Move the cursor to `delivered` and give up the lease, unless there is more to do.
 
-        Returns:
-            The lease, kept, where more is wanted or more wait than the lease says; else None.
-
-        Raises:
-            LeaseLost: it was somebody else's already; the cursor is untouched.
-            TableError: DynamoDB failed.
+        Returns the lease, kept, if more is wanted or more wait than the lease says; otherwise None.
+        Raises LeaseLost: another holder has taken it; the cursor is untouched.
         """
-        left = self._rows.update(
+        left = self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),
             "SET #delivered = :delivered REMOVE #leaseOwner, #leaseUntil, #joins",
             {":delivered": delivered, ":me": lease.owner, ":joins": lease.joins},
@@ -189,11 +176,11 @@ class Cursors:
         return self.keep(lease, delivered)
 
     def abandon(self, lease: Lease, delivered: int) -> None:
-        """Nobody delivers any more, although more is wanted: the next that announces or takes goes on.
+        """Give up the lease although more is wanted: the next to announce or claim continues.
 
-        A lease that was lost is no error. Raises TableError.
+        A lost lease is no error.
         """
-        self._rows.update(
+        self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),
             "SET #delivered = :delivered REMOVE #leaseOwner, #leaseUntil",
             {":delivered": delivered, ":me": lease.owner},
@@ -201,9 +188,9 @@ class Cursors:
         )
 
     def _claim(
-        self, channel: Channel, shard: int, stream: Stream, owner: str, raises_wanted: bool = False
+        self, channel: Channel, shard: int, position: Position, owner: str, raises_wanted: bool = False
     ) -> Lease | dict[str, Value] | None:
-        # The lease if it was free, else the row that says why not. An answer that got lost and was asked for again
+        # Return the lease if it was free, otherwise the row that says why not. A request retried after a lost answer
         # finds the caller itself as the owner.
         now_ms = self._now_ms()
         wanted, where = ("#wanted = :offset, ", " AND #wanted < :offset") if raises_wanted else ("", "")
@@ -211,13 +198,13 @@ class Cursors:
             ":me": owner,
             ":now": now_ms,
             ":until": now_ms + LEASE_MS,
-            ":epoch": stream.epoch,
-            ":ttl": int(self._clock()) + CURSOR_IDLE_SECONDS,
+            ":epoch": position.epoch,
+            ":ttl": int(self.clock()) + CURSOR_IDLE_SECONDS,
         }
-        claimed = self._rows.update(
+        claimed = self.rows.update(
             keys.cursor_key(channel.name, shard),
             f"SET {wanted}#leaseOwner = :me, #leaseUntil = :until, #ttl = :ttl",
-            values | ({":offset": stream.offset} if raises_wanted else {}),
+            values | ({":offset": position.offset} if raises_wanted else {}),
             where=f"#epoch = :epoch AND {_FREE}{where}",
         )
         if claimed.item and (claimed.applied or claimed.item.get("leaseOwner") == owner):
@@ -225,18 +212,18 @@ class Cursors:
         return claimed.item
 
     def _begin(
-        self, channel: Channel, shard: int, stream: Stream, owner: str, row: Mapping[str, Value] | None
+        self, channel: Channel, shard: int, position: Position, owner: str, row: Mapping[str, Value] | None
     ) -> Lease | None:
-        # Nobody is a member yet, or the channel has begun a new epoch. What history has dropped nobody waits for.
+        # Nobody is a member yet, or the channel has begun a new epoch. Nobody waits for what history has dropped.
         values: dict[str, Value] = {
-            ":epoch": stream.epoch,
-            ":delivered": max(0, stream.offset - channel.options.history_size),
-            ":wanted": stream.offset,
+            ":epoch": position.epoch,
+            ":delivered": max(0, position.offset - channel.options.history_size),
+            ":wanted": position.offset,
             ":me": owner,
             ":until": self._now_ms() + LEASE_MS,
-            ":ttl": int(self._clock()) + CURSOR_IDLE_SECONDS,
+            ":ttl": int(self.clock()) + CURSOR_IDLE_SECONDS,
         }
-        begun = self._rows.update(
+        begun = self.rows.update(
             keys.cursor_key(channel.name, shard),
             "SET #epoch = :epoch, #delivered = :delivered, #wanted = :wanted, #leaseOwner = :me, #leaseUntil = :until, "
             "#ttl = :ttl",
@@ -247,12 +234,12 @@ class Cursors:
             return _lease(channel, shard, owner, begun.item)
         return None
 
-    def _leave(self, channel: Channel, shard: int, stream: Stream, change: str, n: int, where: str = "") -> bool:
-        # To whoever holds the lease, who will see it before it can let go.
-        return self._rows.update(
+    def _leave(self, channel: Channel, shard: int, position: Position, change: str, n: int, where: str = "") -> bool:
+        # Leave word for the holder of the lease, who will see it before letting go.
+        return self.rows.update(
             keys.cursor_key(channel.name, shard),
             change,
-            {":n": n, ":epoch": stream.epoch, ":now": self._now_ms()},
+            {":n": n, ":epoch": position.epoch, ":now": self._now_ms()},
             where=f"#epoch = :epoch AND #leaseUntil > :now{where}",
         ).applied
 
@@ -260,12 +247,12 @@ class Cursors:
         return "leaseOwner" in row and _number(row, "leaseUntil") > self._now_ms()
 
     def _is_current(self, channel: Channel, epoch: str) -> bool:
-        # Who was so slow that its epoch is over must not bring it back.
-        row = self._rows.get(keys.channel_key(channel.name))
+        # A caller so slow that its epoch is over must not bring that epoch back.
+        row = self.rows.get(keys.channel_key(channel.name))
         return row is not None and row.get("epoch") == epoch
 
     def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
+        return int(self.clock() * 1000)
 
 
 def _owner() -> str:

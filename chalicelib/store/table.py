@@ -1,7 +1,7 @@
-"""The single DynamoDB table: items, conditional writes, paging. The only file that talks DynamoDB.
+"""The single DynamoDB table: items, conditional writes, paging. Knows nothing of what the items mean.
 
-Invariants: the base table is never scanned; an item whose `ttl` has passed is not there, whether or not DynamoDB
-has swept it yet (it may take days); every failure leaves here as a TableError.
+Invariants: the base table is never scanned; an item whose `ttl` has passed counts as absent, whether or not DynamoDB
+has deleted it yet (it may take days); every failure becomes a TableError.
 """
 
 import random
@@ -15,175 +15,126 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import TableError
-from chalicelib.protocol.receivers import Receiver
-from chalicelib.store import keys
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from chalicelib.aws.dynamodb import LeanDynamoDB
 
-# What an item may hold here: a string, a whole number or a set of strings. None is left out when it is written.
+# What an item may hold: a string, a whole number or a set of strings. None is not written.
 Value = str | int | frozenset[str]
 Item = Mapping[str, Value | None]
 
 INDEX = "GSI1"
 # What one BatchWriteItem takes.
 BATCH_ITEMS = 25
-# How often what was left undone is tried again, 2.5 s in the mean altogether.
+# How often unprocessed writes are tried again: 2.5 s altogether on average.
 MAX_TRIES = 7
+_METHODS = {"PutItem": "put_item", "UpdateItem": "update_item", "DeleteItem": "delete_item"}
 
 
 @dataclass(frozen=True)
 class Write:
-    """What became of a conditional write.
+    """The result of a conditional write.
 
     Attributes:
-        applied: whether it took place; if not, the item was not as the condition says.
-        item: after an update the item as it stands now, after a delete the item that stood there; where the write
-            was not applied, the item that stood in its way. None: there is no item.
+        applied: whether it took place; False if the condition did not hold.
+        item: the new item after an update, the old item after a delete, the item in the way if the write was not
+            applied; None if there is no item.
     """
 
     applied: bool
     item: dict[str, Value] | None
 
 
+@dataclass(eq=False, repr=False)
 class Table:
-    """The table `name` behind a `client` of DynamoDB: boto3's or ours; `clock` gives epoch seconds."""
+    """The table `name` behind a DynamoDB `client`, boto3's or ours. `clock` returns epoch seconds."""
 
-    def __init__(self, client: "DynamoDBClient | LeanDynamoDB", name: str, clock: Callable[[], float]) -> None:
-        self._client = client
-        self._name = name
-        self._clock = clock
+    client: "DynamoDBClient | LeanDynamoDB"
+    name: str
+    clock: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
 
     def put(self, item: Item, where: str | None = None, values: Mapping[str, Value] | None = None) -> bool:
-        """The item stands in the table, whatever stood there before, unless that is not as `where` says.
+        """Write the item, replacing any other, if the condition `where` holds; return whether it does.
 
-        Returns whether it does. Arguments and errors as `update`.
+        Args:
+            item: with its primary key.
+            where, values: a condition and its values, as in `update`.
+
+        Raises TableError: DynamoDB failed; the item may have been written.
         """
-        with _translated("PutItem"):
-            try:
-                self._client.put_item(TableName=self._name, Item=_marshal(item), **_condition(where, values or {}))
-            except self._client.exceptions.ConditionalCheckFailedException:
-                return False
-        return True
+        return self._write("PutItem", Item=_marshal(item), **_condition(where, values or {})).applied
 
     def put_new(self, item: Item) -> bool:
-        """The item stands in the table and replaced nothing, or only what had expired.
+        """Write the item unless one that has not expired has its key; return whether the item is there.
 
-        Returns:
-            False where another item stands under that key; it is untouched. True where the very same item did:
-            that is our own write, whose answer was lost and which was then sent again.
+        If an identical item is there, that is our own write, retried after its answer was lost.
 
-        Raises:
-            TableError: DynamoDB failed; the item may stand there all the same.
+        Raises TableError: DynamoDB failed; the item may have been written.
         """
-        with _translated("PutItem"):
-            try:
-                self._client.put_item(
-                    TableName=self._name,
-                    Item=_marshal(item),
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **self._is_vacant(),
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as refused:
-                return _standing(refused) == _unmarshal(_marshal(item))
-        return True
+        written = self._write("PutItem", Item=_marshal(item), **self._is_vacant())
+        return written.applied or written.item == _unmarshal(_marshal(item))
 
     def get(self, key: Mapping[str, str]) -> dict[str, Value] | None:
-        """The item under `key` as it stands now (a consistent read), or None. Raises TableError."""
+        """Return the item under `key`, read consistently, or None."""
         with _translated("GetItem"):
-            answer = self._client.get_item(TableName=self._name, Key=_marshal(key), ConsistentRead=True)
+            answer = self.client.get_item(TableName=self.name, Key=_marshal(key), ConsistentRead=True)
         item = _unmarshal(answer.get("Item", {}))
         return item if item and self._is_alive(item) else None
 
     def update(
         self, key: Mapping[str, str], change: str, values: Mapping[str, Value], where: str | None = None
     ) -> Write:
-        """The item under `key` is changed in one step, or is as it was.
+        """Change the item under `key` in one step, if the condition `where` holds.
 
         Args:
-            key: the primary key; without a condition that says otherwise the item is made if it is missing.
+            key: the primary key; the item is created if it is missing and the condition allows it.
             change: an update expression, attributes written as `#name`, values as `:name`.
-            values: what the `:names` of both expressions stand for.
-            where: a condition over the item that stands there.
-
-        Raises:
-            TableError: DynamoDB failed; the change may have taken place all the same.
+            values: the values of the `:names` in both expressions.
+            where: a condition on the present item.
         """
-        with _translated("UpdateItem"):
-            try:
-                answer = self._client.update_item(
-                    TableName=self._name,
-                    Key=_marshal(key),
-                    UpdateExpression=change,
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **_condition(where, values, change),
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as refused:
-                return Write(False, _standing(refused))
-        return Write(True, _unmarshal(answer["Attributes"]))
+        request = {"Key": _marshal(key), "UpdateExpression": change, "ReturnValues": "ALL_NEW"}
+        return self._write("UpdateItem", **request, **_condition(where, values, change))
 
     def delete(
         self, key: Mapping[str, str], where: str | None = None, values: Mapping[str, Value] | None = None
     ) -> Write:
-        """No item stands under `key`, unless one stands there that is not as `where` says.
+        """Delete the item under `key`, if the condition `where` holds. Deleting twice is no error.
 
-        Deleting twice is no error. Arguments and errors as `update`.
+        Args:
+            key: the primary key.
+            where, values: a condition and its values, as in `update`.
         """
-        with _translated("DeleteItem"):
-            try:
-                answer = self._client.delete_item(
-                    TableName=self._name,
-                    Key=_marshal(key),
-                    ReturnValues="ALL_OLD",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **_condition(where, values or {}),
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as refused:
-                return Write(False, _standing(refused))
-        return Write(True, _unmarshal(answer.get("Attributes", {})) or None)
+        return self._write("DeleteItem", Key=_marshal(key), ReturnValues="ALL_OLD", **_condition(where, values or {}))
 
     def put_both(self, first: Item, second: Item) -> tuple[dict[str, Value] | None, dict[str, Value] | None]:
-        """Both items stand in the table, or neither does, because something that has not expired is in the way.
+        """Write both items in one transaction, unless either key holds an item that has not expired.
 
-        Returns:
-            The items in the way of the first and of the second; (None, None) where both were written.
-
-        Raises:
-            TableError: DynamoDB failed, or others write the same items again and again.
+        Returns the items in the way of the first and of the second; (None, None) if both were written.
+        Raises TableError: DynamoDB failed, or other transactions kept writing the same items.
         """
-        puts: list[Any] = [
-            {
-                "Put": {
-                    "TableName": self._name,
-                    "Item": _marshal(item),
-                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                    **self._is_vacant(),
-                }
-            }
-            for item in (first, second)
-        ]
+        request = {"TableName": self.name, "ReturnValuesOnConditionCheckFailure": "ALL_OLD", **self._is_vacant()}
+        puts: list[Any] = [{"Put": request | {"Item": _marshal(item)}} for item in (first, second)]
         for tries in range(1, MAX_TRIES + 1):
             with _translated("TransactWriteItems"):
                 try:
-                    self._client.transact_write_items(TransactItems=puts)
+                    self.client.transact_write_items(TransactItems=puts)
                     return None, None
-                except self._client.exceptions.TransactionCanceledException as cancelled:
+                except self.client.exceptions.TransactionCanceledException as cancelled:
                     reasons: list[Any] = cancelled.response.get("CancellationReasons", [])
             in_the_way = [_unmarshal(reason.get("Item", {})) or None for reason in reasons]
             if any(in_the_way):
                 return in_the_way[0], in_the_way[1]
-            # Another transaction is writing the same items: TransactionConflict.
-            _pause(tries)
+            # TransactionConflict: another transaction is writing the same items.
+            self._pause(tries)
         raise TableError("TransactWriteItems", "TransactionCanceledException")
 
     def write(self, puts: Sequence[Item] = (), deletes: Sequence[Mapping[str, str]] = ()) -> None:
-        """The items stand in the table and those under the keys do not, in any order, without conditions.
+        """Write the items and delete the keys, in any order, without conditions.
 
-        Raises:
-            TableError: DynamoDB failed, or left something undone again and again; the rest has taken place.
+        Raises TableError: DynamoDB failed, or kept leaving something unprocessed; the rest has taken place.
         """
         requests: list[Any] = [{"PutRequest": {"Item": _marshal(item)}} for item in puts]
         requests += [{"DeleteRequest": {"Key": _marshal(key)}} for key in deletes]
@@ -191,12 +142,12 @@ class Table:
         while requests:
             batch, requests = requests[:BATCH_ITEMS], requests[BATCH_ITEMS:]
             with _translated("BatchWriteItem"):
-                undone = self._client.batch_write_item(RequestItems={self._name: batch})["UnprocessedItems"]
-            if left := undone.get(self._name):
+                undone = self.client.batch_write_item(RequestItems={self.name: batch})["UnprocessedItems"]
+            if left := undone.get(self.name):
                 tries += 1
                 if tries == MAX_TRIES:
                     raise TableError("BatchWriteItem", "UnprocessedItems")
-                _pause(tries)
+                self._pause(tries)
                 requests = [*left, *requests]
 
     def query(
@@ -208,17 +159,14 @@ class Table:
         reverse: bool = False,
         page_items: int | None = None,
     ) -> Iterator[dict[str, Value]]:
-        """The items of a partition between two sort keys, both included, page by page, as they stand now.
+        """Read the items of a partition between two sort keys, inclusive, page by page, consistently.
 
         Args:
             partition: the PK.
             first, last: sort keys.
-            fields: which attributes are read; none means all.
-            reverse: from `last` down to `first`.
-            page_items: how many items are read at a time, where the caller will stop early.
-
-        Raises:
-            TableError: DynamoDB failed.
+            fields: which attributes to read; empty for all.
+            reverse: read from `last` down to `first`.
+            page_items: how many items to read at a time, for a caller that will stop early.
         """
         names = {f"#{field}": field for field in fields}
         options: dict[str, Any] = {"ProjectionExpression": ", ".join(names)} if fields else {}
@@ -233,7 +181,7 @@ class Table:
                 ":partition": {"S": partition},
                 ":first": {"S": first},
                 ":last": {"S": last},
-                ":now": {"N": str(int(self._clock()))},
+                ":now": {"N": str(int(self.clock()))},
             },
             ScanIndexForward=not reverse,
             ConsistentRead=True,
@@ -241,83 +189,78 @@ class Table:
         )
         return map(_unmarshal, items)
 
-    def connections_of(self, user_id: str) -> Iterator[Receiver]:
-        """The user's connections, page by page. Eventually consistent. Raises TableError."""
+    def query_index(self, partition: str) -> Iterator[dict[str, Value]]:
+        """Read one partition of the index as `scan_index` reads a segment."""
         return self._index(
-            "query",
-            KeyConditionExpression="GSI1PK = :owner",
-            ExpressionAttributeValues={":owner": {"S": keys.owner_partition(user_id)}},
+            "query", KeyConditionExpression="GSI1PK = :owner", ExpressionAttributeValues=_marshal({":owner": partition})
         )
 
-    def connections(self) -> Iterator[Receiver]:
-        """All connections, page by page. Eventually consistent. Raises TableError.
-
-        Reads the index, which holds connections and nothing else, so the cost grows with them and not with
-        the table.
-        """
-        return self._index("scan", ExpressionAttributeValues={})
-
-    def listed_connections(
-        self, segment: int, segments: int, after: Mapping[str, str] | None, page_items: int
+    def scan_index(
+        self,
+        segment: int = 0,
+        segments: int = 1,
+        after: Mapping[str, str] | None = None,
+        page_items: int | None = None,
     ) -> Iterator[dict[str, Value]]:
-        """The index's items of one of so many segments, also those that have expired, page by page, as `connections`.
+        """Read one segment of the index, page by page. Eventually consistent; expired items are included.
+
+        The index holds connections and nothing else, so the cost grows with them and not with the table.
 
         Args:
-            segment, segments: which part of the index; together they are all of it.
-            after: the four keys of the item after which reading begins; None begins anew.
-            page_items: how many items are read at a time.
+            segment, segments: which part of the index; together the segments are all of it.
+            after: the four keys of the item after which reading begins; None begins at the start.
+            page_items: how many items to read at a time; None for as many as DynamoDB gives.
 
-        Raises:
-            TableError: DynamoDB failed.
+        Returns items with GSI1PK, GSI1SK and ttl.
         """
         options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
-        items = self._pages(
-            "scan",
-            Limit=page_items,
-            IndexName=INDEX,
-            ProjectionExpression="GSI1PK, GSI1SK, #ttl",
-            ExpressionAttributeNames={"#ttl": "ttl"},
-            Segment=segment,
-            TotalSegments=segments,
-            **options,
-        )
-        return map(_unmarshal, items)
+        if page_items:
+            options["Limit"] = page_items
+        return self._index("scan", Segment=segment, TotalSegments=segments, **options)
 
-    def _index(
-        self, operation: str, *, ExpressionAttributeValues: Mapping[str, Any], **arguments: Any
-    ) -> Iterator[Receiver]:
+    def _write(self, operation: str, **request: Any) -> Write:
+        write = getattr(self.client, _METHODS[operation])
+        with _translated(operation):
+            try:
+                answer = write(TableName=self.name, ReturnValuesOnConditionCheckFailure="ALL_OLD", **request)
+            except self.client.exceptions.ConditionalCheckFailedException as refused:
+                return Write(False, _unmarshal(refused.response.get("Item", {})) or None)  # type: ignore[arg-type]
+        return Write(True, _unmarshal(answer.get("Attributes", {})) or None)
+
+    def _index(self, operation: str, **arguments: Any) -> Iterator[dict[str, Value]]:
         items = self._pages(
             operation,
             IndexName=INDEX,
-            ProjectionExpression="GSI1SK",
-            FilterExpression="#ttl > :now",
+            ProjectionExpression="GSI1PK, GSI1SK, #ttl",
             ExpressionAttributeNames={"#ttl": "ttl"},
-            ExpressionAttributeValues={**ExpressionAttributeValues, ":now": {"N": str(int(self._clock()))}},
             **arguments,
         )
-        return (keys.read_owner_sort(item["GSI1SK"]["S"]) for item in items)
+        return map(_unmarshal, items)
 
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
-        """The items of all pages, each read when those before it are taken."""
-        ask = getattr(self._client, operation)
+        """Yield the items of all pages, reading each page when it is needed."""
+        ask = getattr(self.client, operation)
         while True:
             with _translated(operation.capitalize()):
-                page = ask(TableName=self._name, **request)
+                page = ask(TableName=self.name, **request)
             yield from page["Items"]
             if "LastEvaluatedKey" not in page:
                 return
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
+    def _pause(self, tries: int) -> None:
+        self.sleep(random.uniform(0, 0.02 * 2**tries))
+
     def _is_vacant(self) -> dict[str, Any]:
         return {
             "ConditionExpression": "attribute_not_exists(PK) OR #ttl <= :now",
             "ExpressionAttributeNames": {"#ttl": "ttl"},
-            "ExpressionAttributeValues": {":now": {"N": str(int(self._clock()))}},
+            "ExpressionAttributeValues": {":now": {"N": str(int(self.clock()))}},
         }
 
     def _is_alive(self, item: Mapping[str, Value]) -> bool:
         ttl = item.get("ttl")
-        return not isinstance(ttl, int) or ttl > self._clock()
+        return not isinstance(ttl, int) or ttl > self.clock()
 
 
 @contextmanager
@@ -328,15 +271,6 @@ def _translated(operation: str) -> Iterator[None]:
         raise TableError(operation, error.response["Error"].get("Code", "unknown")) from error
     except BotoCoreError as error:
         raise TableError(operation, type(error).__name__) from error
-
-
-def _pause(tries: int) -> None:
-    time.sleep(random.uniform(0, 0.02 * 2**tries))
-
-
-def _standing(refused: ClientError) -> dict[str, Value] | None:
-    response: Mapping[str, Any] = refused.response
-    return _unmarshal(response.get("Item", {})) or None
 
 
 def _condition(where: str | None, values: Mapping[str, Value], change: str = "") -> dict[str, Any]:

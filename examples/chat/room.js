@@ -14,7 +14,7 @@ const TOO_LATE = "You were away for too long, or the room has begun anew. This i
  * `here(users)`, `clear()`, `earlier(isThereMore)`, `note(text, offset)` (after that message), `refused(reason)`.
  */
 export function enter(server, channel, user, view) {
-  // On the desk Peal believes who one claims to be. On AWS: new Centrifuge(server, { getToken }), see README.md.
+  // Locally Peal trusts the claimed user. On AWS: new Centrifuge(server, { getToken }), see README.md.
   const centrifuge = new Centrifuge(`${server}?userId=${encodeURIComponent(user)}`);
   const room = centrifuge.newSubscription(channel);
   const said = new Set(); // the offsets that are shown

@@ -6,12 +6,12 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import wiring
-from chalicelib.channels.admission import Joining
-from chalicelib.peal import Service
+from chalicelib.channels.admission import Admission
+from chalicelib.peal import Peal
+from chalicelib.peal import build as build_peal
 from chalicelib.protocol.grants import EVERYTHING, Grants, Rights, Verb
 from chalicelib.settings import Settings
-from chalicelib.store.registry import Connection
+from chalicelib.store.connection import Connection
 from tests.conftest import Clock
 from tests.support.clients import Client
 from tests.support.fakes import FakeJobs, FakeWebsocketApi
@@ -25,22 +25,22 @@ ALL_VERBS = ["subscribe", "publish", "presence", "history"]
 @pytest.fixture
 def build(
     table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
-) -> Callable[..., Service]:
-    def build(**options: Any) -> Service:
+) -> Callable[..., Peal]:
+    def build(**options: Any) -> Peal:
         settings = Settings(table_name, jwt_secrets=NEW, **options.pop("settings", {}))
-        return wiring.build(settings, api, session, clock, jobs=jobs, **options)
+        return build_peal(settings, api, session, clock, jobs=jobs, **options)
 
     return build
 
 
 @pytest.fixture
-def peal(build: Callable[..., Service]) -> Service:
+def peal(build: Callable[..., Peal]) -> Peal:
     """A service where a token says what one may do."""
     return build()
 
 
 @pytest.fixture
-def connect(peal: Service, api: FakeWebsocketApi) -> Connect:
+def connect(peal: Peal, api: FakeWebsocketApi) -> Connect:
     """Connects u_123 with what its token grants; the name is the connection's, and anything else a claim."""
 
     def connect(name: str = "alice=", **claims: Any) -> Client:
@@ -93,7 +93,7 @@ class TestEachAction:
         alice.asks("authenticate", token=token(channels={ROOM: ["subscribe", "history"]}))
         assert alice.asks("subscribe", channel=ROOM, recover=recover)["recovered"] is False
 
-    def test_the_personal_channel_is_its_owners(self, connect: Connect, peal: Service) -> None:
+    def test_the_personal_channel_is_its_owners(self, connect: Connect, peal: Peal) -> None:
         alice = connect()
         alice.asks("subscribe", channel="user:u_123")
         peal.publish("user:u_123", "for you")
@@ -105,7 +105,7 @@ class TestEachAction:
 
 class TestWhatARefusalTells:
     @pytest.mark.parametrize("action", ["subscribe", "publish", "presence", "history"])
-    def test_nothing_of_whether_a_channel_exists(self, connect: Connect, peal: Service, action: str) -> None:
+    def test_nothing_of_whether_a_channel_exists(self, connect: Connect, peal: Peal, action: str) -> None:
         peal.publish(ROOM, "someone is here")
         alice = connect()
         refusals = []
@@ -132,15 +132,13 @@ class TestWhatARefusalTells:
 
 
 class TestTheAnonymous:
-    def test_may_do_nothing_unless_the_settings_say_so(
-        self, build: Callable[..., Service], api: FakeWebsocketApi
-    ) -> None:
+    def test_may_do_nothing_unless_the_settings_say_so(self, build: Callable[..., Peal], api: FakeWebsocketApi) -> None:
         stranger = Client(build(settings={"allow_anonymous": True}), api, "stranger=", userId="u_1")
         assert stranger.is_refused("broadcastAll") == "forbidden"
         assert stranger.is_refused("subscribe", channel=ROOM) == "forbidden"
         assert stranger.asks("ping") == {}
 
-    def test_may_do_what_the_settings_say(self, build: Callable[..., Service], api: FakeWebsocketApi) -> None:
+    def test_may_do_what_the_settings_say(self, build: Callable[..., Peal], api: FakeWebsocketApi) -> None:
         readers = Grants(Rights({"feed:*": frozenset({Verb.SUBSCRIBE})}))
         peal = build(settings={"allow_anonymous": True, "anonymous_grants": readers})
         stranger = Client(peal, api, "stranger=")
@@ -148,7 +146,7 @@ class TestTheAnonymous:
         assert stranger.is_refused("subscribe", channel=ROOM) == "forbidden"
 
     def test_what_the_settings_say_is_not_added_to_a_token(
-        self, build: Callable[..., Service], api: FakeWebsocketApi
+        self, build: Callable[..., Peal], api: FakeWebsocketApi
     ) -> None:
         peal = build(settings={"allow_anonymous": True, "anonymous_grants": EVERYTHING})
         alice = Client(peal, api, "alice=", token=token())
@@ -169,7 +167,7 @@ class TestTheAppsOwnSay:
     )
     def test_it_allows_and_denies_beside_the_grants_and_a_denial_wins(
         self,
-        build: Callable[..., Service],
+        build: Callable[..., Peal],
         api: FakeWebsocketApi,
         said: bool | None,
         granted: bool,
@@ -193,7 +191,7 @@ class TestTheAppsOwnSay:
 
 
 class TestNewGrantsOnALivingConnection:
-    def test_channels_stay_as_long_as_the_new_token_lasts(self, connect: Connect, peal: Service, clock: Clock) -> None:
+    def test_channels_stay_as_long_as_the_new_token_lasts(self, connect: Connect, peal: Peal, clock: Clock) -> None:
         grants = {"channels": {"*": ["subscribe"]}}
         alice = connect(exp=NOW + 60, **grants)
         for channel in (ROOM, "live:map"):
@@ -225,20 +223,20 @@ class TestNewGrantsOnALivingConnection:
     def test_they_reach_a_channel_that_is_just_being_subscribed_to(
         self,
         connect: Connect,
-        peal: Service,
+        peal: Peal,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
         verbs: list[str],
         is_member: bool,
     ) -> None:
         alice = connect(exp=NOW + 60, channels={ROOM: ["subscribe"]})
-        sender = peal.admit(alice.id)
+        sender = peal.arrivals.admit(alice.id)
 
         def authenticate_before_the_membership_stands(*_: object) -> bool:
             peal.authenticate(sender, token(exp=NOW + 120, channels={ROOM: verbs}))
             return True
 
-        monkeypatch.setattr(Joining, "tell", authenticate_before_the_membership_stands)
+        monkeypatch.setattr(Admission, "reply", authenticate_before_the_membership_stands)
         peal.subscribe(sender, ROOM, None, None)
         for seconds in (0, 60):
             clock.now += seconds
@@ -246,7 +244,7 @@ class TestNewGrantsOnALivingConnection:
             assert alice.receives_in(ROOM) == ([seconds] if is_member else [])
 
     def test_a_membership_that_ended_meanwhile_does_not_come_back(
-        self, connect: Connect, peal: Service, dynamodb: Any, table_name: str
+        self, connect: Connect, peal: Peal, dynamodb: Any, table_name: str
     ) -> None:
         alice = connect(channels={"*": ["subscribe"]})
         alice.asks("subscribe", channel=ROOM)

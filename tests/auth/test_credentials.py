@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from chalicelib.auth.credentials import Credential, choose_subprotocol, find_credential
+from chalicelib.auth.authentication import Credential, choose_subprotocol, find_credential
 from chalicelib.errors import Invalid
 from chalicelib.protocol.events import Connect, parse_connect
 from tests.support import raw_events

@@ -110,9 +110,9 @@ def test_boto3_is_not_imported_where_the_environment_says_all() -> None:
     code = """
 import sys
 from chalice.app import WebsocketAPI
-from chalicelib import wiring
+from chalicelib.peal import build
 from chalicelib.settings import Settings
-wiring.build(Settings("t", "q", allow_anonymous=True), WebsocketAPI())
+build(Settings("t", "q", allow_anonymous=True), WebsocketAPI())
 print(sorted({"boto3", "botocore.session", "urllib3"} & sys.modules.keys()))
 """
     environment = {**TOLD, "AWS_CONFIG_FILE": "/nowhere"}

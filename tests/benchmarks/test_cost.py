@@ -9,10 +9,9 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import wiring
-from chalicelib.channels import presence
 from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from tests.conftest import Call, Clock, go_through
@@ -70,19 +69,19 @@ def bill(table_name: str, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def peal(
     bill: Bill, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
-) -> Service:
+) -> Peal:
     """The service, watched from its first call on."""
     settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
-    return wiring.build(settings, api, session, clock, jobs=jobs)
+    return build(settings, api, session, clock, jobs=jobs)
 
 
 @pytest.fixture
-def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+def alice(peal: Peal, api: FakeWebsocketApi) -> Client:
     return Client(peal, api, "alice=", userId="alice")
 
 
 @pytest.fixture
-def bob(peal: Service, api: FakeWebsocketApi, bill: Bill) -> Client:
+def bob(peal: Peal, api: FakeWebsocketApi, bill: Bill) -> Client:
     """Is a member of a channel of each kind, and the bill until then is settled."""
     bob = Client(peal, api, "bob=", userId="bob")
     for channel in (LIVE, FEED, CHAT):
@@ -110,7 +109,7 @@ class TestAConnection:
         assert len(bill.calls) == 1 + (channels > 0)
 
     def test_disconnecting_costs_one_more_later_where_members_are_told(
-        self, peal: Service, bob: Client, alice: Client, jobs: FakeJobs, bill: Bill
+        self, peal: Peal, bob: Client, alice: Client, jobs: FakeJobs, bill: Bill
     ) -> None:
         alice.sends({"action": "subscribe", "channel": CHAT})
         bill.settle()
@@ -155,7 +154,7 @@ class TestSubscribing:
             writes.append(bill.writes)
         assert (writes[0], writes[-1]) == (2, 3)
 
-    def test_reads_what_was_missed_and_no_more(self, peal: Service, bob: Client, alice: Client, bill: Bill) -> None:
+    def test_reads_what_was_missed_and_no_more(self, peal: Peal, bob: Client, alice: Client, bill: Bill) -> None:
         published = [peal.publish(FEED, number) for number in range(20)]
         bill.settle()
         position = {"epoch": published[9].epoch, "offset": published[9].offset}
@@ -168,47 +167,41 @@ class TestSubscribing:
         assert (bill.writes, bill.rows, bill.frames) == (4, 2, 1)
 
     def test_reads_no_more_members_of_a_crowd_than_it_would_tell(
-        self, peal: Service, api: FakeWebsocketApi, bob: Client, bill: Bill, monkeypatch: pytest.MonkeyPatch
+        self, peal: Peal, api: FakeWebsocketApi, bob: Client, bill: Bill, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(presence, "MAX_TOLD", 3)
+        peal.presence_manager.limits = LIMITS._replace(told=3)
         crowd = [Client(peal, api, f"member{number}=", userId=f"u_{number}") for number in range(9)]
         for member in crowd[:-1]:
             member.sends({"action": "subscribe", "channel": CHAT})
         bill.settle()
         crowd[-1].sends({"action": "subscribe", "channel": CHAT})
-        assert (bill.rows, bill.frames) == (presence.MAX_TOLD + 2, 0)
+        assert (bill.rows, bill.frames) == (3 + 2, 0)
 
 
 class TestPublishing:
     def test_writes_nothing_without_history_and_reads_the_members(
-        self, peal: Service, api: FakeWebsocketApi, bob: Client, bill: Bill
+        self, peal: Peal, api: FakeWebsocketApi, bob: Client, bill: Bill
     ) -> None:
         Client(peal, api, "carol=", userId="carol").sends({"action": "subscribe", "channel": "live:2"})
         bill.settle()
         peal.publish(LIVE, 1)
         assert (bill.writes, bill.calls, bill.rows, bill.frames) == (0, ["Query"], 1, 1)
 
-    def test_costs_four_writes_with_history_and_reads_the_members(self, peal: Service, bob: Client, bill: Bill) -> None:
+    def test_costs_four_writes_with_history_and_reads_the_members(self, peal: Peal, bob: Client, bill: Bill) -> None:
         peal.publish(FEED, 1)
         assert (bill.writes, bill.rows, bill.frames) == (4, 1, 1)
         assert bill.calls == ["PutItem", "Query"] + ["UpdateItem"] * 3
 
-    def test_costs_one_write_more_for_a_message_id_without_history(
-        self, peal: Service, bob: Client, bill: Bill
-    ) -> None:
+    def test_costs_one_write_more_for_a_message_id_without_history(self, peal: Peal, bob: Client, bill: Bill) -> None:
         peal.publish(LIVE, 1, message_id="m1")
         assert bill.writes == 1
 
-    def test_costs_three_writes_more_for_a_message_id_with_history(
-        self, peal: Service, bob: Client, bill: Bill
-    ) -> None:
+    def test_costs_three_writes_more_for_a_message_id_with_history(self, peal: Peal, bob: Client, bill: Bill) -> None:
         # A transaction, which costs twice, writes both the publication and the messageId.
         peal.publish(FEED, 1, message_id="m1")
         assert bill.writes == 7
 
-    def test_costs_one_refused_write_when_a_message_id_comes_again(
-        self, peal: Service, bob: Client, bill: Bill
-    ) -> None:
+    def test_costs_one_refused_write_when_a_message_id_comes_again(self, peal: Peal, bob: Client, bill: Bill) -> None:
         peal.publish(FEED, 1, message_id="m1")
         bill.settle()
         peal.publish(FEED, 1, message_id="m1")
@@ -219,7 +212,7 @@ class TestAnSdk:
     """What a client of Centrifugo's protocol costs beyond one of action frames."""
 
     @pytest.fixture
-    def sdk(self, bob: Client, peal: Service, api: FakeWebsocketApi) -> Sdk:
+    def sdk(self, bob: Client, peal: Peal, api: FakeWebsocketApi) -> Sdk:
         return Sdk(peal, api, "sdk=", userId="carol")
 
     def test_its_connect_is_a_write_of_three_units_the_row_and_its_place_in_the_index(

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
 from chalicelib.errors import ServiceError, TableError
 from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.protocol.namespaces import NAMESPACES, Namespace
 from chalicelib.settings import Settings
 from chalicelib.store import keys
-from chalicelib.store.registry import Connection
+from chalicelib.store.connection import Connection
 from chalicelib.store.table import Table
 from tests.conftest import Clock
 from tests.support.clients import Client
@@ -25,7 +24,7 @@ Connect = Callable[..., Client]
 
 
 @pytest.fixture
-def connect(peal: Service, api: FakeWebsocketApi) -> Connect:
+def connect(peal: Peal, api: FakeWebsocketApi) -> Connect:
     """Connects a user; a second connection of the same user gets a name of its own."""
 
     def connect(user: str, name: str | None = None) -> Client:
@@ -120,7 +119,7 @@ class TestSubscribe:
         self, table_name: str, api: FakeWebsocketApi, session: Any, clock: Clock, jobs: FakeJobs, namespace: str
     ) -> None:
         settings = Settings(table_name, max_channels=2, allow_anonymous=True, anonymous_grants=EVERYTHING)
-        alice = Client(wiring.build(settings, api, session, clock, jobs=jobs), api, "alice=")
+        alice = Client(build(settings, api, session, clock, jobs=jobs), api, "alice=")
         for n in (1, 2, 1):
             alice.asks("subscribe", channel=f"{namespace}:{n}")
         alice.sends({"action": "subscribe", "channel": f"{namespace}:3"})
@@ -152,7 +151,7 @@ class TestSubscribe:
         partition = keys.members_partition(channel, 0)
         assert [row for row in rows.query(partition, "CONN#", "CONN$") if "leftAt" not in row] == []
 
-    def test_whose_row_is_gone_is_not_subscribed(self, alice: Client, peal: Service, connect: Connect) -> None:
+    def test_whose_row_is_gone_is_not_subscribed(self, alice: Client, peal: Peal, connect: Connect) -> None:
         ghost = Connection("ghost=", "", 0, None, "u", None, None, None, {})
         with pytest.raises(Exception, match="Not signed in"):
             peal.subscribe(ghost, ROOM, None, None)
@@ -211,9 +210,7 @@ class TestPublish:
         alice.is_told("invalid", message)
 
     @pytest.mark.parametrize("channel", [FEED, "user:alice"])
-    def test_where_only_servers_publish_clients_are_forbidden_to(
-        self, alice: Client, peal: Service, channel: str
-    ) -> None:
+    def test_where_only_servers_publish_clients_are_forbidden_to(self, alice: Client, peal: Peal, channel: str) -> None:
         alice.asks("subscribe", channel=channel)
         assert alice.is_refused("publish", channel=channel, data=1) == "forbidden"
         peal.publish(channel, "from a server")
@@ -390,7 +387,7 @@ class TestRecovery:
     ) -> None:
         small = NAMESPACES | {"chat": Namespace(history_size=3, history_ttl_seconds=60)}
         settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
-        alice = Client(wiring.build(settings, api, session, clock, namespaces=small, jobs=jobs), api, "alice=")
+        alice = Client(build(settings, api, session, clock, namespaces=small, jobs=jobs), api, "alice=")
         for n in range(1, 6):
             epoch = alice.asks("publish", channel=ROOM, data=n)["epoch"]
         for offset, data in [(2, [3, 4, 5]), (1, None)]:
@@ -472,7 +469,7 @@ class TestEnds:
             assert alice.asks("publish", channel=channel, data=1)["sent"] == 0
 
     def test_it_costs_one_write_per_channel_in_batches(
-        self, alice: Client, dynamodb_calls: list[str], peal: Service
+        self, alice: Client, dynamodb_calls: list[str], peal: Peal
     ) -> None:
         for n in range(30):
             alice.sends({"action": "subscribe", "channel": f"live:{n}"})
@@ -486,7 +483,7 @@ class TestEnds:
         alice.asks("subscribe", channel=MAP)
         namespaces = {name: options for name, options in NAMESPACES.items() if name != "live"}
         settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
-        alice.peal = wiring.build(settings, api, session, clock, namespaces=namespaces, jobs=jobs)
+        alice.peal = build(settings, api, session, clock, namespaces=namespaces, jobs=jobs)
         alice.disconnects()
         with pytest.raises(Exception, match="There is no such connection"):
             alice.peal.connection(alice.id)
@@ -521,7 +518,7 @@ class TestFailedSends:
         bob.receives_nothing()
 
     def test_where_it_cannot_be_closed_either_a_job_will(
-        self, alice: Client, bob: Client, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, alice: Client, bob: Client, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         bob.asks("subscribe", channel=ROOM)
         api.fails[bob.id] = [refused("LimitExceededException") for _ in range(3)]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chalicelib.store.members import GRACE_SECONDS
+from chalicelib.limits import LIMITS
 from localgateway.testing import Client, Gateway
 
 ROOM = "chat:lobby"
@@ -79,7 +79,7 @@ def test_the_others_learn_who_has_left_once_the_time_of_grace_is_over(gateway: G
     bob.closes()
     gateway.settle()
     assert ask(alice, "presence", channel=ROOM)["count"] == 2
-    assert until(alice, "leave", within=GRACE_SECONDS + 20)["user"] == "bob"
+    assert until(alice, "leave", within=LIMITS.grace_seconds + 20)["user"] == "bob"
     # Told first and forgotten after, so that a worker that dies in between tells again rather than never.
     gateway.settle()
     assert ask(alice, "presence", channel=ROOM)["count"] == 1

@@ -22,14 +22,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from chalicelib import wiring
 from chalicelib.handlers import jobs
+from chalicelib.peal import build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.protocol.namespaces import Namespace, resolve
 from chalicelib.settings import Settings
 from chalicelib.store import keys, lease
-from chalicelib.store.log import History
-from chalicelib.store.members import Channels
+from chalicelib.store.log import Log
+from chalicelib.store.members import Members
 from chalicelib.store.table import Table
 from tests.conftest import Clock, create_table
 from tests.support.clients import Client
@@ -46,7 +46,7 @@ class Killed(BaseException):
 
 
 @dataclass
-class Reader:
+class Recovery:
     """A client of the application: what it shows, and the last position it knows."""
 
     name: str
@@ -106,17 +106,17 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         self.lives: int | None = None
         self.numbers = 0
         self.written: dict[int, Any] = {}
-        self.all: list[Reader] = []
+        self.all: list[Recovery] = []
         table_name = create_table(self.dynamodb)
         self.channel = resolve(CHANNEL, ROOM)
         self.rows = Table(self.dynamodb, table_name, self.clock)
-        self.history = History(self.rows, self.clock)
-        self.members = Channels(self.rows, ROOM, self.clock)
+        self.history = Log(self.rows, self.clock)
+        self.members = Members(self.rows, ROOM, self.clock)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(wiring, "Table", MortalTable)
+            patch.setattr("chalicelib.peal.Table", MortalTable)
             MortalTable.machine = self
             service_settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
-            self.peal = wiring.build(
+            self.peal = build(
                 service_settings,
                 self.api,
                 self.session,
@@ -138,14 +138,14 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
                 raise Killed
 
     @rule(target=readers)
-    def somebody_comes(self) -> Reader:
+    def somebody_comes(self) -> Recovery:
         self.numbers += 1
-        reader = Reader(f"reader{self.numbers}")
+        reader = Recovery(f"reader{self.numbers}")
         self.all.append(reader)
         return reader
 
     @rule(reader=readers, lives=st.none() | st.integers(0, 30))
-    def subscribes(self, reader: Reader, lives: int | None) -> None:
+    def subscribes(self, reader: Recovery, lives: int | None) -> None:
         if reader.client is None or reader.client.id in self.cut_off:
             self.numbers += 1
             reader.client = Client(
@@ -167,11 +167,11 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         self.read(reader)
 
     @rule(reader=readers, is_heard=st.booleans())
-    def is_cut_off(self, reader: Reader, is_heard: bool) -> None:
+    def is_cut_off(self, reader: Recovery, is_heard: bool) -> None:
         if reader.client is not None and reader.client.id not in self.cut_off:
             self.ends(reader, is_heard)
 
-    def ends(self, reader: Reader, is_heard: bool = True) -> None:
+    def ends(self, reader: Recovery, is_heard: bool = True) -> None:
         assert reader.client is not None
         self.cut_off.add(reader.client.id)
         if is_heard:
@@ -213,7 +213,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    def read(self, reader: Reader) -> None:
+    def read(self, reader: Recovery) -> None:
         """As docs/PROTOCOL.md tells a client to: drop what is not new; start afresh where it was not recovered."""
         if reader.client is None:
             return
@@ -241,7 +241,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
                         # Its two hours are over.
                         self.cut_off.add(reader.client.id)
 
-    def show(self, reader: Reader, publication: dict[str, Any]) -> None:
+    def show(self, reader: Recovery, publication: dict[str, Any]) -> None:
         assert publication.get("epoch", reader.epoch) == reader.epoch
         if publication["offset"] <= reader.offset:
             assert reader.may_repeat, (publication, reader)
@@ -278,7 +278,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
             if reader.client is not None and reader.client.id not in self.cut_off and self.is_member(reader):
                 assert reader.offset == last.offset, reader
 
-    def is_member(self, reader: Reader) -> bool:
+    def is_member(self, reader: Recovery) -> bool:
         assert reader.client is not None
         return reader.client.id in list(self.members.receivers(self.channel, 0))
 

@@ -14,25 +14,27 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
-from chalicelib.channels import admission, sequencer
-from chalicelib.channels.admission import Joining
-from chalicelib.delivery.audience import Outcome
+from chalicelib.channels.admission import Admission
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import TableError
 from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal
+from chalicelib.peal import build as build_peal
 from chalicelib.protocol.grants import EVERYTHING
+from chalicelib.protocol.jobs import Advance, dump_job
 from chalicelib.protocol.namespaces import Namespace, resolve
-from chalicelib.protocol.publication import Stream
+from chalicelib.protocol.publication import Position
 from chalicelib.settings import Settings
 from chalicelib.store import keys
-from chalicelib.store import lease as cursors
-from chalicelib.store.lease import Cursors, LeaseLost
-from chalicelib.store.log import IDLE_SECONDS, History
+from chalicelib.store import lease as leases
+from chalicelib.store.lease import LeaseLost, Leases
+from chalicelib.store.log import IDLE_SECONDS, Log
+from chalicelib.store.members import Members
 from chalicelib.store.table import Table
 from tests.conftest import Clock
 from tests.support.clients import Client
-from tests.support.fakes import FakeJobs, FakeWebsocketApi, gone
+from tests.support.fakes import FakeJobs, FakeWebsocketApi, does, gone
 
 CHANNEL = "room:1"
 ROOM = {"room": Namespace(history_size=1_000, history_ttl_seconds=3_600)}
@@ -50,36 +52,32 @@ def ticking(clock: Clock) -> Callable[[], float]:
     return lambda: base + time.monotonic() - start
 
 
-Build = Callable[..., Service]
+Build = Callable[..., Peal]
 
 
 @pytest.fixture
 def build(table_name: str, api: FakeWebsocketApi, session: Any, jobs: FakeJobs) -> Build:
     """Builds the service as another Lambda instance would, over the same table."""
 
-    def build(clock: Callable[[], float], namespaces: Any = ROOM) -> Service:
+    def build(clock: Callable[[], float], namespaces: Any = ROOM, **limits: float) -> Peal:
         settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
-        return wiring.build(settings, api, session, clock, namespaces=namespaces, jobs=jobs)
+        # Where the clock stands still, waiting for it would take for ever.
+        bounds = LIMITS._replace(**{"publication_seconds": 0, **limits})
+        return build_peal(settings, api, session, clock, namespaces=namespaces, jobs=jobs, limits=bounds)
 
     return build
 
 
 @pytest.fixture
-def peal(build: Build, clock: Clock) -> Service:
+def peal(build: Build, clock: Clock) -> Peal:
     return build(clock)
 
 
 @pytest.fixture
-def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+def alice(peal: Peal, api: FakeWebsocketApi) -> Client:
     alice = Client(peal, api, "alice=", userId="alice")
     alice.asks("subscribe", channel=CHANNEL)
     return alice
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the clock stands still, waiting for it must not take for ever."""
-    monkeypatch.setattr(sequencer, "GRACE_SECONDS", 0)
 
 
 def offsets(client: Client) -> list[int]:
@@ -100,10 +98,9 @@ def kill_in(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
 
 class TestManyAtOnce:
     def test_fifty_publishers_and_joining_members_see_one_order(
-        self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float], monkeypatch: pytest.MonkeyPatch
+        self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float]
     ) -> None:
-        monkeypatch.setattr(sequencer, "GRACE_SECONDS", 5)
-        lambdas = [build(ticking) for _ in range(4)]
+        lambdas = [build(ticking, publication_seconds=5) for _ in range(4)]
         members = [Client(lambdas[n % 4], api, f"m{n}=", userId=f"u_{n}") for n in range(8)]
         for member in members[:4]:
             member.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
@@ -194,10 +191,10 @@ class TestManyAtOnce:
 
 class TestDeath:
     def test_between_number_and_publication_leaves_a_number_nobody_used(
-        self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch
+        self, alice: Client, peal: Peal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         peal.publish(CHANNEL, 1)
-        kill_in(monkeypatch, History, "write")
+        kill_in(monkeypatch, Log, "write")
         with pytest.raises(Killed):
             peal.publish(CHANNEL, "lost before it was written")
         assert peal.publish(CHANNEL, 3).offset == 3
@@ -211,33 +208,32 @@ class TestDeath:
         self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = build(clock), build(clock)
-        write = History.write
+        write = Log.write
 
-        def write_late(history: History, *arguments: Any) -> bool:
-            monkeypatch.setattr(History, "write", write)
+        def write_late(history: Log, *arguments: Any) -> bool:
+            monkeypatch.setattr(Log, "write", write)
             assert quick.publish(CHANNEL, "quick").offset == 2
             return write(history, *arguments)
 
-        monkeypatch.setattr(History, "write", write_late)
+        monkeypatch.setattr(Log, "write", write_late)
         assert slow.publish(CHANNEL, "slow").offset == 3
         assert alice.receives_in(CHANNEL) == ["quick", "slow"]
 
     def test_a_little_patience_is_had_with_who_is_slow(
         self, alice: Client, build: Build, ticking: Callable[[], float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sequencer, "GRACE_SECONDS", 10)
-        slow, quick = build(ticking), build(ticking)
-        write = History.write
+        slow, quick = (build(ticking, publication_seconds=10) for _ in range(2))
+        write = Log.write
 
-        def write_late(history: History, *arguments: Any) -> bool:
-            monkeypatch.setattr(History, "write", write)
+        def write_late(history: Log, *arguments: Any) -> bool:
+            monkeypatch.setattr(Log, "write", write)
             racer.start()
             while slow.history(CHANNEL, limit=0).offset == 0 and not waits.wait(0.01):
                 pass
             return write(history, *arguments)
 
         waits, reads = threading.Event(), []
-        read = History.read
+        read = Log.read
 
         def notice(*arguments: Any, **named: Any) -> Any:
             # Once it has looked in vain, it looks again.
@@ -246,8 +242,8 @@ class TestDeath:
                 waits.set()
             return read(*arguments, **named)
 
-        monkeypatch.setattr(History, "write", write_late)
-        monkeypatch.setattr(History, "read", notice)
+        monkeypatch.setattr(Log, "write", write_late)
+        monkeypatch.setattr(Log, "read", notice)
         racer = threading.Thread(target=quick.publish, args=(CHANNEL, "quick"))
         assert slow.publish(CHANNEL, "slow").offset == 1
         racer.join()
@@ -257,14 +253,14 @@ class TestDeath:
         self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = build(clock), build(clock)
-        write = History.write_once
+        write = Log.write_once
 
-        def write_late(history: History, *arguments: Any) -> Any:
-            monkeypatch.setattr(History, "write_once", write)
+        def write_late(history: Log, *arguments: Any) -> Any:
+            monkeypatch.setattr(Log, "write_once", write)
             quick.publish(CHANNEL, "quick")
             return write(history, *arguments)
 
-        monkeypatch.setattr(History, "write_once", write_late)
+        monkeypatch.setattr(Log, "write_once", write_late)
         assert slow.publish(CHANNEL, "slow", message_id="m-1").offset == 3
         assert slow.publish(CHANNEL, "slow", message_id="m-1").offset == 3
         assert alice.receives_in(CHANNEL) == ["quick", "slow"]
@@ -273,22 +269,22 @@ class TestDeath:
         self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         one, other = build(clock), build(clock)
-        write = History.write_once
+        write = Log.write_once
 
-        def write_late(history: History, *arguments: Any) -> Any:
-            monkeypatch.setattr(History, "write_once", write)
+        def write_late(history: Log, *arguments: Any) -> Any:
+            monkeypatch.setattr(Log, "write_once", write)
             assert other.publish(CHANNEL, "same", message_id="m-1").offset == 2
             return write(history, *arguments)
 
-        monkeypatch.setattr(History, "write_once", write_late)
+        monkeypatch.setattr(Log, "write_once", write_late)
         assert one.publish(CHANNEL, "same", message_id="m-1").offset == 2
         one.publish(CHANNEL, "next")
         assert alice.receives_in(CHANNEL) == ["same", "next"]
 
     def test_before_announcing_the_next_one_brings_it_along(
-        self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch
+        self, alice: Client, peal: Peal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        kill_in(monkeypatch, Cursors, "announce")
+        kill_in(monkeypatch, Leases, "announce")
         with pytest.raises(Killed):
             peal.publish(CHANNEL, 1)
         assert offsets(alice) == []
@@ -297,13 +293,13 @@ class TestDeath:
 
     @pytest.mark.parametrize("where", ["receivers", "let_go"])
     def test_while_delivering_the_next_one_goes_on_once_the_lease_has_run_out(
-        self, alice: Client, peal: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, where: str
+        self, alice: Client, peal: Peal, clock: Clock, monkeypatch: pytest.MonkeyPatch, where: str
     ) -> None:
-        kill_in(monkeypatch, Cursors if where == "let_go" else sequencer.Channels, where)
+        kill_in(monkeypatch, Leases if where == "let_go" else Members, where)
         with pytest.raises(Killed):
             peal.publish(CHANNEL, 1)
         assert peal.publish(CHANNEL, 2).outcome is None  # Somebody else seems to be at it.
-        clock.now += cursors.LEASE_MS / 1000
+        clock.now += leases.LEASE_MS / 1000
         outcome = peal.publish(CHANNEL, 3).outcome
         assert outcome
         assert outcome.sent == 1
@@ -313,43 +309,43 @@ class TestDeath:
         assert (got == [1, 1, 2, 3]) is (where == "let_go")
 
     def test_while_delivering_who_subscribes_goes_on_too(
-        self, alice: Client, peal: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, api: FakeWebsocketApi
+        self, alice: Client, peal: Peal, clock: Clock, monkeypatch: pytest.MonkeyPatch, api: FakeWebsocketApi
     ) -> None:
-        kill_in(monkeypatch, sequencer.Channels, "receivers")
+        kill_in(monkeypatch, Members, "receivers")
         with pytest.raises(Killed):
             peal.publish(CHANNEL, 1)
-        clock.now += cursors.LEASE_MS / 1000
+        clock.now += leases.LEASE_MS / 1000
         bob = Client(peal, api, "bob=", userId="bob")
         assert bob.asks("subscribe", channel=CHANNEL)["offset"] == 1
         assert offsets(alice) == [1]
         bob.receives_nothing()
 
     def test_an_error_while_delivering_gives_the_lease_up_at_once(
-        self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch
+        self, alice: Client, peal: Peal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(sequencer.Channels, "receivers", fail)
+            patch.setattr(Members, "receivers", fail)
             with pytest.raises(TableError):
                 peal.publish(CHANNEL, 1)
         assert peal.publish(CHANNEL, 2).outcome
         assert offsets(alice) == [1, 2]
 
     def test_an_error_before_the_reply_leaves_no_member_and_no_lease(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bob = Client(peal, api, "bob=", userId="bob")
         with monkeypatch.context() as patch:
-            patch.setattr(Cursors, "renew", fail)
+            patch.setattr(Leases, "renew", fail)
             assert bob.is_refused("subscribe", channel=CHANNEL) == "internal_error"
         assert peal.publish(CHANNEL, 1).outcome
         bob.receives_nothing()
 
     def test_an_error_after_the_reply_does_not_contradict_it(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bob = Client(peal, api, "bob=", userId="bob")
         with monkeypatch.context() as patch:
-            patch.setattr(Cursors, "let_go", fail)
+            patch.setattr(Leases, "let_go", fail)
             assert bob.asks("subscribe", channel=CHANNEL)["offset"] == 0
         bob.receives_nothing()
 
@@ -358,7 +354,7 @@ def fail(*_: object, **__: object) -> Any:
     raise TableError("Query", "InternalServerError")
 
 
-def epoch_of(peal: Service) -> str:
+def epoch_of(peal: Peal) -> str:
     return peal.history(CHANNEL, limit=0).epoch
 
 
@@ -367,15 +363,15 @@ class TestLeases:
         self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = build(clock), build(clock)
-        receivers = sequencer.Channels.receivers
+        receivers = Members.receivers
 
         def pause(*arguments: Any) -> Iterator[str]:
-            monkeypatch.setattr(sequencer.Channels, "receivers", receivers)
-            clock.now += cursors.LEASE_MS / 1000
+            monkeypatch.setattr(Members, "receivers", receivers)
+            clock.now += leases.LEASE_MS / 1000
             quick.publish(CHANNEL, 2)
             yield from receivers(*arguments)
 
-        monkeypatch.setattr(sequencer.Channels, "receivers", pause)
+        monkeypatch.setattr(Members, "receivers", pause)
         assert slow.publish(CHANNEL, 1).outcome is None
         assert offsets(alice) == [1, 2]
         quick.publish(CHANNEL, 3)
@@ -385,16 +381,16 @@ class TestLeases:
         self, alice: Client, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = build(clock), build(clock)
-        receivers = sequencer.Channels.receivers
+        receivers = Members.receivers
 
         def dawdle(*arguments: Any) -> Iterator[str]:
-            monkeypatch.setattr(sequencer.Channels, "receivers", receivers)
+            monkeypatch.setattr(Members, "receivers", receivers)
             for _ in range(4):
-                clock.now += cursors.LEASE_MS / 1000 - 1
+                clock.now += leases.LEASE_MS / 1000 - 1
                 yield from receivers(*arguments)
                 assert quick.publish(CHANNEL, "left to the slow one").outcome is None
 
-        monkeypatch.setattr(sequencer.Channels, "receivers", dawdle)
+        monkeypatch.setattr(Members, "receivers", dawdle)
         assert slow.publish(CHANNEL, 1).outcome
 
     def test_who_subscribed_while_losing_its_lease_is_broken_off(
@@ -402,14 +398,14 @@ class TestLeases:
     ) -> None:
         slow, quick = build(clock), build(clock)
         bob = Client(slow, api, "bob=", userId="bob")
-        add = sequencer.Channels.add
+        add = Members.add
 
         def add_late(*arguments: Any) -> None:
-            clock.now += cursors.LEASE_MS / 1000
+            clock.now += leases.LEASE_MS / 1000
             quick.publish(CHANNEL, "missed by who is no member yet")
             add(*arguments)
 
-        monkeypatch.setattr(sequencer.Channels, "add", add_late)
+        monkeypatch.setattr(Members, "add", add_late)
         bob.asks("subscribe", channel=CHANNEL)
         assert api.closed == [bob.id]
         bob.receives_nothing()
@@ -421,11 +417,11 @@ class TestLeases:
         bob = Client(slow, api, "bob=", userId="bob")
 
         def fail_late(*_: object) -> bool:
-            clock.now += cursors.LEASE_MS / 1000
+            clock.now += leases.LEASE_MS / 1000
             quick.publish(CHANNEL, 1)
             return False
 
-        monkeypatch.setattr(Joining, "tell", fail_late)
+        monkeypatch.setattr(Admission, "reply", fail_late)
         slow.subscribe(slow.connection(bob.id), CHANNEL, None, None)
         assert api.closed == [bob.id]
         assert quick.publish(CHANNEL, 2).outcome == Outcome(sent=1)
@@ -433,10 +429,8 @@ class TestLeases:
     def test_one_that_delivers_for_others_too_long_leaves_the_rest_to_a_job(
         self, alice: Client, build: Build, clock: Clock, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sequencer, "MAX_RUN", 1)
-        monkeypatch.setattr(sequencer, "MAX_SECONDS", -1)
-        peal = build(clock)
-        kill_in(monkeypatch, Cursors, "announce")
+        peal = build(clock, run=1, deliver_seconds=-1)
+        kill_in(monkeypatch, Leases, "announce")
         with pytest.raises(Killed):
             peal.publish(CHANNEL, 1)
         peal.publish(CHANNEL, 2)
@@ -451,17 +445,17 @@ class TestLettingIn:
     """Whoever delivers lets in all who wait; nobody waits for a lease."""
 
     @pytest.fixture
-    def delivering(self, alice: Client, peal: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    def delivering(self, alice: Client, peal: Peal, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
         """Publishes, and does something while that is being delivered."""
 
         def deliver(meanwhile: Callable[[], Any]) -> None:
-            before(monkeypatch, Cursors, "let_go", meanwhile)
+            before(monkeypatch, Leases, "let_go", meanwhile)
             peal.publish(CHANNEL, "first")
 
         return deliver
 
     def test_who_subscribes_meanwhile_is_let_in_by_who_delivers(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, delivering: Any
     ) -> None:
         names = ("bob", "carol", "dave")
         waiting = [Client(peal, api, f"{name}=", userId=name) for name in names]
@@ -479,7 +473,7 @@ class TestLettingIn:
             assert pushes == []
         assert peal.publish(CHANNEL, "third").outcome == Outcome(sent=4)
 
-    def test_with_what_it_missed(self, peal: Service, api: FakeWebsocketApi, delivering: Any) -> None:
+    def test_with_what_it_missed(self, peal: Peal, api: FakeWebsocketApi, delivering: Any) -> None:
         epoch = peal.publish(CHANNEL, "missed").epoch
         bob = Client(peal, api, "bob=", userId="bob")
         recover = {"epoch": epoch, "offset": 0}
@@ -489,7 +483,7 @@ class TestLettingIn:
         assert [publication["data"] for publication in reply["data"]["publications"]] == ["missed", "first"]
 
     def test_a_member_that_subscribes_again_misses_nothing_while_it_waits(
-        self, alice: Client, peal: Service, delivering: Any
+        self, alice: Client, peal: Peal, delivering: Any
     ) -> None:
         def subscribe_again() -> None:
             alice.sends({"action": "subscribe", "id": 2, "channel": CHANNEL})
@@ -500,7 +494,7 @@ class TestLettingIn:
         assert (first["data"], second["data"], reply["data"]["offset"]) == ("first", "second", 2)
 
     def test_who_asks_twice_while_it_waits_is_sent_nothing_before_it_is_let_in(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, delivering: Any
     ) -> None:
         bob = Client(peal, api, "bob=", userId="bob")
 
@@ -514,7 +508,7 @@ class TestLettingIn:
         assert (reply["id"], reply["data"]["offset"]) == (2, 2)
 
     def test_who_has_gone_or_cannot_be_told_is_no_member_and_holds_nobody_up(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, rows: Table
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, delivering: Any, rows: Table
     ) -> None:
         clients = [Client(peal, api, f"{name}=", userId=name) for name in ("bob", "carol", "dave")]
 
@@ -531,7 +525,7 @@ class TestLettingIn:
 
     @pytest.mark.parametrize("asked", ["7", '[[],["e",true]]', '[1,{"epoch":"e"}]', "[null,7]"])
     def test_what_another_version_asked_is_understood_as_far_as_it_can_be(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, rows: Table, asked: str
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, delivering: Any, rows: Table, asked: str
     ) -> None:
         bob = Client(peal, api, "bob=", userId="bob")
 
@@ -547,29 +541,29 @@ class TestLettingIn:
     def test_who_finds_that_nobody_delivers_any_more_lets_itself_in(
         self,
         alice: Client,
-        peal: Service,
+        peal: Peal,
         api: FakeWebsocketApi,
         build: Build,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        other = Cursors(peal._registry._rows, clock)
+        other = Leases(peal.registry.rows, clock)
         channel = resolve(CHANNEL, ROOM)
-        stream = Stream(epoch_of(peal), 0)
+        stream = Position(epoch_of(peal), 0)
         held = other.claim(channel, 0, stream)
         assert held
         bob = Client(peal, api, "bob=", userId="bob")
-        let_go = before(monkeypatch, Cursors, "announce_join", lambda: other.let_go(held, 0))
+        let_go = before(monkeypatch, Leases, "announce_join", lambda: other.let_go(held, 0))
         bob.sends({"action": "subscribe", "id": 1, "channel": CHANNEL})
         assert let_go == [None]
         (reply,) = api.frames(bob.id)
         assert reply["data"]["offset"] == 0
 
     def test_who_lets_itself_in_does_not_overlook_the_next(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        other = Cursors(peal._registry._rows, clock)
-        held = other.claim(resolve(CHANNEL, ROOM), 0, Stream(epoch_of(peal), 0))
+        other = Leases(peal.registry.rows, clock)
+        held = other.claim(resolve(CHANNEL, ROOM), 0, Position(epoch_of(peal), 0))
         assert held
         bob, carol = (Client(peal, api, f"{name}=", userId=name) for name in ("bob", "carol"))
         subscribe = {"action": "subscribe", "id": 1, "channel": CHANNEL}
@@ -580,16 +574,16 @@ class TestLettingIn:
 
         def holder_is_done() -> None:
             other.let_go(held, 0)
-            before(monkeypatch, Cursors, "let_go", carol_subscribes)
+            before(monkeypatch, Leases, "let_go", carol_subscribes)
 
-        before(monkeypatch, Cursors, "announce_join", holder_is_done)
+        before(monkeypatch, Leases, "announce_join", holder_is_done)
         bob.sends(subscribe)
         assert [frame["data"]["offset"] for client in (bob, carol) for frame in api.frames(client.id)] == [0, 0]
 
     def test_more_than_fit_at_once_are_let_in_in_turns(
-        self, alice: Client, peal: Service, api: FakeWebsocketApi, delivering: Any, monkeypatch: pytest.MonkeyPatch
+        self, alice: Client, peal: Peal, api: FakeWebsocketApi, delivering: Any
     ) -> None:
-        monkeypatch.setattr(admission, "MAX_AT_ONCE", 2)
+        peal.sequencer.admission.limits = LIMITS._replace(admitted=2)
         clients = [Client(peal, api, f"m{n}=", userId=f"u{n}") for n in range(5)]
         delivering(lambda: [client.sends({"action": "subscribe", "channel": CHANNEL}) for client in clients])
         assert peal.publish(CHANNEL, 1).outcome == Outcome(sent=6)
@@ -597,13 +591,13 @@ class TestLettingIn:
     def test_should_who_delivers_be_dead_a_job_lets_in(
         self,
         alice: Client,
-        peal: Service,
+        peal: Peal,
         api: FakeWebsocketApi,
         jobs: FakeJobs,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        kill_in(monkeypatch, Cursors, "let_go")
+        kill_in(monkeypatch, Leases, "let_go")
         with pytest.raises(Killed):
             peal.publish(CHANNEL, 1)
         bob = Client(peal, api, "bob=", userId="bob")
@@ -640,7 +634,7 @@ class TestAJob:
         bob, carol = (Client(peal, api, f"{name}=", userId=name) for name in ("bob", "carol"))
         for client in (bob, carol):
             client.asks("subscribe", channel=CHANNEL)
-        for owner, method in ((History, "write"), (Cursors, "announce")):
+        for owner, method in ((Log, "write"), (Leases, "announce")):
             kill_in(monkeypatch, owner, method)
             with pytest.raises(Killed):
                 peal.publish(CHANNEL, 1)
@@ -653,21 +647,21 @@ class TestAJob:
 
 
 class TestTheCursor:
-    """The row's rules one by one, as the head of `cursors` has them."""
+    """The row's rules one by one, as the head of `leases` has them."""
 
     channel = resolve(CHANNEL, ROOM)
-    stream = Stream("epoch", 5)
+    stream = Position("epoch", 5)
 
     @pytest.fixture
-    def rules(self, rows: Table, clock: Clock) -> Cursors:
+    def rules(self, rows: Table, clock: Clock) -> Leases:
         rows.put(keys.channel_key(CHANNEL) | {"epoch": "epoch", "offset": 5})  # type: ignore[arg-type]
-        return Cursors(rows, clock)
+        return Leases(rows, clock)
 
-    def test_one_holds_the_lease_at_a_time_and_moves_the_cursor(self, rules: Cursors, clock: Clock) -> None:
+    def test_one_holds_the_lease_at_a_time_and_moves_the_cursor(self, rules: Leases, clock: Clock) -> None:
         holder = self.claimed(rules)
         assert (holder.delivered, holder.wanted) == (0, 5)
         assert rules.claim(self.channel, 0, self.stream) is None
-        clock.now += cursors.LEASE_MS / 1000
+        clock.now += leases.LEASE_MS / 1000
         other = self.claimed(rules)
         with pytest.raises(LeaseLost, match=r"^The lease ran out while it was held\.$"):
             rules.keep(holder, 4)
@@ -677,7 +671,7 @@ class TestTheCursor:
         assert rules.let_go(other, 5) is None
         assert rules.delivered(self.channel, 0, "epoch") == 5
 
-    def test_while_more_wait_it_is_not_let_go(self, rules: Cursors) -> None:
+    def test_while_more_wait_it_is_not_let_go(self, rules: Leases) -> None:
         lease = self.claimed(rules)
         assert lease.joins == 0
         for _ in range(2):
@@ -688,44 +682,44 @@ class TestTheCursor:
         assert rules.let_go(kept, 5) is None
         assert self.claimed(rules).joins == 0
 
-    def test_who_waits_where_nobody_delivers_lets_itself_in(self, rules: Cursors, clock: Clock) -> None:
+    def test_who_waits_where_nobody_delivers_lets_itself_in(self, rules: Leases, clock: Clock) -> None:
         self.claimed(rules)
         assert rules.announce_join(self.channel, 0, self.stream) is None
-        clock.now += cursors.LEASE_MS / 1000
+        clock.now += leases.LEASE_MS / 1000
         lease = rules.announce_join(self.channel, 0, self.stream)
         assert lease
         # The one before was never let in.
         assert (lease.joins, lease.waits) == (1, True)
 
     def test_who_waits_looks_again_where_another_was_quicker(
-        self, rules: Cursors, monkeypatch: pytest.MonkeyPatch
+        self, rules: Leases, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        before(monkeypatch, Cursors, "claim", lambda: self.claimed(rules))
+        before(monkeypatch, Leases, "claim", lambda: self.claimed(rules))
         assert rules.announce_join(self.channel, 0, self.stream) is None
 
-    def claimed(self, rules: Cursors) -> cursors.Lease:
+    def claimed(self, rules: Leases) -> leases.Lease:
         lease = rules.claim(self.channel, 0, self.stream)
         assert lease
         return lease
 
-    def test_while_more_is_wanted_it_is_not_let_go(self, rules: Cursors) -> None:
+    def test_while_more_is_wanted_it_is_not_let_go(self, rules: Leases) -> None:
         lease = self.claimed(rules)
-        assert rules.announce(self.channel, 0, Stream("epoch", 7)) is None
+        assert rules.announce(self.channel, 0, Position("epoch", 7)) is None
         kept = rules.let_go(lease, 5)
         assert kept
         assert (kept.delivered, kept.wanted) == (5, 7)
         assert rules.let_go(kept, 7) is None
-        assert rules.announce(self.channel, 0, Stream("epoch", 7)) is None
+        assert rules.announce(self.channel, 0, Position("epoch", 7)) is None
 
-    def test_what_was_left_undone_is_the_next_ones_whatever_it_announces(self, rules: Cursors) -> None:
+    def test_what_was_left_undone_is_the_next_ones_whatever_it_announces(self, rules: Leases) -> None:
         lease = self.claimed(rules)
         rules.abandon(lease, 2)
-        taken = rules.announce(self.channel, 0, Stream("epoch", 4))
+        taken = rules.announce(self.channel, 0, Position("epoch", 4))
         assert taken
         assert (taken.delivered, taken.wanted) == (2, 5)
 
     def test_an_answer_that_was_lost_and_asked_for_again_finds_itself(
-        self, rows: Table, rules: Cursors, monkeypatch: pytest.MonkeyPatch
+        self, rows: Table, rules: Leases, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As botocore does: the write is sent again and finds its condition no longer true."""
         update = Table.update
@@ -738,7 +732,7 @@ class TestTheCursor:
         begun = rules.announce(self.channel, 0, self.stream)
         assert begun
         rules.abandon(begun, 5)
-        claimed = rules.announce(self.channel, 0, Stream("epoch", 6))
+        claimed = rules.announce(self.channel, 0, Position("epoch", 6))
         assert claimed
         # Let go twice: the second time it is nobody's any more, and that is what was wanted.
         with pytest.raises(LeaseLost):
@@ -746,9 +740,9 @@ class TestTheCursor:
         assert rules.delivered(self.channel, 0, "epoch") == 6
 
     def test_of_two_that_begin_it_at_once_one_delivers(
-        self, rows: Table, rules: Cursors, monkeypatch: pytest.MonkeyPatch
+        self, rows: Table, rules: Leases, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        won = before(monkeypatch, Table, "get", lambda: rules.announce(self.channel, 0, Stream("epoch", 6)))
+        won = before(monkeypatch, Table, "get", lambda: rules.announce(self.channel, 0, Position("epoch", 6)))
         assert rules.announce(self.channel, 0, self.stream) is None
         assert won[0]
 
@@ -805,7 +799,7 @@ class TestEpochs:
         assert [p.data for p in one.history(CHANNEL).publications] == [1, 2]
 
     def test_while_somebody_subscribes_now_and_then_it_goes_on(
-        self, peal: Service, clock: Clock, api: FakeWebsocketApi
+        self, peal: Peal, clock: Clock, api: FakeWebsocketApi
     ) -> None:
         epoch = peal.publish(CHANNEL, 1).epoch
         for n in range(4):
@@ -819,22 +813,22 @@ class TestEpochs:
         self, build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = build(clock), build(clock)
-        announce = Cursors.announce
+        announce = Leases.announce
 
-        def announce_late(cursors: Cursors, *arguments: Any) -> Any:
-            monkeypatch.setattr(Cursors, "announce", announce)
+        def announce_late(leases: Leases, *arguments: Any) -> Any:
+            monkeypatch.setattr(Leases, "announce", announce)
             clock.now += IDLE_SECONDS
             quick.publish(CHANNEL, "anew")
-            return announce(cursors, *arguments)
+            return announce(leases, *arguments)
 
-        monkeypatch.setattr(Cursors, "announce", announce_late)
+        monkeypatch.setattr(Leases, "announce", announce_late)
         assert slow.publish(CHANNEL, "old").outcome is None
         assert [p.data for p in quick.history(CHANNEL).publications] == ["anew"]
 
     def test_what_a_dead_lambda_left_for_longer_than_it_is_kept_is_passed_over(
-        self, alice: Client, peal: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, api: FakeWebsocketApi
+        self, alice: Client, peal: Peal, clock: Clock, monkeypatch: pytest.MonkeyPatch, api: FakeWebsocketApi
     ) -> None:
-        kill_in(monkeypatch, Cursors, "announce")
+        kill_in(monkeypatch, Leases, "announce")
         with pytest.raises(Killed):
             peal.publish(CHANNEL, 1)
         clock.now += 3_601
@@ -844,18 +838,18 @@ class TestEpochs:
         assert bob.receives_in(CHANNEL) == [2]
 
 
-def late(peal: Service, api: FakeWebsocketApi, clock: Clock, connection_id: str) -> Client:
+def late(peal: Peal, api: FakeWebsocketApi, clock: Clock, connection_id: str) -> Client:
     """A client that connects when the clock says."""
     return Client(peal, api, connection_id, connected_at_ms=int(clock.now * 1000), userId="u")
 
 
-def test_a_shard_that_there_is_no_more_has_nothing_to_deliver(peal: Service, dynamodb_calls: list[str]) -> None:
+def test_a_shard_that_there_is_no_more_has_nothing_to_deliver(peal: Peal, dynamodb_calls: list[str]) -> None:
     del dynamodb_calls[:]
-    peal.advance(CHANNEL, 3)
+    does(peal, dump_job(Advance(CHANNEL, 3)))
     assert dynamodb_calls == []
 
 
-def test_the_rows_are_where_the_document_says(peal: Service, alice: Client, rows: Table) -> None:
+def test_the_rows_are_where_the_document_says(peal: Peal, alice: Client, rows: Table) -> None:
     epoch = peal.publish(CHANNEL, 1).epoch
     channel = resolve(CHANNEL, ROOM)
     assert epoch

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.queue import JobsError
-from chalicelib.channels import presence
 from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal
 from chalicelib.store import keys
-from chalicelib.store.members import GRACE_SECONDS
 from chalicelib.store.table import Table
 from tests.conftest import Clock
 from tests.support.clients import Client
@@ -22,7 +21,7 @@ Join = Callable[..., Client]
 
 
 @pytest.fixture
-def join(peal: Service, api: FakeWebsocketApi) -> Join:
+def join(peal: Peal, api: FakeWebsocketApi) -> Join:
     """Connects a user and subscribes to the room; `name` tells its connections apart."""
 
     def join(user: str | None, name: str | None = None, **query: str) -> Client:
@@ -35,11 +34,11 @@ def join(peal: Service, api: FakeWebsocketApi) -> Join:
 
 
 @pytest.fixture
-def work(peal: Service, jobs: FakeJobs, clock: Clock) -> Callable[[], None]:
+def work(peal: Peal, jobs: FakeJobs, clock: Clock) -> Callable[[], None]:
     """The time of grace passes, and the jobs that waited for it are done."""
 
     def work() -> None:
-        clock.now += GRACE_SECONDS
+        clock.now += LIMITS.grace_seconds
         for job in jobs.take():
             worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
 
@@ -80,7 +79,7 @@ class TestWhoIsHere:
         assert {"userId": None, "connections": 2, "attributes": {}} in here["members"]
         assert (here["count"], here["connections"]) == (3, 3)
 
-    def test_one_need_not_be_a_member_to_ask(self, join: Join, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_one_need_not_be_a_member_to_ask(self, join: Join, peal: Peal, api: FakeWebsocketApi) -> None:
         join("alice")
         assert Client(peal, api, "bob=", userId="bob").asks("presence", channel=ROOM)["count"] == 1
         assert peal.presence("chat:empty").count == 0
@@ -91,17 +90,17 @@ class TestWhoIsHere:
         alice.sends({"action": "presence", "id": 1, "channel": channel})
         alice.is_told("invalid", "channel is in a namespace without presence.", 1)
 
-    def test_a_list_too_long_for_a_frame_is_left_out(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_list_too_long_for_a_frame_is_left_out(self, join: Join, peal: Peal) -> None:
         alice = join("alice")
-        monkeypatch.setattr(presence, "MAX_LISTED_BYTES", 110)
+        peal.presence_manager.limits = LIMITS._replace(listed_bytes=110)
         join("bob")
         assert alice.asks("presence", channel=ROOM)["members"]
         join("carol")
         here = alice.asks("presence", channel=ROOM)
         assert (here["members"], here["count"], here["complete"]) == (None, 3, True)
 
-    def test_counting_has_an_end(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(presence, "MAX_COUNTED", 2)
+    def test_counting_has_an_end(self, join: Join, peal: Peal) -> None:
+        peal.presence_manager.limits = LIMITS._replace(counted=2)
         alice, _ = join("alice"), join("bob")
         assert alice.asks("presence", channel=ROOM)["complete"] is True
         join("carol")
@@ -154,12 +153,12 @@ class TestJoin:
         bob.asks("unsubscribe", channel="live:map")
         assert changes(alice) == []
 
-    def test_in_a_large_channel_nobody_is(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(presence, "MAX_TOLD", 1)
+    def test_in_a_large_channel_nobody_is(self, join: Join, peal: Peal) -> None:
+        peal.presence_manager.limits = LIMITS._replace(told=1)
         alice, _, _ = join("alice"), join("bob"), join("carol")
         assert changes(alice) == ["bob join"]
 
-    def test_who_could_not_be_told_that_it_is_in_has_not_come(self, join: Join, peal: Service) -> None:
+    def test_who_could_not_be_told_that_it_is_in_has_not_come(self, join: Join, peal: Peal) -> None:
         alice = join("alice")
         bob = Client(peal, alice.api, "bob=", userId="bob")
         alice.api.fails["bob="] = [gone(), gone()]
@@ -181,7 +180,7 @@ class TestLeave:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         bob.disconnects()
-        assert [delay for _, delay in jobs.put_jobs] == [GRACE_SECONDS]
+        assert [delay for _, delay in jobs.put_jobs] == [LIMITS.grace_seconds]
         assert changes(alice) == []
         assert {"userId": "bob", "connections": 0, "attributes": {}} in alice.asks("presence", channel=ROOM)["members"]
         work()
@@ -214,7 +213,7 @@ class TestLeave:
         work()
         assert changes(alice) == []
 
-    def test_a_job_that_comes_twice_tells_once(self, join: Join, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_job_that_comes_twice_tells_once(self, join: Join, peal: Peal, jobs: FakeJobs) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         bob.disconnects()
@@ -223,10 +222,10 @@ class TestLeave:
             worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
         assert changes(alice) == ["bob leave"]
 
-    def test_a_job_for_one_that_is_connected_does_nothing(self, join: Join, peal: Service) -> None:
+    def test_a_job_for_one_that_is_connected_does_nothing(self, join: Join, peal: Peal) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
-        peal.announce_leave(ROOM, "bob", bob.id)
+        peal.presence_manager.announce_disconnect(peal.members.resolve(ROOM), "bob", bob.id)
         assert changes(alice) == []
 
     def test_one_that_died_unheard_leaves_when_a_send_finds_it(self, join: Join, work: Callable[[], None]) -> None:

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib import wiring
 from chalicelib.connections.closing import Closed
 from chalicelib.errors import RateLimited
 from chalicelib.handlers import rest
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import RateLimit, Settings
 from chalicelib.store.registry import Registry
@@ -27,7 +26,7 @@ THROTTLED = "LimitExceededException"
 
 
 @pytest.fixture
-def connect(peal: Service, api: FakeWebsocketApi) -> Connect:
+def connect(peal: Peal, api: FakeWebsocketApi) -> Connect:
     def connect(name: str, user: str = "u_1", **query: str) -> Client:
         return Client(peal, api, f"{name}=", userId=user, **query)
 
@@ -35,7 +34,7 @@ def connect(peal: Service, api: FakeWebsocketApi) -> Connect:
 
 
 class TestClosing:
-    def test_one_is_told_why_closed_and_forgotten(self, connect: Connect, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_one_is_told_why_closed_and_forgotten(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
         alice, bob = connect("alice"), connect("bob")
         peal.close("alice=", "banned", "Be kind.")
         alice.receives({"type": "goodbye", "code": "banned", "reason": "Be kind."})
@@ -44,7 +43,7 @@ class TestClosing:
         assert [connection.connection_id for connection in peal.connections_of("u_1")] == ["bob="]
 
     def test_all_of_a_user_are_closed_and_of_nobody_else(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         connect("phone", deviceId="phone"), connect("tablet", deviceId="tablet")
         bob = connect("bob", "u_2")
@@ -53,19 +52,19 @@ class TestClosing:
         assert peal.close_user("u_1") == Closed(0, 0)
         bob.receives_nothing()
 
-    def test_all_of_a_device_are_closed_and_of_no_other(self, connect: Connect, peal: Service) -> None:
+    def test_all_of_a_device_are_closed_and_of_no_other(self, connect: Connect, peal: Peal) -> None:
         connect("one", deviceId="phone"), connect("two", deviceId="phone")
         tablet, bare = connect("tablet", deviceId="tablet"), connect("bare")
         assert peal.close_user("u_1", "phone", "closed", "Signed out.") == Closed(2, 0)
         assert {connection.connection_id for connection in peal.connections_of("u_1")} == {tablet.id, bare.id}
 
-    def test_they_are_members_of_nothing_any_more(self, connect: Connect, peal: Service) -> None:
+    def test_they_are_members_of_nothing_any_more(self, connect: Connect, peal: Peal) -> None:
         connect("alice").asks("subscribe", channel="live:map")
         peal.close_user("u_1")
         assert peal.publish("live:map", 1).as_dict()["sent"] == 0
 
     def test_one_that_cannot_be_closed_stays_registered_and_stops_no_other(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
     ) -> None:
         connect("a"), connect("b"), connect("c")
         api.fails = {"b=": [refused(THROTTLED), refused(THROTTLED)]}
@@ -73,9 +72,7 @@ class TestClosing:
         assert [connection.connection_id for connection in peal.connections_of("u_1")] == ["b="]
         assert caplog.messages[-1] == "Closing b= failed: ClientError"
 
-    def test_one_that_is_gone_already_is_forgotten(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi
-    ) -> None:
+    def test_one_that_is_gone_already_is_forgotten(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
         connect("a")
         api.fails = {"a=": [gone(), gone(), gone()]}
         assert peal.close_user("u_1") == Closed(1, 0)
@@ -83,7 +80,7 @@ class TestClosing:
 
 
 class TestOverRest:
-    def test_what_the_registry_knows_of_a_user(self, connect: Connect, peal: Service) -> None:
+    def test_what_the_registry_knows_of_a_user(self, connect: Connect, peal: Peal) -> None:
         connect("phone", deviceId="phone"), connect("bob", "u_2")
         status, body = rest.answer(rest.get_connections, peal, "u_1")
         assert status == 200
@@ -92,7 +89,7 @@ class TestOverRest:
         assert body["connections"][0] == (rest.answer(rest.get_connection, peal, "phone=")[1])
         assert rest.answer(rest.get_connections, peal, "nobody") == (200, {"connections": []})
 
-    def test_a_device_is_sent_away_with_a_word(self, connect: Connect, peal: Service) -> None:
+    def test_a_device_is_sent_away_with_a_word(self, connect: Connect, peal: Peal) -> None:
         phone, tablet = connect("phone", deviceId="phone"), connect("tablet", deviceId="tablet")
         query = {"deviceId": "phone", "code": "signed-out", "reason": "Signed out elsewhere."}
         assert rest.answer(rest.delete_connections, peal, "u_1", query) == (200, {"closed": 1, "failed": 0})
@@ -110,7 +107,7 @@ class TestOverRest:
         ],
     )
     def test_what_is_wrong_closes_nothing(
-        self, connect: Connect, peal: Service, query: dict[str, str], message: str
+        self, connect: Connect, peal: Peal, query: dict[str, str], message: str
     ) -> None:
         connect("phone")
         status, body = rest.answer(rest.delete_connections, peal, "u_1", query)
@@ -123,10 +120,10 @@ class TestRateLimit:
     @pytest.fixture
     def peal(
         self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
-    ) -> Service:
+    ) -> Peal:
         """A service that takes two frames a second, and three at once."""
         limited = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, rate_limit=RateLimit(2, 3))
-        return wiring.build(limited, api, session, clock, jobs=jobs)
+        return build(limited, api, session, clock, jobs=jobs)
 
     def test_a_burst_passes_and_what_is_beyond_it_is_refused_and_not_acted_upon(
         self, connect: Connect, clock: Clock
@@ -171,9 +168,9 @@ class TestRateLimit:
         alice.asks("whoami")
         assert dynamodb_calls == ["UpdateItem"]
 
-    def test_who_is_not_registered_is_told_that_and_closed(self, connect: Connect, peal: Service, clock: Clock) -> None:
+    def test_who_is_not_registered_is_told_that_and_closed(self, connect: Connect, peal: Peal, clock: Clock) -> None:
         alice, bob = connect("alice"), connect("bob", "u_2")
-        peal.forget("alice=")
+        peal.departures.forget("alice=")
         alice.sends({"action": "ping", "id": 1})
         alice.is_told("unauthenticated", "Not signed in.", 1, then_closed=True)
         clock.now += 7_800

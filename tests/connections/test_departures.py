@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from chalicelib.channels import sequencer
 from chalicelib.errors import NotFound, TableError
 from chalicelib.handlers import jobs as worker
 from chalicelib.handlers import rest
-from chalicelib.peal import Service
-from chalicelib.store.log import History
-from chalicelib.store.members import Channels
+from chalicelib.limits import LIMITS, Limits
+from chalicelib.peal import Peal
+from chalicelib.store.log import Log
+from chalicelib.store.members import Members
 from tests.support.clients import Client
 from tests.support.fakes import FakeJobs, FakeWebsocketApi, gone
 
@@ -19,18 +19,19 @@ CHANNEL = "chat:1"
 ADVANCE = {"Records": [{"body": json.dumps({"job": "advance", "channel": CHANNEL, "shard": 0})}]}
 
 
-@pytest.fixture(autouse=True)
-def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequencer, "GRACE_SECONDS", 0)
+@pytest.fixture
+def limits() -> Limits:
+    """The clock stands still, so waiting for it would take for ever."""
+    return LIMITS._replace(publication_seconds=0)
 
 
 @pytest.fixture
-def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+def alice(peal: Peal, api: FakeWebsocketApi) -> Client:
     return subscribed(Client(peal, api, "a=", userId="u_alice"))
 
 
 @pytest.fixture
-def bob(peal: Service, api: FakeWebsocketApi, alice: Client, jobs: FakeJobs) -> Client:
+def bob(peal: Peal, api: FakeWebsocketApi, alice: Client, jobs: FakeJobs) -> Client:
     """Subscribed like Alice, and from now on as good as dead."""
     bob = subscribed(Client(peal, api, "b=", userId="u_bob"))
     api.fails["b="] = [gone(), gone()]
@@ -43,7 +44,7 @@ def subscribed(client: Client) -> Client:
     return client
 
 
-def leaves_nothing(peal: Service, jobs: FakeJobs, bob: Client) -> None:
+def leaves_nothing(peal: Peal, jobs: FakeJobs, bob: Client) -> None:
     with pytest.raises(NotFound):
         peal.connection(bob.id)
     status, answer = rest.answer(rest.get_members, peal, CHANNEL)
@@ -52,20 +53,18 @@ def leaves_nothing(peal: Service, jobs: FakeJobs, bob: Client) -> None:
     assert jobs.take() == [leave]
 
 
-def test_met_by_a_frame(peal: Service, jobs: FakeJobs, alice: Client, bob: Client) -> None:
+def test_met_by_a_frame(peal: Peal, jobs: FakeJobs, alice: Client, bob: Client) -> None:
     alice.asks("publish", channel=CHANNEL, data=1)
     leaves_nothing(peal, jobs, bob)
 
 
-def test_met_by_a_backend(peal: Service, jobs: FakeJobs, bob: Client) -> None:
+def test_met_by_a_backend(peal: Peal, jobs: FakeJobs, bob: Client) -> None:
     assert rest.answer(rest.post_to_channel, peal, CHANNEL, b'{"data":1}')[0] == 200
     leaves_nothing(peal, jobs, bob)
 
 
-def test_met_by_a_job(
-    peal: Service, jobs: FakeJobs, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fail_once(monkeypatch, Channels, "receivers")
+def test_met_by_a_job(peal: Peal, jobs: FakeJobs, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_once(monkeypatch, Members, "receivers")
     alice.sends({"action": "publish", "channel": CHANNEL, "data": 1})
     (left_by_who_published,) = jobs.take()
     worker.work(peal, {"Records": [{"body": json.dumps(left_by_who_published)}]})
@@ -73,10 +72,8 @@ def test_met_by_a_job(
     assert alice.receives_in(CHANNEL) == [1]
 
 
-def test_a_job_fills_what_a_publisher_has_left_open(
-    peal: Service, alice: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fail_once(monkeypatch, History, "write")
+def test_a_job_fills_what_a_publisher_has_left_open(peal: Peal, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_once(monkeypatch, Log, "write")
     alice.sends({"action": "publish", "channel": CHANNEL, "data": "lost"})
     worker.work(peal, ADVANCE)
     history = alice.asks("history", channel=CHANNEL)

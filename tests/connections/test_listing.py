@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.connections.listing import Roll
+from chalicelib.connections.listing import read_page
 from chalicelib.handlers import rest, websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.store.registry import Registry
 from chalicelib.store.table import Table
 from tests.conftest import Clock
@@ -28,10 +28,10 @@ def crowd(rows: Table, clock: Clock) -> set[tuple[str, str | None]]:
     return {(f"c{number}+=", user_id) for number, user_id in enumerate(owners)}
 
 
-def read(roll: Roll, limit: int) -> list[tuple[str, str | None]]:
+def read(registry: Registry, clock: Clock, limit: int) -> list[tuple[str, str | None]]:
     named, after = [], None
     while True:
-        page = roll.page(after, limit)
+        page = read_page(registry, clock, after, limit)
         assert len(page.connections) <= limit
         named += page.connections
         after = page.next
@@ -44,31 +44,31 @@ class TestReading:
     def test_page_by_page_everyone_is_named_once(
         self, rows: Table, clock: Clock, crowd: set[tuple[str, str | None]], limit: int
     ) -> None:
-        named = read(Roll(Registry(rows, clock), clock), limit)
+        named = read(Registry(rows, clock), clock, limit)
         assert len(named) == len(crowd)
         assert set(named) == crowd
 
     def test_a_page_goes_on_although_who_stood_at_its_end_has_left(
         self, rows: Table, clock: Clock, crowd: set[tuple[str, str | None]]
     ) -> None:
-        roll = Roll(Registry(rows, clock), clock)
-        first = roll.page(None, 4)
+        registry = Registry(rows, clock)
+        first = read_page(registry, clock, None, 4)
         for connection_id, _ in first.connections:
             Registry(rows, clock).forget(connection_id)
         rest_of_it = []
         after = first.next
         while after:
-            page = roll.page(after, 4)
+            page = read_page(registry, clock, after, 4)
             rest_of_it += page.connections
             after = page.next
         assert {*first.connections, *rest_of_it} == crowd
 
     def test_of_nobody_there_is_one_empty_page(self, rows: Table, clock: Clock) -> None:
-        assert Roll(Registry(rows, clock), clock).page(None, 10).as_dict() == {"connections": [], "next": None}
+        assert read_page(Registry(rows, clock), clock, None, 10).as_dict() == {"connections": [], "next": None}
 
 
 class TestOverRest:
-    def test_connections_and_their_users(self, peal: Service) -> None:
+    def test_connections_and_their_users(self, peal: Peal) -> None:
         websocket.connect(peal, raw_events.connect("c1=", {"userId": "u_1"}))
         websocket.connect(peal, raw_events.connect("c2=", {}))
         status, body = rest.answer(rest.get_roll, peal, {})
@@ -79,7 +79,7 @@ class TestOverRest:
             {"connectionId": "c2=", "userId": None},
         ]
 
-    def test_the_next_page_is_what_after_says(self, peal: Service) -> None:
+    def test_the_next_page_is_what_after_says(self, peal: Peal) -> None:
         for number in range(3):
             websocket.connect(peal, raw_events.connect(f"c{number}=", {"userId": "u_1"}))
         _, first = rest.answer(rest.get_roll, peal, {"limit": "2"})
@@ -90,7 +90,7 @@ class TestOverRest:
         assert (len(first["connections"]), sorted(named)) == (2, ["c0=", "c1=", "c2="])
 
     @pytest.mark.parametrize("limit", ["0", "1001", "-1", "1.5", "ten", ""])
-    def test_a_limit_that_is_none(self, peal: Service, limit: str) -> None:
+    def test_a_limit_that_is_none(self, peal: Peal, limit: str) -> None:
         status, body = rest.answer(rest.get_roll, peal, {"limit": limit})
         assert body is not None
         assert (status, body["error"]["message"]) == (400, "limit must be a whole number from 1 to 1000.")
@@ -98,7 +98,7 @@ class TestOverRest:
     @pytest.mark.parametrize(
         "place", ["", "?", "é", "A", "YQ", "____", urlsafe_b64encode(b"USER#u_1#c1").decode()], ids=repr
     )
-    def test_a_place_that_no_page_has_named(self, peal: Service, place: str) -> None:
+    def test_a_place_that_no_page_has_named(self, peal: Peal, place: str) -> None:
         status, body = rest.answer(rest.get_roll, peal, {"after": place})
         assert body is not None
         assert (status, body["error"]["message"]) == (400, BAD_PLACE)

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from chalicelib.connections import reaper
-from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal
 from chalicelib.store import keys
 from chalicelib.store.table import Table
 from tests.conftest import Clock, LogLines
@@ -21,23 +20,23 @@ Connect = Callable[[str], Client]
 
 
 @pytest.fixture
-def connect(peal: Service, api: FakeWebsocketApi) -> Connect:
+def connect(peal: Peal, api: FakeWebsocketApi) -> Connect:
     return lambda name: Client(peal, api, f"{name}=", userId=name)
 
 
-def reaps(peal: Service, **what: int) -> None:
-    assert worker.reap(peal) == NOTHING | what
+def reaps(peal: Peal, **what: int) -> None:
+    assert peal.reap() == NOTHING | what
 
 
 class TestConnections:
-    def test_a_living_one_is_left_as_it_is(self, connect: Connect, peal: Service) -> None:
+    def test_a_living_one_is_left_as_it_is(self, connect: Connect, peal: Peal) -> None:
         alice = connect("alice")
         reaps(peal, checked=1)
         assert alice.asks("ping") == {}
         alice.receives_nothing()
 
     def test_one_that_ended_without_a_word_is_forgotten(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi, jobs: FakeJobs
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi, jobs: FakeJobs
     ) -> None:
         connect("alice").asks("subscribe", channel="chat:a")
         connect("bob")
@@ -49,7 +48,7 @@ class TestConnections:
         assert [job["job"] for job in jobs.take()] == ["leave"]
 
     def test_one_that_is_said_to_be_gone_once_is_believed_to_be_there(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         connect("alice")
         api.fails = {"alice=": [gone()]}
@@ -58,14 +57,14 @@ class TestConnections:
         assert len(peal.connections_of("alice")) == 1
 
     def test_one_that_may_still_be_connecting_is_not_forgotten(
-        self, peal: Service, api: FakeWebsocketApi, clock: Clock
+        self, peal: Peal, api: FakeWebsocketApi, clock: Clock
     ) -> None:
         Client(peal, api, "new=", connected_at_ms=int(clock.now * 1000), userId="alice")
         api.fails = {"new=": [gone(), gone()]}
         reaps(peal, checked=1)
         assert len(peal.connections_of("alice")) == 1
 
-    def test_one_that_overstayed_is_closed(self, peal: Service, api: FakeWebsocketApi, clock: Clock) -> None:
+    def test_one_that_overstayed_is_closed(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
         alice = Client(peal, api, "alice=", token=token(exp=NOW + 60))
         reaps(peal, checked=1)
         clock.now += 60
@@ -75,19 +74,19 @@ class TestConnections:
         reaps(peal)
 
     def test_one_that_cannot_be_asked_about_stops_no_other(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi, log_lines: LogLines
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi, log_lines: LogLines
     ) -> None:
         connect("alice"), connect("bob")
         api.fails = {"alice=": [refused("LimitExceededException")], "bob=": [gone(), gone()]}
         reaps(peal, checked=2, pruned=1, failed=1)
-        assert "Looking at alice= failed: ClientError" in [line["message"] for line in log_lines()]
+        assert "Checking alice= failed: ClientError" in [line["message"] for line in log_lines()]
 
 
 class TestItsPlace:
     def test_runs_go_on_where_the_last_one_stopped_and_begin_anew_in_the_end(
-        self, connect: Connect, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
     ) -> None:
-        monkeypatch.setattr(reaper, "MAX_CONNECTIONS", 2)
+        peal.reaper.limits = LIMITS._replace(reaped=2)
         for n in range(5):
             connect(f"u_{n}")
         seen: list[str] = []
@@ -98,14 +97,14 @@ class TestItsPlace:
         reaps(peal, checked=2)
         assert seen[5:] == seen[:2] or sorted(seen[5:]) == sorted(seen[:2])
 
-    def test_a_run_ends_after_its_time(self, connect: Connect, peal: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_run_ends_after_its_time(self, connect: Connect, peal: Peal) -> None:
         connect("alice")
-        monkeypatch.setattr(reaper, "MAX_SECONDS", 0)
+        peal.reaper.limits = LIMITS._replace(reap_seconds=0)
         reaps(peal)
 
     @pytest.mark.parametrize("after", ["{", "1", '["USER#alice"]', '["USER#alice", "alice"]'])
     def test_a_place_that_makes_no_sense_is_the_beginning(
-        self, after: str, connect: Connect, peal: Service, rows: Table
+        self, after: str, connect: Connect, peal: Peal, rows: Table
     ) -> None:
         connect("alice")
         rows.put({**keys.reaper_key(), "after": after})
@@ -114,7 +113,7 @@ class TestItsPlace:
 
 class TestDeliveries:
     def test_one_that_broke_off_goes_on_by_a_job(
-        self, connect: Connect, peal: Service, rows: Table, jobs: FakeJobs, clock: Clock
+        self, connect: Connect, peal: Peal, rows: Table, jobs: FakeJobs, clock: Clock
     ) -> None:
         alice, bob = connect("alice"), connect("bob")
         for client in (alice, bob):
@@ -133,7 +132,7 @@ class TestDeliveries:
         assert jobs.take() == [{"job": "advance", "channel": "feed:a", "shard": 0}]
 
     def test_a_channel_that_can_be_no_more_is_passed_over(
-        self, connect: Connect, peal: Service, rows: Table, api: FakeWebsocketApi
+        self, connect: Connect, peal: Peal, rows: Table, api: FakeWebsocketApi
     ) -> None:
         connect("alice")
         rows.update(
@@ -152,8 +151,8 @@ def _after(fails: dict[str, list[Exception]], info: Callable[[str], object]) -> 
     return asked
 
 
-def test_what_a_run_did_is_logged(connect: Connect, peal: Service, log_lines: LogLines) -> None:
+def test_what_a_run_did_is_logged(connect: Connect, peal: Peal, log_lines: LogLines) -> None:
     connect("alice")
-    worker.reap(peal)
+    peal.reap()
     assert f"Reaped: {NOTHING | {'checked': 1}}" in [line["message"] for line in log_lines()]
-    json.dumps(worker.reap(peal))
+    json.dumps(peal.reap())

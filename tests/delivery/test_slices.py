@@ -1,22 +1,21 @@
-"""Audiences that are too large for one Lambda: cut into jobs, which together send to each once."""
+"""Audiences that are too large for one Lambda are cut into jobs, which together send to each receiver once."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import boto3
 import pytest
 
-from chalicelib import wiring
 from chalicelib.aws.queue import JobsError
-from chalicelib.delivery import slices
-from chalicelib.delivery.audience import Outcome
-from chalicelib.peal import Service
+from chalicelib.delivery.delivery import Outcome
+from chalicelib.delivery.slices import MAX_SECONDS, Slices
+from chalicelib.peal import Peal, build
+from chalicelib.protocol.codec import Receiver
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.protocol.namespaces import NAMESPACES
-from chalicelib.protocol.receivers import Receiver
 from chalicelib.settings import Settings
 from tests.conftest import Clock
 from tests.support.clients import Client, Sdk
@@ -27,25 +26,23 @@ SHARDED = dict(NAMESPACES) | {"live": replace(NAMESPACES["live"], shards=2)}
 
 
 @pytest.fixture
-def peal(
-    table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
-) -> Service:
-    """A service whose invocations send to three each."""
+def peal(table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs) -> Peal:
+    """A service whose invocations send to three receivers each."""
     settings = Settings(
         table_name,
         allow_anonymous=True,
         anonymous_grants=EVERYTHING,
         fanout_size=SIZE,
     )
-    return wiring.build(settings, api, session, clock, SHARDED, jobs)
+    return build(settings, api, session, clock, SHARDED, jobs)
 
 
 Crowd = Callable[[int], list[Client]]
 
 
 @pytest.fixture
-def crowd(peal: Service, api: FakeWebsocketApi) -> Crowd:
-    """So many connections, every second one of a user; all are in live:map."""
+def crowd(peal: Peal, api: FakeWebsocketApi) -> Crowd:
+    """Connects so many clients, every second one with a user, and subscribes them to live:map."""
 
     def connect(count: int) -> list[Client]:
         clients = [Client(peal, api, f"c{n:02d}=", **({"userId": f"u_{n}"} if n % 2 else {})) for n in range(count)]
@@ -56,7 +53,7 @@ def crowd(peal: Service, api: FakeWebsocketApi) -> Crowd:
     return connect
 
 
-def test_it_is_not_always_the_same_who_are_told_last(jobs: FakeJobs, clock: Clock) -> None:
+def test_the_last_receivers_are_not_always_the_same(jobs: FakeJobs, clock: Clock) -> None:
     audience = [Receiver(f"c{n}") for n in range(SIZE)]
     orders: list[list[Receiver]] = []
 
@@ -65,14 +62,31 @@ def test_it_is_not_always_the_same_who_are_told_last(jobs: FakeJobs, clock: Cloc
         return Outcome(sent=SIZE)
 
     for _ in range(100):
-        slices.Slices(jobs, SIZE, clock).send_or_cut(iter(audience), send, [])
+        Slices(jobs, SIZE, clock).send_or_cut(iter(audience), send, [])
     assert all(sorted(order) == audience for order in orders)
     assert {order[-1] for order in orders} == set(audience)
 
 
+def test_a_job_out_of_time_leaves_the_rest_to_another(jobs: FakeJobs, clock: Clock) -> None:
+    def slow_audience() -> Iterator[tuple[Receiver, str]]:
+        for n in range(SIZE):
+            clock.now += MAX_SECONDS
+            yield Receiver(f"c{n}"), f"place {n}"
+
+    reached: list[Receiver] = []
+
+    def send(receivers: Iterable[Receiver]) -> Outcome:
+        reached.extend(receivers)
+        return Outcome(sent=len(reached))
+
+    Slices(jobs, SIZE, clock).send_slice(slow_audience(), send, lambda place: {"after": place})
+    assert reached == [Receiver("c0")]
+    assert jobs.take() == [{"after": "place 0"}]
+
+
 @pytest.mark.parametrize("tell", [lambda peal: peal.broadcast(note="hi"), lambda peal: peal.publish("live:map", 1)])
-def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
-    crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Service], object]
+def test_a_job_retries_receivers_refused_with_429(
+    crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Peal], object]
 ) -> None:
     clients = crowd(5)
     api.inbox.clear()
@@ -84,29 +98,29 @@ def test_whoever_a_job_is_refused_for_with_429_is_tried_again(
 
 class TestBroadcast:
     def test_a_small_audience_is_sent_to_at_once(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(SIZE)
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE)
         assert jobs.take() == []
 
     def test_a_large_one_is_cut_into_jobs_that_send_to_each_once(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, clock: Clock
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, clock: Clock
     ) -> None:
         clients = crowd(20)
         assert peal.broadcast(note="hi", data=[1]) is None
         clock.now += 5
-        # At least seven slices of three, and no more than one that finds nobody left for each segment.
+        # At least seven slices of three, and at most one more for each segment, which finds no receiver left.
         assert 7 <= does_all(peal, jobs) <= 11
         for client in clients:
             client.receives({"type": "broadcast", "time": "2026-11-23T09:30:10.000Z", "note": "hi", "data": [1]})
 
-    def test_a_client_that_asked_is_told_that_it_is_queued(self, crowd: Crowd, jobs: FakeJobs) -> None:
+    def test_a_client_reads_that_its_broadcast_is_queued(self, crowd: Crowd, jobs: FakeJobs) -> None:
         alice = crowd(SIZE + 1)[0]
         assert alice.asks("broadcastAll", note="hi") == {"queued": True}
 
-    def test_a_job_that_comes_again_repeats_its_own_sends_and_no_more(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    def test_a_retried_job_repeats_only_its_own_sends(
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(20)
         peal.broadcast(note="hi")
@@ -117,7 +131,7 @@ class TestBroadcast:
         rest = jobs.take()
         does(peal, first)
         assert (once, len(api.inbox)) == (SIZE, 2 * SIZE)
-        # What it leaves comes twice as well: the queue's own promise is no better.
+        # The job it leaves is put twice as well; the queue promises no better.
         assert jobs.take() == rest
         for job in [*rest, *others]:
             jobs.put(job)
@@ -126,28 +140,15 @@ class TestBroadcast:
         assert len(received) == 20
         assert sum(received.values()) == 20 + SIZE
 
-    def test_a_job_whose_time_is_over_leaves_the_rest_to_another(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi, clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        crowd(20)
-        peal.broadcast(note="hi")
-        first, *_ = jobs.take()
-        api.inbox.clear()
-        monkeypatch.setattr(slices, "MAX_SECONDS", 0)
-        does(peal, first)
-        assert len(api.inbox) == 1
-        assert [job["after"][1] for job in jobs.take()] == [f"CONN#{api.inbox[0][0]}"]
-
-    def test_who_connects_and_goes_meanwhile_disturbs_nobody(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    def test_connects_and_disconnects_meanwhile_disturb_no_job(
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         clients = crowd(20)
         peal.broadcast(note="hi")
         todo = jobs.take()
         does(peal, todo[0])
         reached = [receiver for receiver, _ in api.inbox]
-        # Where the next job goes on after is not there any more.
+        # The connection after which the next job continues is gone.
         next(client for client in clients if client.id == reached[-1]).disconnects()
         Client(peal, api, "late=")
         for job in [*todo[1:], *(job for job in jobs.take() if job["job"] == "broadcast")]:
@@ -157,14 +158,14 @@ class TestBroadcast:
         assert {client.id for client in clients} <= received.keys()
         assert max(received.values()) == 1
 
-    def test_a_caller_that_waits_for_the_counts_does_not_wait_for_that(
-        self, crowd: Crowd, peal: Service, api: FakeWebsocketApi
+    def test_a_caller_waiting_for_counts_does_not_wait_for_429(
+        self, crowd: Crowd, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         crowd(SIZE)
         api.fails = {"c01=": [refused("LimitExceededException")]}
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE - 1, failed=1)
 
-    def test_where_the_queue_refuses_the_caller_is_told(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_queue_that_refuses_is_an_error_for_the_caller(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         crowd(SIZE + 1)
         jobs.error = JobsError("AccessDenied")
         with pytest.raises(JobsError):
@@ -172,12 +173,12 @@ class TestBroadcast:
 
 
 class TestPublishWithoutHistory:
-    def test_a_small_audience_is_sent_to_at_once(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_small_audience_is_sent_to_at_once(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         crowd(SIZE)
         assert peal.publish("live:map", 1).outcome == Outcome(sent=SIZE)
         assert jobs.take() == []
 
-    def test_a_large_one_is_cut_by_shards_and_pages(self, crowd: Crowd, peal: Service, jobs: FakeJobs) -> None:
+    def test_a_large_one_is_cut_by_shards_and_pages(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         alice, *others = crowd(20)
         answer = alice.asks("publish", channel="live:map", data={"x": 1}, exclude=True, messageId="m_1")
         assert answer == {"channel": "live:map", "epoch": None, "offset": None, "queued": True}
@@ -197,7 +198,7 @@ class TestPublishWithoutHistory:
         alice.receives_nothing()
 
     def test_members_that_are_gone_leave_the_channel(
-        self, crowd: Crowd, peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         crowd(5)
         api.fails = {"c01=": [gone(), gone()]}
@@ -209,7 +210,7 @@ class TestPublishWithoutHistory:
         does_all(peal, jobs)
         assert sorted(receiver for receiver, _ in api.inbox) == ["c00=", "c02=", "c03=", "c04="]
 
-    def test_a_shard_that_the_channel_has_no_more_is_passed_over(self, crowd: Crowd, peal: Service) -> None:
+    def test_a_shard_the_channel_no_longer_has_is_skipped(self, crowd: Crowd, peal: Peal) -> None:
         crowd(SIZE + 1)
         does(
             peal,
@@ -241,7 +242,7 @@ PUBLICATION = {"job": "publication", "channel": "live:map", "shard": 0, "time": 
     ],
 )
 def test_a_job_that_makes_no_sense_is_dropped(
-    job: dict[str, Any], message: str, peal: Service, caplog: pytest.LogCaptureFixture
+    job: dict[str, Any], message: str, peal: Peal, caplog: pytest.LogCaptureFixture
 ) -> None:
     does(peal, job)
     assert message in caplog.text
@@ -249,7 +250,7 @@ def test_a_job_that_makes_no_sense_is_dropped(
 
 class TestBothKindsOfClient:
     @pytest.fixture
-    def sdks(self, crowd: Crowd, peal: Service, api: FakeWebsocketApi) -> list[Sdk]:
+    def sdks(self, crowd: Crowd, peal: Peal, api: FakeWebsocketApi) -> list[Sdk]:
         """Some that speak Centrifugo's protocol, among as many that do not."""
         crowd(8)
         sdks = [Sdk(peal, api, f"s{n:02d}=", **({"userId": f"s_{n}"} if n % 2 else {})) for n in range(8)]
@@ -258,8 +259,8 @@ class TestBothKindsOfClient:
         api.inbox.clear()
         return sdks
 
-    def test_a_large_broadcast_comes_to_each_once_as_it_reads_it(
-        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+    def test_a_large_broadcast_reaches_each_once_in_its_codec(
+        self, sdks: list[Sdk], peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         assert peal.broadcast(note="hi") is None
         does_all(peal, jobs)
@@ -269,7 +270,7 @@ class TestBothKindsOfClient:
         assert [json.loads(text)["type"] for _, text in api.inbox] == ["broadcast"] * 8
 
     def test_so_does_a_publication_without_history(
-        self, sdks: list[Sdk], peal: Service, jobs: FakeJobs, api: FakeWebsocketApi
+        self, sdks: list[Sdk], peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
         assert peal.publish("live:map", {"x": 1}).outcome is None
         does_all(peal, jobs)

@@ -1,4 +1,4 @@
-"""Work that many threads share: everything is done once, nobody waits for another, and it ends in order."""
+"""Work that threads share: each piece is done once, waits for no other, and errors end it in order."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from chalicelib.delivery.threads import one_cpu, share
 
 
 def takes(*pieces: str) -> Callable[[], str | None]:
-    """One piece after the other, then None."""
+    """Return what takes one piece after another, then None."""
     left = deque(pieces)
     return lambda: left.popleft() if left else None
 
@@ -26,7 +26,7 @@ class TestSharing:
         share(takes(*map(str, range(pieces))), done.append, workers)
         assert sorted(done, key=int) == list(map(str, range(pieces)))
 
-    def test_so_many_at_once_and_no_more(self) -> None:
+    def test_at_most_so_many_pieces_run_at_once(self) -> None:
         together = threading.Barrier(8, timeout=10)
         share(takes(*"abcdefgh" * 5), lambda _: together.wait(), 8)
         now: list[int] = []
@@ -47,7 +47,7 @@ class TestSharing:
         share(takes("a"), lambda _: threads.append(threading.current_thread()), 8)
         assert threads == [threading.current_thread()]
 
-    def test_a_slow_piece_holds_up_nobody(self) -> None:
+    def test_a_slow_piece_delays_no_other(self) -> None:
         others_done = threading.Event()
         done: list[str] = []
 
@@ -61,7 +61,7 @@ class TestSharing:
         share(takes("slow", *map(str, range(100))), work, 2)
         assert done[-1] == "slow"
 
-    def test_a_piece_may_bring_another(self) -> None:
+    def test_a_piece_may_add_another(self) -> None:
         left = deque("ab")
         done: list[str] = []
 
@@ -73,7 +73,7 @@ class TestSharing:
         share(lambda: left.popleft() if left else None, work, 4)
         assert sorted(done) == ["A", "B", "a", "b"]
 
-    def test_threads_know_what_the_caller_knows(self) -> None:
+    def test_threads_run_in_the_callers_context(self) -> None:
         name: ContextVar[str] = ContextVar("name")
         name.set("mine")
         together, seen = threading.Barrier(4, timeout=10), []
@@ -115,7 +115,7 @@ class TestSharing:
 
 class TestOneCpu:
     @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot say")
-    def test_all_run_on_one_meanwhile_and_on_any_afterwards(self) -> None:
+    def test_all_threads_run_on_one_cpu_and_then_on_any(self) -> None:
         before, seen = os.sched_getaffinity(0), []
         share(takes(*"abcdefgh"), lambda _: seen.append(frozenset(os.sched_getaffinity(0))), 4)
         assert len(set(seen)) == 1
@@ -124,7 +124,9 @@ class TestOneCpu:
         assert os.sched_getaffinity(0) == before
 
     @pytest.mark.parametrize("error", [OSError("not allowed"), AttributeError("not on this system")])
-    def test_where_that_cannot_be_it_is_left_as_it_is(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_where_the_system_cannot_do_it_nothing_happens(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fails(*_: object) -> None:
             raise error
 

@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib import errors
 from chalicelib.handlers import actions, commands, router, websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol import action_frames, centrifuge
 from chalicelib.protocol import frame as protocol
 from pealctl.commands import COMMANDS
@@ -39,7 +39,7 @@ def section(title: str) -> str:
 
 
 @pytest.fixture
-def frames(peal: Service, api: FakeWebsocketApi) -> list[dict[str, Any]]:
+def frames(peal: Peal, api: FakeWebsocketApi) -> list[dict[str, Any]]:
     """All that two clients are sent when one of them sends every example in turn."""
     websocket.connect(peal, raw_events.connect(ID, {"userId": "u_123", "deviceId": "phone"}))
     websocket.connect(peal, raw_events.connect(OTHER, {"userId": "u_456"}))
@@ -68,7 +68,7 @@ def test_every_example_of_the_server_is_what_it_sends(example: dict[str, Any], f
     assert json.dumps(shape(example)) in [json.dumps(shape(frame)) for frame in sent]
 
 
-def test_every_example_of_an_sdk_is_answered_as_the_document_says(peal: Service, api: FakeWebsocketApi) -> None:
+def test_every_example_of_an_sdk_is_answered_as_the_document_says(peal: Peal, api: FakeWebsocketApi) -> None:
     assert len(SDK_EXAMPLES) >= 12
     websocket.connect(peal, raw_events.connect(ID))
     websocket.connect(peal, raw_events.connect(OTHER, {"userId": "u_456"}))
@@ -138,26 +138,6 @@ def test_the_limits_are_the_ones_in_force() -> None:
         assert f"{limit:,} bytes" in PROTOCOL
     assert f"{protocol.MAX_ATTRIBUTES} names" in PROTOCOL
     assert protocol.MAX_SAFE_INTEGER == 2**53 - 1
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        "CHANGELOG.md",
-        *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md")),
-        *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "examples").glob("*/*.md")),
-    ],
-)
-def test_every_link_inside_the_project_leads_somewhere(name: str) -> None:
-    page = PROJECT / name
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", page.read_text()):
-        linked = page.parent / target if target else page
-        assert linked.exists(), f"{name} links to {target}"
-        if anchor:
-            titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.M)
-            slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-            assert anchor[1:] in slugs, f"{name} links to {anchor}"
 
 
 def test_every_test_of_a_fault_is_there() -> None:

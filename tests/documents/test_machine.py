@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chalicelib.errors import ClientError
 from chalicelib.handlers import actions, rest, websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.protocol.namespaces import NAMESPACES
 from tests.conftest import PROJECT
 from tests.support import raw_events
@@ -202,7 +202,7 @@ class TestWhatIsAccepted:
     """What the schemas take is never refused for its shape, and what they do not take always is."""
 
     @pytest.mark.parametrize("action", [name for name in frames.ACTIONS if name != "authenticate"])
-    def test_frames(self, action: str, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_frames(self, action: str, peal: Peal, api: FakeWebsocketApi) -> None:
         for connection_id in (ID, OTHER):
             websocket.connect(peal, raw_events.connect(connection_id, {"userId": "u_123"}))
         schema = frames.ACTIONS[action].frame(action)
@@ -226,7 +226,7 @@ class TestWhatIsAccepted:
         check()
 
     @pytest.mark.parametrize("place", [place for place, route in ROUTES.items() if route.body], ids=" ".join)
-    def test_bodies(self, place: tuple[str, str], peal: Service) -> None:
+    def test_bodies(self, place: tuple[str, str], peal: Peal) -> None:
         route = ROUTES[place]
         assert route.body is not None
         path = {"connectionId": [ID], "userId": ["u_123"], "channel": ["chat:lobby"]}
@@ -243,7 +243,7 @@ class TestWhatIsAccepted:
         check()
 
     @pytest.mark.parametrize("place", [place for place, route in ROUTES.items() if route.query], ids=" ".join)
-    def test_queries(self, place: tuple[str, str], peal: Service) -> None:
+    def test_queries(self, place: tuple[str, str], peal: Peal) -> None:
         route = ROUTES[place]
         path = {"connectionId": ID, "userId": "u_123", "channel": "chat:lobby"}
         arguments = [path[name] for name in re.findall(r"\{(\w+)\}", place[1])]

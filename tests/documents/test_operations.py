@@ -81,7 +81,7 @@ class TestAlarms:
 
     def test_every_operation_on_the_table_is_watched(self) -> None:
         source = (PROJECT / "chalicelib" / "store" / "table.py").read_text()
-        performed = {*re.findall(r'_translated\("(\w+)"\)', source), "Query", "Scan"}
+        performed = {*re.findall(r'_(?:translated|write)\("(\w+)"', source), "Query", "Scan"}
         assert {dimensions["Operation"] for _, name, dimensions in WATCHED if name == "SystemErrors"} == performed
 
     @pytest.mark.parametrize("metric", ["ReadThrottleEvents", "WriteThrottleEvents"])

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import boto3
 import pytest
 
-from chalicelib import wiring
-from chalicelib.channels import sequencer
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal
+from chalicelib.peal import build as build_peal
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from tests.conftest import Clock
@@ -45,16 +45,19 @@ def api() -> Sockets:
     return Sockets()
 
 
-Build = Callable[..., Service]
+Build = Callable[..., Peal]
 
 
 @pytest.fixture
 def build(way: Way, table_name: str, api: Sockets, session: boto3.session.Session, jobs: FakeJobs) -> Build:
     """Builds the service as a Lambda instance would, over the same table."""
 
-    def build(clock: Callable[[], float], **options: Any) -> Service:
+    def build(
+        clock: Callable[[], float], publication_seconds: float = LIMITS.publication_seconds, **options: Any
+    ) -> Peal:
         settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, **options)
-        return wiring.build(settings, api, session, clock, jobs=jobs, sleep=lambda _: None)
+        limits = LIMITS._replace(publication_seconds=publication_seconds)
+        return build_peal(settings, api, session, clock, jobs=jobs, sleep=lambda _: None, limits=limits)
 
     return build
 
@@ -75,10 +78,9 @@ def rows_of(dynamodb: Any, table_name: str) -> RowsOf:
 
 
 @pytest.fixture
-def peal(build: Build, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Service:
-    # Where the clock stands still, waiting for it must not take for ever.
-    monkeypatch.setattr(sequencer, "GRACE_SECONDS", 0)
-    return build(clock)
+def peal(build: Build, clock: Clock) -> Peal:
+    # The clock stands still, so waiting for it would take for ever.
+    return build(clock, publication_seconds=0)
 
 
 class Round:

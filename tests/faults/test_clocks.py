@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chalicelib.delivery.audience import Outcome
-from chalicelib.handlers import jobs as worker
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal
 from chalicelib.settings import RateLimit
 from chalicelib.store import keys, lease
-from chalicelib.store.members import GRACE_SECONDS
 from chalicelib.store.table import Table
 from tests.conftest import Clock
 from tests.faults.conftest import Build, Killed
@@ -24,7 +23,7 @@ from tests.support.followers import CHANNEL, Follower, Sockets
 APART_SECONDS = 300
 FAST, SLOW = APART_SECONDS, -APART_SECONDS
 
-By = Callable[..., Service]
+By = Callable[..., Peal]
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ class TestAConnection:
             alice.peal = serves
             clock.now += 7_189
             assert alice.asks("ping") == {}
-            assert worker.reap(serves)["closed"] == 0
+            assert serves.reap()["closed"] == 0
             clock.now -= 7_189
 
     def test_that_ended_is_announced_once_whichever_clock_the_worker_has(
@@ -77,7 +76,7 @@ class TestAConnection:
             bob.asks("subscribe", channel=CHANNEL)
             bob.peal = ends
             bob.disconnects()
-            clock.now += GRACE_SECONDS
+            clock.now += LIMITS.grace_seconds
             does_all(works, jobs)
             assert [frame["type"] for frame in api.frames(alice.id)] == ["join", "leave"]
             assert right.presence(CHANNEL).count == 1
@@ -131,7 +130,7 @@ def test_who_died_with_a_fast_clock_holds_up_a_channel_for_so_much_longer_and_no
     clock.now += lease.LEASE_MS / 1000
     assert right.publish(CHANNEL, 2).outcome is None
     clock.now += APART_SECONDS
-    worker.reap(right)
+    right.reap()
     does_all(right, jobs)
     alice.read()
     assert alice.shown == {1: 1, 2: 2}

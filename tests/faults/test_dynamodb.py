@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import ServiceError
-from chalicelib.handlers import jobs as worker
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal
 from chalicelib.store import keys, lease
-from chalicelib.store.members import GRACE_SECONDS
 from chalicelib.store.table import Table
 from tests.conftest import Clock
 from tests.faults.conftest import each_request_fails
@@ -38,7 +37,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL")
 
 
-def test_who_connects_is_registered_or_refused(peal: Service, way: Way, rows: Table) -> None:
+def test_who_connects_is_registered_or_refused(peal: Peal, way: Way, rows: Table) -> None:
     for round_ in each_request_fails(way):
         name = f"c{next(numbers)}="
         with round_:
@@ -50,7 +49,7 @@ def test_who_connects_is_registered_or_refused(peal: Service, way: Way, rows: Ta
 
 
 def test_who_subscribes_is_told_and_let_in_or_comes_back(
-    peal: Service, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock
+    peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock
 ) -> None:
     for round_ in each_request_fails(way):
         bob = Follower(peal, api, "bob", f"chat:{next(numbers)}")
@@ -74,7 +73,7 @@ def test_who_subscribes_is_told_and_let_in_or_comes_back(
 
 @pytest.mark.parametrize("tries_again", [True, False])
 def test_what_is_published_reaches_everyone_once_or_does_not_exist(
-    tries_again: bool, peal: Service, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock, rows: Table
+    tries_again: bool, peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock, rows: Table
 ) -> None:
     members = [Follower(peal, api, user) for user in ("alice", "bob")]
     for member in members:
@@ -95,7 +94,7 @@ def test_what_is_published_reaches_everyone_once_or_does_not_exist(
         else:
             assert answer is None or answer["error"]["message"] == SORRY
         clock.now += LEASE_SECONDS
-        worker.reap(peal)
+        peal.reap()
         does_all(peal, jobs)
         for member in members:
             member.read()
@@ -107,7 +106,7 @@ def test_what_is_published_reaches_everyone_once_or_does_not_exist(
 
 @pytest.mark.parametrize("is_heard", [True, False])
 def test_who_has_gone_is_forgotten_and_its_leave_told_once(
-    is_heard: bool, peal: Service, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock, rows: Table
+    is_heard: bool, peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock, rows: Table
 ) -> None:
     alice = Client(peal, api, "alice=", userId="alice")
     alice.asks("subscribe", channel=CHANNEL)
@@ -120,10 +119,10 @@ def test_who_has_gone_is_forgotten_and_its_leave_told_once(
             if is_heard:
                 bob.disconnects()
             else:
-                worker.reap(peal)
+                peal.reap()
         # The reaper, at the latest, finds who was not forgotten; a send, whose memberships were left.
-        worker.reap(peal)
-        clock.now += GRACE_SECONDS
+        peal.reap()
+        clock.now += LIMITS.grace_seconds
         does_all(peal, jobs)
         assert rows.get(keys.connection_key(bob.id)) is None, round_
         told = [frame["type"] for frame in api.frames(alice.id)]

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chalicelib.errors import TableError
-from chalicelib.peal import Service
-from chalicelib.store.members import GRACE_SECONDS
+from chalicelib.limits import LIMITS
+from chalicelib.peal import Peal
 from tests.conftest import Clock
 from tests.faults.conftest import Build, Killed
 from tests.support.clients import Client
@@ -40,7 +40,7 @@ def api() -> Sockets:
     return MortalSockets()
 
 
-Say = Callable[[Service], object]
+Say = Callable[[Peal], object]
 
 
 class TestKilledInTheMiddleOfASlice:
@@ -77,7 +77,7 @@ class TestKilledInTheMiddleOfASlice:
 
 class TestAnAdvanceJob:
     @pytest.fixture
-    def alice(self, peal: Service, api: Sockets, way: Way) -> Follower:
+    def alice(self, peal: Peal, api: Sockets, way: Way) -> Follower:
         """Follows a channel in which two publications are written and nobody delivers."""
         alice = Follower(peal, api, "alice")
         alice.follow()
@@ -89,7 +89,7 @@ class TestAnAdvanceJob:
         return alice
 
     def test_that_comes_again_and_again_sends_everything_once(
-        self, alice: Follower, peal: Service, jobs: FakeJobs
+        self, alice: Follower, peal: Peal, jobs: FakeJobs
     ) -> None:
         first, second = jobs.take()
         for job in (first, second, first, first):
@@ -97,7 +97,7 @@ class TestAnAdvanceJob:
         alice.read()
         assert (alice.shown, alice.repeats) == ({1: 1, 2: 2}, 0)
 
-    def test_that_two_do_at_once_too(self, alice: Follower, peal: Service, jobs: FakeJobs) -> None:
+    def test_that_two_do_at_once_too(self, alice: Follower, peal: Peal, jobs: FakeJobs) -> None:
         todo = jobs.take() * 4
         with ThreadPoolExecutor(len(todo)) as threads:
             list(threads.map(lambda job: does(peal, job), todo))
@@ -108,7 +108,7 @@ class TestAnAdvanceJob:
 class TestALeaveJob:
     @pytest.mark.parametrize("tries", [1, 4])
     def test_that_fails_is_done_six_minutes_later_and_the_leave_told_once(
-        self, tries: int, peal: Service, api: Sockets, way: Way, jobs: FakeJobs, clock: Clock
+        self, tries: int, peal: Peal, api: Sockets, way: Way, jobs: FakeJobs, clock: Clock
     ) -> None:
         alice, bob = Client(peal, api, "alice=", userId="alice"), Client(peal, api, "bob=", userId="bob")
         for client in (alice, bob):
@@ -116,14 +116,19 @@ class TestALeaveJob:
         bob.disconnects()
         api.frames(alice.id)
         (job,) = jobs.take()
-        clock.now += GRACE_SECONDS
+        clock.now += LIMITS.grace_seconds
         way.fails(refused(), times=tries)
         for _ in range(tries):
             with pytest.raises(TableError):
                 does(peal, job)
             clock.now += VISIBILITY_SECONDS
-        assert [member.user_id for member in peal.members(CHANNEL)[0]] == ["alice", "bob"]
+        assert [member.user_id for member in peal.presence_manager.read_members(peal.members.resolve(CHANNEL))[0]] == [
+            "alice",
+            "bob",
+        ]
         for _ in range(2):
             does(peal, job)
         assert [(frame["type"], frame["user"]) for frame in api.frames(alice.id)] == [("leave", "bob")]
-        assert [member.user_id for member in peal.members(CHANNEL)[0]] == ["alice"]
+        assert [member.user_id for member in peal.presence_manager.read_members(peal.members.resolve(CHANNEL))[0]] == [
+            "alice"
+        ]

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from chalicelib.store import keys
 from chalicelib.store.table import Table
 from tests.conftest import Clock
@@ -21,9 +21,7 @@ from tests.support.followers import CHANNEL, Follower, Sockets
 
 
 @pytest.mark.parametrize("kind", [(THROTTLED, 400), ("InternalServerError", 500)])
-def test_what_passes_is_not_noticed_by_who_connects(
-    kind: tuple[str, int], peal: Service, way: Way, rows: Table
-) -> None:
+def test_what_passes_is_not_noticed_by_who_connects(kind: tuple[str, int], peal: Peal, way: Way, rows: Table) -> None:
     way.fails(refused(*kind), "PutItem", after=1, times=1)
     assert websocket.connect(peal, raw_events.connect("a=")) == {"statusCode": 200}
     assert rows.get(keys.connection_key("a=")) is not None
@@ -32,7 +30,7 @@ def test_what_passes_is_not_noticed_by_who_connects(
 
 
 def test_what_does_not_pass_is_told_without_a_word_of_what_it_was(
-    peal: Service, way: Way, api: Sockets, rows: Table
+    peal: Peal, way: Way, api: Sockets, rows: Table
 ) -> None:
     alice = Client(peal, api, "alice=")
     way.fails(refused(THROTTLED), times=DOWN)
@@ -45,7 +43,7 @@ def test_what_does_not_pass_is_told_without_a_word_of_what_it_was(
 
 
 def test_what_was_written_is_sent_soon_although_its_publisher_was_told_of_an_error(
-    peal: Service, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock
+    peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock
 ) -> None:
     alice, bob = Follower(peal, api, "alice"), Client(peal, api, "bob=", userId="bob")
     alice.follow()
@@ -65,7 +63,7 @@ def test_what_was_written_is_sent_soon_although_its_publisher_was_told_of_an_err
 
 
 def test_a_batch_of_which_half_is_left_undone_each_time_is_done_in_the_end(
-    peal: Service, way: Way, api: Sockets, rows_of: RowsOf
+    peal: Peal, way: Way, api: Sockets, rows_of: RowsOf
 ) -> None:
     bob = Client(peal, api, "bob=", userId="bob")
     for n in range(20):

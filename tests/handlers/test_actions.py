@@ -6,12 +6,11 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import wiring
-from chalicelib.delivery.audience import Outcome
+from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import NotRegistered
 from chalicelib.handlers import actions, websocket
 from chalicelib.handlers.router import Request
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.frame import MAX_FRAME_BYTES
 from chalicelib.protocol.grants import Grants, Rights
 from chalicelib.settings import Settings
@@ -26,22 +25,22 @@ NOW = "2026-11-23T09:30:10.000Z"
 
 
 @pytest.fixture
-def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+def alice(peal: Peal, api: FakeWebsocketApi) -> Client:
     return Client(peal, api, "alice=", userId="u_123", deviceId="phone", attributes='{"room":"a"}')
 
 
 @pytest.fixture
-def bob(peal: Service, api: FakeWebsocketApi) -> Client:
+def bob(peal: Peal, api: FakeWebsocketApi) -> Client:
     return Client(peal, api, "bob=", userId="u_456")
 
 
 @pytest.fixture
-def bobs_tablet(peal: Service, api: FakeWebsocketApi) -> Client:
+def bobs_tablet(peal: Peal, api: FakeWebsocketApi) -> Client:
     return Client(peal, api, "bobs-tablet=", userId="u_456")
 
 
 @pytest.fixture
-def stranger(peal: Service, api: FakeWebsocketApi) -> Client:
+def stranger(peal: Peal, api: FakeWebsocketApi) -> Client:
     return Client(peal, api, "stranger=")
 
 
@@ -84,13 +83,13 @@ class TestWhoami:
 
 class TestAuthenticate:
     @pytest.fixture
-    def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
+    def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Peal:
         """A service that lets in whoever signs in, also after connecting."""
         settings = Settings(table_name, jwt_secrets=NEW, allow_late_authentication=True)
-        return wiring.build(settings, api, session, clock)
+        return build(settings, api, session, clock)
 
     def test_a_connection_without_a_credential_is_signed_in_by_it(
-        self, stranger: Client, peal: Service, clock: Clock
+        self, stranger: Client, peal: Peal, clock: Clock
     ) -> None:
         clock.now += 9
         stranger.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456", deviceId="phone")})
@@ -106,7 +105,7 @@ class TestAuthenticate:
         stranger.sends(frame | {"id": 1})
         stranger.is_told("unauthenticated", "Not signed in.", 1)
 
-    def test_until_then_nothing_is_sent_to_it(self, stranger: Client, peal: Service) -> None:
+    def test_until_then_nothing_is_sent_to_it(self, stranger: Client, peal: Peal) -> None:
         assert peal.broadcast("hi").sent == 0
         assert peal.send_to_connection(stranger.id, "hi") == Outcome(gone=1)
         stranger.receives_nothing()
@@ -125,7 +124,7 @@ class TestAuthenticate:
         stranger.sends(frame)
         stranger.is_told("unauthenticated", "Not signed in.", 1 if "id" in frame else None, then_closed=True)
 
-    def test_it_keeps_a_living_connection_for_longer(self, peal: Service, api: FakeWebsocketApi, clock: Clock) -> None:
+    def test_it_keeps_a_living_connection_for_longer(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
         alice = Client(peal, api, "alice=", token=token(exp=SOON + 60, users=["u_1"]))
         clock.now += 59
         alice.sends({"action": "authenticate", "id": 1, "token": token(exp=SOON + 120, users=["u_2"])})
@@ -135,16 +134,16 @@ class TestAuthenticate:
         assert api.frames("alice=")[0]["data"]["expiresAt"] == SOON + 120
         assert peal.connection("alice=").grants == Grants(Rights(users=frozenset({"u_2"})))
 
-    def test_it_never_makes_it_another_users(self, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_it_never_makes_it_another_users(self, peal: Peal, api: FakeWebsocketApi) -> None:
         alice = Client(peal, api, "alice=", token=token())
         alice.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456")})
         alice.is_told("forbidden", "This is not allowed.", 1)
         assert peal.connection("alice=").user_id == "u_123"
 
-    def test_a_connection_that_closes_meanwhile_does_not_come_back(self, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_a_connection_that_closes_meanwhile_does_not_come_back(self, peal: Peal, api: FakeWebsocketApi) -> None:
         Client(peal, api, "alice=", token=token())
-        connection = peal.admit("alice=")
-        peal.forget("alice=")
+        connection = peal.arrivals.admit("alice=")
+        peal.departures.forget("alice=")
         with pytest.raises(NotRegistered):
             peal.authenticate(connection, token())
         assert peal.broadcast().sent == 0
@@ -152,10 +151,10 @@ class TestAuthenticate:
 
 class TestWhenTimeRunsOut:
     @pytest.fixture
-    def ann(self, peal: Service, api: FakeWebsocketApi) -> Client:
+    def ann(self, peal: Peal, api: FakeWebsocketApi) -> Client:
         return Client(peal, api, "ann=", token=token(exp=SOON + 60, users=["*"], broadcast=True))
 
-    def test_nothing_more_is_sent(self, ann: Client, peal: Service, clock: Clock) -> None:
+    def test_nothing_more_is_sent(self, ann: Client, peal: Peal, clock: Clock) -> None:
         clock.now += 59
         assert peal.send_to_user("u_123", "hi").sent == 1
         clock.now += 1
@@ -182,7 +181,7 @@ class TestWhenTimeRunsOut:
         ann.receives_nothing()
         assert api.closed == []
 
-    def test_the_row_lives_no_longer_than_api_gateway_lets_a_socket(self, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_the_row_lives_no_longer_than_api_gateway_lets_a_socket(self, peal: Peal, api: FakeWebsocketApi) -> None:
         Client(peal, api, "late=", token=token(exp=SOON + 100_000))
         connection = peal.connection("late=")
         assert (connection.expires_at, connection.ttl) == (SOON + 100_000, 1_795_426_200 + 7_800)
@@ -227,7 +226,7 @@ class TestSendMessage:
         alice.receives(reply(5, sent=0, gone=1, failed=0))
 
     def test_bad_receivers_are_counted_and_the_dead_forgotten(
-        self, alice: Client, bob: Client, bobs_tablet: Client, peal: Service, api: FakeWebsocketApi
+        self, alice: Client, bob: Client, bobs_tablet: Client, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         Client(peal, api, "bobs-tv=", userId="u_456")
         api.fails = {"bob=": [gone(), gone()], "bobs-tablet=": [refused("LimitExceededException")]}
@@ -236,8 +235,8 @@ class TestSendMessage:
         alice.sends({"action": "sendMessage", "id": 7, "targetUserId": "u_456", "text": "still there?"})
         alice.receives(reply(7, sent=2, gone=0, failed=0))
 
-    def test_the_sender_must_be_registered(self, alice: Client, bob: Client, peal: Service) -> None:
-        peal.forget("alice=")
+    def test_the_sender_must_be_registered(self, alice: Client, bob: Client, peal: Peal) -> None:
+        peal.departures.forget("alice=")
         alice.sends({"action": "sendMessage", "id": 8, "targetUserId": "u_456", "text": "hi"})
         alice.is_told("unauthenticated", "Not signed in.", 8, then_closed=True)
         bob.receives_nothing()

@@ -7,29 +7,29 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib import wiring
-from chalicelib.channels import presence
-from chalicelib.channels.subscribe import Subscribing
-from chalicelib.delivery.audience import Outcome
+from chalicelib.channels.subscribe import Subscriptions
+from chalicelib.delivery.delivery import Delivery, Outcome
 from chalicelib.errors import TableError
 from chalicelib.handlers import commands, router
 from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
-from chalicelib.protocol import centrifuge, missed
+from chalicelib.limits import LIMITS, Limits
+from chalicelib.peal import Peal
+from chalicelib.peal import build as build_peal
+from chalicelib.protocol import centrifuge
+from chalicelib.protocol.jobs import Advance, dump_job
 from chalicelib.protocol.namespaces import resolve
-from chalicelib.protocol.publication import Stream
+from chalicelib.protocol.publication import Position
 from chalicelib.settings import RateLimit, Settings
-from chalicelib.store.lease import Cursors
-from chalicelib.store.members import GRACE_SECONDS
+from chalicelib.store.lease import Leases
 from chalicelib.store.registry import Registry
 from chalicelib.store.table import Table
 from tests.conftest import Clock
 from tests.support.clients import Client, Sdk
-from tests.support.fakes import FakeJobs, FakeWebsocketApi
+from tests.support.fakes import FakeJobs, FakeWebsocketApi, does
 from tests.support.signing import NEW, NOW, token
 
 ROOM = "chat:lobby"
-Build = Callable[..., Service]
+Build = Callable[..., Peal]
 
 
 @pytest.fixture
@@ -38,19 +38,19 @@ def build(
 ) -> Build:
     """The service with other settings."""
 
-    def build(**settings: Any) -> Service:
-        return wiring.build(Settings(table_name, jwt_secrets=NEW, **settings), api, session, clock, jobs=jobs)
+    def build(**settings: Any) -> Peal:
+        return build_peal(Settings(table_name, jwt_secrets=NEW, **settings), api, session, clock, jobs=jobs)
 
     return build
 
 
 @pytest.fixture
-def alice(peal: Service, api: FakeWebsocketApi) -> Sdk:
+def alice(peal: Peal, api: FakeWebsocketApi) -> Sdk:
     return Sdk(peal, api, "alice=", userId="alice", attributes='{"room":"a"}')
 
 
 @pytest.fixture
-def bob(peal: Service, api: FakeWebsocketApi) -> Client:
+def bob(peal: Peal, api: FakeWebsocketApi) -> Client:
     """Sends and receives action frames."""
     return Client(peal, api, "bob=", userId="bob")
 
@@ -60,7 +60,7 @@ def goodbye(code: int, reason: str) -> dict[str, Any]:
 
 
 class TestConnecting:
-    def test_the_first_command_is_what_makes_it_this_protocol(self, alice: Sdk, peal: Service) -> None:
+    def test_the_first_command_is_what_makes_it_this_protocol(self, alice: Sdk, peal: Peal) -> None:
         assert alice.connected == {"client": "alice=", "version": "peal"}
         assert peal.connection("alice=").codec == "centrifuge"
 
@@ -68,14 +68,14 @@ class TestConnecting:
         assert alice.calls("connect") == alice.connected
         assert dynamodb_calls == ["GetItem"]
 
-    def test_a_token_signs_in_whoever_came_without(self, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_a_token_signs_in_whoever_came_without(self, peal: Peal, api: FakeWebsocketApi) -> None:
         anyone = Sdk(peal, api, "c=", connect={"token": token(exp=NOW + 3_600)})
         assert anyone.connected == {"client": "c=", "version": "peal", "expires": True, "ttl": 3_570}
         me = peal.connection("c=")
         assert (me.user_id, me.codec) == ("u_123", "centrifuge")
         assert [connection.connection_id for connection in peal.connections_of("u_123")] == ["c="]
 
-    def test_a_token_of_another_user_does_not(self, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_a_token_of_another_user_does_not(self, peal: Peal, api: FakeWebsocketApi) -> None:
         assert Sdk(peal, api, "c=", userId="bob", connect={"token": token()}).connected["code"] == 103
 
     @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ class TestConnecting:
         bob.receives({"type": "reply", "id": 2, "data": {}})
 
     def test_who_has_gone_meanwhile_is_sent_away(
-        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+        self, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         client = Client(peal, api, "c=")
         monkeypatch.setattr(Registry, "speak", lambda *_: None)
@@ -110,7 +110,7 @@ class TestConnecting:
         client.receives({"push": goodbye(3005, "Not signed in any more: connect again.")})
         assert api.closed == ["c="]
 
-    def test_a_refresh_keeps_it_for_longer(self, peal: Service, api: FakeWebsocketApi, clock: Clock) -> None:
+    def test_a_refresh_keeps_it_for_longer(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
         client = Sdk(peal, api, "c=", connect={"token": token(exp=NOW + 60)})
         assert client.calls("refresh", token=token(exp=NOW + 3_600)) == {"expires": True, "ttl": 3_570}
         clock.now += 120
@@ -135,7 +135,7 @@ class TestFrames:
         assert all("subscribe" in answer for answer in answers)
 
     def test_what_follows_a_connect_in_its_frame_is_done_as_who_it_signs_in(
-        self, peal: Service, api: FakeWebsocketApi
+        self, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         client = Client(peal, api, "c=")
         lines = [{"id": 1, "connect": {"token": token()}}, {"id": 2, "rpc": {"method": "whoami"}}]
@@ -144,7 +144,7 @@ class TestFrames:
         assert answer["rpc"]["data"]["userId"] == "u_123"
 
     def test_that_it_is_connected_a_client_is_told_before_anything_else(
-        self, peal: Service, api: FakeWebsocketApi
+        self, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         peal.publish(ROOM, 1)
         client = Client(peal, api, "c=", userId="carol")
@@ -164,12 +164,12 @@ class TestFrames:
         assert sorted(ids[2:4]) == [3, 4]
         assert ids[4:] == [5]
 
-    def test_as_many_as_there_can_be_channels_fit_a_frame_and_more_are_none(self, peal: Service) -> None:
+    def test_as_many_as_there_can_be_channels_fit_a_frame_and_more_are_none(self, peal: Peal) -> None:
         line = '{"id":1,"ping":{}}'
         assert len(centrifuge.parse("\n".join([line] * 1_024)) or ()) == 1_024
         assert centrifuge.parse("\n".join([line] * 1_025)) is None
 
-    def test_a_command_without_an_id_is_done_and_not_answered(self, alice: Sdk, peal: Service) -> None:
+    def test_a_command_without_an_id_is_done_and_not_answered(self, alice: Sdk, peal: Peal) -> None:
         alice.sends('{"publish":{"channel":"chat:lobby","data":1}}')
         alice.sends('{"publish":{"channel":"feed:news","data":1}}')
         alice.receives_nothing()
@@ -204,9 +204,9 @@ class TestFrames:
         assert ["ping" in frame for frame in api.frames("c=")] == [True, True]
 
     def test_who_is_not_registered_any_more_is_told_to_come_back(
-        self, alice: Sdk, peal: Service, api: FakeWebsocketApi
+        self, alice: Sdk, peal: Peal, api: FakeWebsocketApi
     ) -> None:
-        peal.forget("alice=")
+        peal.departures.forget("alice=")
         alice.sends_commands(("ping", {}), ("ping", {}))
         assert alice.receives_pushes() == [goodbye(3005, "Not signed in any more: connect again.")]
         assert api.closed == ["alice="]
@@ -224,7 +224,7 @@ class TestFrames:
 
 class TestPushes:
     def test_both_kinds_of_client_are_told_in_one_pass(
-        self, alice: Sdk, bob: Client, peal: Service, dynamodb_calls: list[str]
+        self, alice: Sdk, bob: Client, peal: Peal, dynamodb_calls: list[str]
     ) -> None:
         alice.calls("subscribe", channel="live:map")
         bob.asks("subscribe", channel="live:map")
@@ -234,7 +234,7 @@ class TestPushes:
         assert alice.receives_pushes() == [{"channel": "live:map", "pub": {"data": {"x": 1}}}]
         assert bob.receives_in("live:map") == [{"x": 1}]
 
-    def test_messages_and_broadcasts_carry_the_action_frame(self, alice: Sdk, peal: Service) -> None:
+    def test_messages_and_broadcasts_carry_the_action_frame(self, alice: Sdk, peal: Peal) -> None:
         peal.send_to_user("alice", "hi")
         peal.send_to_connection("alice=", data=1)
         peal.broadcast("all")
@@ -249,21 +249,21 @@ class TestPushes:
         info = {"info": {"user": "bob", "client": "bob="}}
         assert alice.receives_pushes() == [{"channel": ROOM, "join": info}, {"channel": ROOM, "leave": info}]
 
-    def test_whoever_a_server_unsubscribes_is_told(self, alice: Sdk, peal: Service) -> None:
+    def test_whoever_a_server_unsubscribes_is_told(self, alice: Sdk, peal: Peal) -> None:
         alice.calls("subscribe", channel=ROOM)
         assert peal.unsubscribe_user(ROOM, "alice") == 1
         assert alice.receives_pushes() == [
             {"channel": ROOM, "unsubscribe": {"code": 2000, "reason": "unsubscribed by the server"}}
         ]
 
-    def test_whoever_is_closed_is_told_before(self, alice: Sdk, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_whoever_is_closed_is_told_before(self, alice: Sdk, peal: Peal, api: FakeWebsocketApi) -> None:
         peal.close_user("alice", reason="Signed out elsewhere.")
         assert alice.receives_pushes() == [goodbye(3503, "Signed out elsewhere.")]
         assert api.closed == ["alice="]
 
 
 class TestSubscribing:
-    def test_it_is_told_where_it_joins_and_is_sent_what_follows(self, alice: Sdk, peal: Service) -> None:
+    def test_it_is_told_where_it_joins_and_is_sent_what_follows(self, alice: Sdk, peal: Peal) -> None:
         epoch = peal.publish(ROOM, 1).epoch
         assert alice.calls("subscribe", channel=ROOM) == {
             "recoverable": True,
@@ -275,7 +275,7 @@ class TestSubscribing:
         (push,) = alice.receives_pushes()
         assert (push["channel"], push["pub"]) == (ROOM, {"data": 2, "offset": 2})
 
-    def test_what_it_missed_comes_in_the_reply(self, alice: Sdk, peal: Service) -> None:
+    def test_what_it_missed_comes_in_the_reply(self, alice: Sdk, peal: Peal) -> None:
         *_, epoch = (peal.publish(ROOM, n).epoch for n in range(3))
         result = alice.calls("subscribe", channel=ROOM, recover=True, epoch=epoch, offset=1)
         assert (result["recovered"], result["offset"]) == (True, 1)
@@ -283,14 +283,14 @@ class TestSubscribing:
 
     @pytest.mark.parametrize("position", [{}, {"epoch": "_"}, {"epoch": "over", "offset": 1}])
     def test_a_position_that_means_nothing_is_not_recovered(
-        self, alice: Sdk, peal: Service, position: dict[str, Any]
+        self, alice: Sdk, peal: Peal, position: dict[str, Any]
     ) -> None:
         peal.publish(ROOM, 1)
         result = alice.calls("subscribe", channel=ROOM, recover=True, **position)
         assert (result["was_recovering"], "recovered" in result, result["offset"]) == (True, False, 1)
 
     def test_who_may_not_read_history_is_told_that_something_may_be_missing(
-        self, peal: Service, api: FakeWebsocketApi
+        self, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         credential = token(channels={ROOM: ["subscribe"]})
         client = Sdk(peal, api, "c=", connect={"token": credential})
@@ -311,9 +311,9 @@ class TestSubscribing:
     def test_what_is_wrong_says_so(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
         assert alice.calls("subscribe", **fields)["code"] == code
 
-    def test_unsubscribing_twice_is_no_error(self, alice: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unsubscribing_twice_is_no_error(self, alice: Sdk, peal: Peal) -> None:
         slept: list[float] = []
-        monkeypatch.setattr(commands, "sleep", slept.append)
+        peal.sleep = slept.append
         alice.calls("subscribe", channel=ROOM)
         assert alice.calls("unsubscribe", channel=ROOM) == {}
         assert slept == []
@@ -321,10 +321,10 @@ class TestSubscribing:
         assert slept == list(router.PAUSES_SECONDS)
 
     def test_many_that_wait_in_one_frame_wait_no_longer_than_one(
-        self, alice: Sdk, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+        self, alice: Sdk, api: FakeWebsocketApi, peal: Peal
     ) -> None:
         slept: list[float] = []
-        monkeypatch.setattr(commands, "sleep", slept.append)
+        peal.sleep = slept.append
         ids = alice.sends_commands(*(("unsubscribe", {"channel": f"chat:{n}"}) for n in range(20)))
         assert [answer["id"] for answer in api.frames(alice.id)] == ids
         assert slept == list(router.PAUSES_SECONDS)
@@ -339,74 +339,74 @@ class TestWhatIsAskedForLastIsWhatHappens:
         return str(request.param)
 
     def test_an_unsubscribe_that_comes_after_its_time_undoes_no_later_subscribe(
-        self, alice: Sdk, bob: Client, peal: Service, room: str
+        self, alice: Sdk, bob: Client, peal: Peal, room: str
     ) -> None:
         before = peal.connection(alice.id)
-        peal.subscribe(before, room, None, 6, turn=6)
+        peal.subscribe(before, room, None, 6, join_ref=6)
         at_seven = peal.connection(alice.id)
-        peal.subscribe(at_seven, room, None, 8, turn=8)
-        peal.unsubscribe(at_seven, room, turn=7)
+        peal.subscribe(at_seven, room, None, 8, join_ref=8)
+        peal.unsubscribe(at_seven, room, join_ref=7)
         assert peal.publish(room, 1).outcome == Outcome(sent=1)
-        peal.unsubscribe(peal.connection(alice.id), room, turn=9)
+        peal.unsubscribe(peal.connection(alice.id), room, join_ref=9)
         assert peal.publish(room, 2).outcome == Outcome()
         assert peal.connection(alice.id).channels == frozenset()
 
     @pytest.mark.parametrize("late", ["add_channel", "get"])
     def test_nor_does_one_in_its_midst(
-        self, alice: Sdk, peal: Service, room: str, late: str, monkeypatch: pytest.MonkeyPatch
+        self, alice: Sdk, peal: Peal, room: str, late: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        peal.subscribe(peal.connection(alice.id), room, None, 6, turn=6)
+        peal.subscribe(peal.connection(alice.id), room, None, 6, join_ref=6)
         at_seven = peal.connection(alice.id)
         original = getattr(Registry, late)
 
         def unsubscribe_first(registry: Registry, *arguments: Any) -> Any:
             monkeypatch.setattr(Registry, late, original)
             found = original(registry, *arguments) if late == "add_channel" else None
-            peal.unsubscribe(at_seven, room, turn=7)
+            peal.unsubscribe(at_seven, room, join_ref=7)
             return found or original(registry, *arguments)
 
         monkeypatch.setattr(Registry, late, unsubscribe_first)
-        peal.subscribe(at_seven, room, None, 8, turn=8)
+        peal.subscribe(at_seven, room, None, 8, join_ref=8)
         assert peal.publish(room, 1).outcome == Outcome(sent=1)
         assert room in peal.connection(alice.id).channels
 
     def test_a_subscribe_that_comes_after_its_time_leaves_the_later_one(
-        self, alice: Sdk, peal: Service, room: str
+        self, alice: Sdk, peal: Peal, room: str
     ) -> None:
         before = peal.connection(alice.id)
-        peal.subscribe(before, room, None, 8, turn=8)
-        peal.subscribe(before, room, None, 6, turn=6)
-        peal.unsubscribe(peal.connection(alice.id), room, turn=7)
+        peal.subscribe(before, room, None, 8, join_ref=8)
+        peal.subscribe(before, room, None, 6, join_ref=6)
+        peal.unsubscribe(peal.connection(alice.id), room, join_ref=7)
         assert peal.publish(room, 1).outcome == Outcome(sent=1)
 
     def test_an_unsubscribe_waits_for_the_subscribe_that_it_has_overtaken(
-        self, alice: Sdk, peal: Service, room: str, monkeypatch: pytest.MonkeyPatch
+        self, alice: Sdk, peal: Peal, room: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = peal.connection(alice.id)
-        monkeypatch.setattr(commands, "sleep", lambda _: peal.subscribe(before, room, None, 1, turn=1))
+        peal.sleep = lambda _: peal.subscribe(before, room, None, 1, join_ref=1)
         assert alice.calls("unsubscribe", channel=room) == {}
         assert peal.publish(room, 1).outcome == Outcome()
 
     def test_who_waits_to_be_let_in_is_let_in_for_its_last_turn(
-        self, alice: Sdk, peal: Service, rows: Table, clock: Clock
+        self, alice: Sdk, peal: Peal, rows: Table, clock: Clock
     ) -> None:
-        epoch, cursors = peal.publish(ROOM, 0).epoch, Cursors(rows, clock)
-        lease = cursors.claim(resolve(ROOM), 0, Stream(str(epoch), 1))
+        epoch, leases = peal.publish(ROOM, 0).epoch, Leases(rows, clock)
+        lease = leases.claim(resolve(ROOM), 0, Position(str(epoch), 1))
         assert lease
         before = peal.connection(alice.id)
-        peal.subscribe(before, ROOM, None, 8, turn=8)
-        peal.subscribe(before, ROOM, None, 6, turn=6)
-        peal.unsubscribe(peal.connection(alice.id), ROOM, turn=7)
+        peal.subscribe(before, ROOM, None, 8, join_ref=8)
+        peal.subscribe(before, ROOM, None, 6, join_ref=6)
+        peal.unsubscribe(peal.connection(alice.id), ROOM, join_ref=7)
         alice.receives_nothing()
-        cursors.abandon(lease, lease.delivered)
-        peal.advance(ROOM, 0)
+        leases.abandon(lease, lease.delivered)
+        does(peal, dump_job(Advance(ROOM, 0)))
         (reply,) = alice.api.frames(alice.id)
         assert reply["id"] == 8
         assert peal.publish(ROOM, 1).outcome == Outcome(sent=1)
 
 
 class TestConnectingWithSubscriptions:
-    def test_it_is_a_member_and_knows_where_it_joined(self, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_it_is_a_member_and_knows_where_it_joined(self, peal: Peal, api: FakeWebsocketApi) -> None:
         epoch = peal.publish(ROOM, 1).epoch
         client = Sdk(peal, api, "c=", userId="carol", connect={"subs": {ROOM: {}, "live:map": {}, "nowhere:1": {}}})
         joined = {"recoverable": True, "positioned": True, "epoch": epoch, "offset": 1}
@@ -415,10 +415,8 @@ class TestConnectingWithSubscriptions:
         peal.publish("live:map", 3)
         assert [push["pub"]["data"] for push in client.receives_pushes()] == [2, 3]
 
-    def test_what_it_missed_comes_with_the_reply_and_after_it(
-        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(missed, "PART_BYTES", 0)
+    def test_missed_publications_come_with_and_after_the_reply(self, peal: Peal, api: FakeWebsocketApi) -> None:
+        peal.recovery.limits = LIMITS._replace(part_bytes=0)
         *_, epoch = (peal.publish(ROOM, n).epoch for n in range(4))
         subs = {ROOM: {"recover": True, "epoch": epoch, "offset": 1}, "feed:x": {"recover": True, "epoch": "over"}}
         client = Sdk(peal, api, "c=", userId="carol", connect={"subs": subs})
@@ -429,38 +427,38 @@ class TestConnectingWithSubscriptions:
         assert "recovered" not in client.connected["subs"]["feed:x"]
 
     def test_what_was_published_meanwhile_is_not_missed(
-        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+        self, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        send = Service.send
+        send = Delivery.send
 
-        def publish_meanwhile(service: Service, *arguments: Any) -> Any:
-            monkeypatch.setattr(Service, "send", send)
-            told = send(service, *arguments)
-            service.publish(ROOM, "meanwhile")
-            return told
+        def publish_meanwhile(*arguments: Any) -> Any:
+            monkeypatch.setattr(Delivery, "send", send)
+            outcome = send(*arguments)
+            peal.publish(ROOM, "meanwhile")
+            return outcome
 
-        monkeypatch.setattr(Service, "send", publish_meanwhile)
+        monkeypatch.setattr(Delivery, "send", publish_meanwhile)
         client = Sdk(peal, api, "c=", connect={"subs": {ROOM: {}}})
         assert [push["pub"]["data"] for push in client.receives_pushes()] == ["meanwhile"]
 
     def test_who_was_told_that_it_is_a_member_and_is_none_is_to_come_back(
-        self, peal: Service, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
+        self, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object) -> None:
             raise TableError("UpdateItem", "InternalServerError")
 
-        monkeypatch.setattr(Subscribing, "subscribe", broken)
+        monkeypatch.setattr(Subscriptions, "subscribe", broken)
         client = Sdk(peal, api, "c=", connect={"subs": {ROOM: {}}})
         assert client.receives_pushes() == [goodbye(3010, "insufficient state")]
         assert api.closed == ["c="]
 
-    def test_subs_must_be_an_object(self, peal: Service, api: FakeWebsocketApi) -> None:
+    def test_subs_must_be_an_object(self, peal: Peal, api: FakeWebsocketApi) -> None:
         assert Sdk(peal, api, "c=", connect={"subs": [ROOM]}).connected["code"] == 107
         assert Sdk(peal, api, "d=", connect={"subs": {ROOM: None}}).connected["subs"].keys() == {ROOM}
 
 
 class TestAsking:
-    def test_publish_is_the_action(self, alice: Sdk, peal: Service) -> None:
+    def test_publish_is_the_action(self, alice: Sdk, peal: Peal) -> None:
         assert alice.calls("publish", channel=ROOM, data=None) == {}
         (published,) = peal.history(ROOM).publications
         assert (published.data, published.sender) == (None, {"userId": "alice", "connectionId": "alice="})
@@ -480,18 +478,15 @@ class TestAsking:
         assert alice.calls("presence", channel="live:map")["code"] == 108
 
     @pytest.mark.parametrize(
-        ("where", "limit", "value"), [(presence, "MAX_COUNTED", 1), (commands, "MAX_LISTED_BYTES", 50)]
+        "limits", [LIMITS._replace(counted=1), LIMITS._replace(listed_bytes=50)], ids=["counted", "listed"]
     )
-    def test_a_list_that_would_not_fit_is_refused(
-        self, alice: Sdk, bob: Client, monkeypatch: pytest.MonkeyPatch, where: Any, limit: str, value: int
-    ) -> None:
+    def test_a_list_that_would_not_fit_is_refused(self, alice: Sdk, bob: Client, limits: Limits) -> None:
         alice.calls("subscribe", channel=ROOM)
         bob.asks("subscribe", channel=ROOM)
-        monkeypatch.setattr(where, limit, value)
         assert alice.calls("presence", channel=ROOM)["code"] == 106
 
     def test_who_was_cut_off_is_listed_until_the_others_are_told_or_it_is_back(
-        self, alice: Sdk, peal: Service, api: FakeWebsocketApi, jobs: FakeJobs, clock: Clock
+        self, alice: Sdk, peal: Peal, api: FakeWebsocketApi, jobs: FakeJobs, clock: Clock
     ) -> None:
         def here() -> set[str]:
             return set(alice.calls("presence", channel=ROOM)["presence"])
@@ -509,12 +504,12 @@ class TestAsking:
         third.asks("subscribe", channel=ROOM)
         assert here() == {"alice=", "bob2="}
         third.disconnects()
-        clock.now += GRACE_SECONDS
+        clock.now += LIMITS.grace_seconds
         for job in jobs.take():
             worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
         assert here() == {"alice="}
 
-    def test_history_is_as_much_as_is_asked_for(self, alice: Sdk, peal: Service) -> None:
+    def test_history_is_as_much_as_is_asked_for(self, alice: Sdk, peal: Peal) -> None:
         for n in range(3):
             peal.publish(ROOM, n)
         whole = alice.calls("history", channel=ROOM, limit=-1)

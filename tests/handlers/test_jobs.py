@@ -12,7 +12,7 @@ from botocore.config import Config
 from chalicelib.aws.queue import JobsError, SqsJobs
 from chalicelib.errors import TableError
 from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +81,21 @@ class TestTheWorker:
         ],
     )
     def test_what_can_never_be_done_is_dropped_and_the_rest_is_done(
-        self, peal: Service, caplog: pytest.LogCaptureFixture, body: Any, why: str
+        self, peal: Peal, caplog: pytest.LogCaptureFixture, body: Any, why: str
     ) -> None:
         done: list[str] = []
         good = {"job": "advance", "channel": "chat:1", "shard": 0}
         with caplog.at_level(logging.ERROR), pytest.MonkeyPatch.context() as patch:
             worker.work(peal, event(body))
             assert f"Dropped a job that cannot be done: {why}" in caplog.text
-            patch.setattr(Service, "advance", lambda self, channel, shard: done.append(channel))
+            patch.setattr(peal.sequencer, "resume", lambda channel, shard: done.append(channel.name))
             worker.work(peal, event("{", good))
         assert done == ["chat:1"]
 
-    def test_what_failed_comes_again(self, peal: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_failed_comes_again(self, peal: Peal, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise TableError("Query", "InternalServerError")
 
-        monkeypatch.setattr(Service, "advance", fail)
+        monkeypatch.setattr(peal.sequencer, "resume", fail)
         with pytest.raises(TableError):
             worker.work(peal, event({"job": "advance", "channel": "chat:1", "shard": 0}))

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
 from chalicelib.handlers import rest, websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.settings import Settings
 from tests.support import raw_events
 from tests.support.fakes import FakeWebsocketApi, gone, refused
@@ -18,47 +17,47 @@ OUR_FAULT = {"code": "internal_error", "message": "Something went wrong on our s
 
 
 @pytest.fixture
-def connected(peal: Service) -> Service:
+def connected(peal: Peal) -> Peal:
     websocket.connect(peal, raw_events.connect(ID, {"userId": "u_456", "attributes": '{"room":"a"}'}))
     return peal
 
 
 class TestSending:
     @pytest.mark.parametrize("connection_id", [ID, PATH_ID])
-    def test_to_a_connection(self, connected: Service, api: FakeWebsocketApi, connection_id: str) -> None:
+    def test_to_a_connection(self, connected: Peal, api: FakeWebsocketApi, connection_id: str) -> None:
         answer = rest.answer(rest.post_to_connection, connected, connection_id, b'{"text":"hi","data":[1]}')
         assert answer == (200, {"sent": 1, "gone": 0, "failed": 0})
         assert api.frames(ID) == [
             {"type": "message", "from": None, "text": "hi", "data": [1], "time": "2026-11-23T09:30:10.000Z"}
         ]
 
-    def test_to_a_user(self, connected: Service, api: FakeWebsocketApi) -> None:
+    def test_to_a_user(self, connected: Peal, api: FakeWebsocketApi) -> None:
         answer = rest.answer(rest.post_to_user, connected, "u_456", b'{"text":"hi"}')
         assert answer == (200, {"sent": 1, "gone": 0, "failed": 0})
         assert api.frames(ID)[0]["text"] == "hi"
 
-    def test_to_a_user_who_is_not_here(self, connected: Service) -> None:
+    def test_to_a_user_who_is_not_here(self, connected: Peal) -> None:
         assert rest.answer(rest.post_to_user, connected, "nobody", b'{"text":"hi"}') == (
             200,
             {"sent": 0, "gone": 0, "failed": 0},
         )
 
     @pytest.mark.parametrize(("body", "note"), [(b"", None), (b"{}", None), (b'{"note":"hello"}', "hello")])
-    def test_to_everyone(self, connected: Service, api: FakeWebsocketApi, body: bytes, note: str | None) -> None:
+    def test_to_everyone(self, connected: Peal, api: FakeWebsocketApi, body: bytes, note: str | None) -> None:
         assert rest.answer(rest.post_broadcast, connected, body) == (200, {"sent": 1, "gone": 0, "failed": 0})
         assert api.frames(ID)[0]["note"] == note
 
-    def test_to_a_connection_that_is_not_registered(self, connected: Service) -> None:
+    def test_to_a_connection_that_is_not_registered(self, connected: Peal) -> None:
         assert rest.answer(rest.post_to_connection, connected, "nobody=", b'{"text":"hi"}') == (
             404,
             {"error": NOT_FOUND},
         )
 
-    def test_to_a_connection_that_turns_out_gone(self, connected: Service, api: FakeWebsocketApi) -> None:
+    def test_to_a_connection_that_turns_out_gone(self, connected: Peal, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [gone(), gone()]}
         assert rest.answer(rest.post_to_connection, connected, ID, b'{"text":"hi"}') == (404, {"error": NOT_FOUND})
 
-    def test_to_a_connection_that_cannot_be_reached(self, connected: Service, api: FakeWebsocketApi) -> None:
+    def test_to_a_connection_that_cannot_be_reached(self, connected: Peal, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [refused("LimitExceededException")]}
         assert rest.answer(rest.post_to_connection, connected, ID, b'{"text":"hi"}') == (
             200,
@@ -67,7 +66,7 @@ class TestSending:
 
 
 class TestOneConnection:
-    def test_what_the_registry_knows(self, connected: Service) -> None:
+    def test_what_the_registry_knows(self, connected: Peal) -> None:
         assert rest.answer(rest.get_connection, connected, PATH_ID) == (
             200,
             {
@@ -89,28 +88,28 @@ class TestOneConnection:
         )
 
     @pytest.mark.parametrize(("door", "query"), [(rest.get_connection, []), (rest.delete_connection, [{}])])
-    def test_a_stranger_is_not_found(self, connected: Service, door: Any, query: list[Any]) -> None:
+    def test_a_stranger_is_not_found(self, connected: Peal, door: Any, query: list[Any]) -> None:
         assert rest.answer(door, connected, "nobody=", *query) == (404, {"error": NOT_FOUND})
 
-    def test_deleting_closes_and_forgets(self, connected: Service, api: FakeWebsocketApi) -> None:
+    def test_deleting_closes_and_forgets(self, connected: Peal, api: FakeWebsocketApi) -> None:
         assert rest.answer(rest.delete_connection, connected, PATH_ID, {}) == (204, None)
         assert api.frames(ID) == [{"type": "goodbye", "code": "closed", "reason": None}]
         assert api.closed == [ID]
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
 
-    def test_deleting_one_that_is_gone_already_forgets_it(self, connected: Service, api: FakeWebsocketApi) -> None:
+    def test_deleting_one_that_is_gone_already_forgets_it(self, connected: Peal, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [gone()]}
         assert rest.answer(rest.delete_connection, connected, ID, {}) == (204, None)
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
 
-    def test_one_that_cannot_be_closed_stays_registered(self, connected: Service, api: FakeWebsocketApi) -> None:
+    def test_one_that_cannot_be_closed_stays_registered(self, connected: Peal, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [refused("LimitExceededException"), refused("LimitExceededException")]}
         assert rest.answer(rest.delete_connection, connected, ID, {}) == (500, {"error": OUR_FAULT})
         assert rest.answer(rest.get_connection, connected, ID)[0] == 200
 
 
 class TestTickets:
-    def test_a_client_connects_with_one_once(self, peal: Service) -> None:
+    def test_a_client_connects_with_one_once(self, peal: Peal) -> None:
         body = b'{"userId":"u_456","deviceId":"phone","expiresAt":1795430000,"channels":{"chat:*":["subscribe"]}}'
         status, answer = rest.answer(rest.post_ticket, peal, body)
         assert status == 201
@@ -157,7 +156,7 @@ class TestErrors:
         ],
     )
     def test_the_callers_fault_is_400_with_a_message(
-        self, connected: Service, api: FakeWebsocketApi, door: Any, arguments: tuple[Any, ...], message: str
+        self, connected: Peal, api: FakeWebsocketApi, door: Any, arguments: tuple[Any, ...], message: str
     ) -> None:
         status, body = rest.answer(door, connected, *arguments)
         assert status == 400
@@ -166,5 +165,5 @@ class TestErrors:
         assert api.frames(ID) == []
 
     def test_our_fault_is_500_without_a_detail(self, api: FakeWebsocketApi, session: Any) -> None:
-        broken = wiring.build(Settings("no-such-table", allow_anonymous=True), api, session)
+        broken = build(Settings("no-such-table", allow_anonymous=True), api, session)
         assert rest.answer(rest.post_to_user, broken, "u_456", b'{"text":"hi"}') == (500, {"error": OUR_FAULT})

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from chalicelib.handlers import rest
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from tests.support.clients import Client
 from tests.support.fakes import FakeJobs, FakeWebsocketApi
 
@@ -15,14 +15,14 @@ ROOM, MAP = "chat:lobby", "live:map"
 
 
 @pytest.fixture
-def alice(peal: Service, api: FakeWebsocketApi) -> Client:
+def alice(peal: Peal, api: FakeWebsocketApi) -> Client:
     alice = Client(peal, api, "alice=", userId="alice")
     for channel in (ROOM, MAP):
         alice.asks("subscribe", channel=channel)
     return alice
 
 
-def post(peal: Service, channel: str, body: object) -> tuple[int, Any]:
+def post(peal: Peal, channel: str, body: object) -> tuple[int, Any]:
     return rest.answer(rest.post_to_channel, peal, quote(channel, safe=""), json.dumps(body).encode())
 
 
@@ -31,7 +31,7 @@ def error(status: int, code: str, message: str) -> tuple[int, Any]:
 
 
 class TestPublishing:
-    def test_one_message(self, peal: Service, alice: Client) -> None:
+    def test_one_message(self, peal: Peal, alice: Client) -> None:
         status, body = post(peal, ROOM, {"data": {"n": 1}, "messageId": "m-1"})
         assert status == 200
         assert body == {"channel": ROOM, "epoch": body["epoch"], "offset": 1, "sent": 1, "gone": 0, "failed": 0}
@@ -39,14 +39,14 @@ class TestPublishing:
         assert (push["data"], push["from"], push["messageId"]) == ({"n": 1}, None, "m-1")
 
     @pytest.mark.parametrize("channel", [ROOM, MAP])
-    def test_a_batch_is_published_in_its_order(self, peal: Service, alice: Client, channel: str) -> None:
+    def test_a_batch_is_published_in_its_order(self, peal: Peal, alice: Client, channel: str) -> None:
         status, body = post(peal, channel, {"messages": [{"data": n, "messageId": f"m-{n % 3}"} for n in range(4)]})
         assert (status, body["channel"]) == (200, channel)
         assert [message.get("sent") for message in body["messages"]] == [1, 1, 1, None]
         assert body["messages"][3]["offset"] == body["messages"][0]["offset"]
         assert alice.receives_in(channel) == [0, 1, 2]
 
-    def test_servers_publish_where_clients_may_not(self, peal: Service, alice: Client) -> None:
+    def test_servers_publish_where_clients_may_not(self, peal: Peal, alice: Client) -> None:
         alice.asks("subscribe", channel="user:alice")
         post(peal, "user:alice", {"data": 1})
         assert alice.receives_in("user:alice") == [1]
@@ -63,12 +63,12 @@ class TestPublishing:
         ],
     )
     def test_what_is_wrong_is_named_and_nothing_is_published(
-        self, peal: Service, alice: Client, body: object, message: str
+        self, peal: Peal, alice: Client, body: object, message: str
     ) -> None:
         assert post(peal, ROOM, body) == error(400, "invalid", message)
         alice.receives_nothing()
 
-    def test_a_batch_may_be_larger_than_a_frame_but_none_of_its_messages(self, peal: Service, alice: Client) -> None:
+    def test_a_batch_may_be_larger_than_a_frame_but_none_of_its_messages(self, peal: Peal, alice: Client) -> None:
         large = "x" * 31_000
         assert post(peal, ROOM, {"messages": [{"data": large}] * 8})[0] == 200
         assert alice.receives_in(ROOM) == [large] * 8
@@ -78,7 +78,7 @@ class TestPublishing:
 
 
 class TestLooking:
-    def test_at_a_channel(self, peal: Service, alice: Client) -> None:
+    def test_at_a_channel(self, peal: Peal, alice: Client) -> None:
         epoch = post(peal, ROOM, {"data": 1})[1]["epoch"]
         status, body = rest.answer(rest.get_channel, peal, quote(ROOM, safe=""))
         assert (status, body) == (
@@ -103,12 +103,12 @@ class TestLooking:
         assert body
         assert (body["epoch"], body["offset"], body["count"], body["connections"]) == (None, None, None, None)
 
-    def test_at_its_members(self, peal: Service, alice: Client) -> None:
+    def test_at_its_members(self, peal: Peal, alice: Client) -> None:
         status, body = rest.answer(rest.get_members, peal, ROOM)
         assert (status, body) == (200, {"channel": ROOM, **peal.presence(ROOM).as_dict()})
         assert rest.answer(rest.get_members, peal, MAP)[0] == 400
 
-    def test_at_its_history(self, peal: Service, alice: Client) -> None:
+    def test_at_its_history(self, peal: Peal, alice: Client) -> None:
         for n in range(1, 5):
             epoch = post(peal, ROOM, {"data": n})[1]["epoch"]
 
@@ -132,13 +132,13 @@ class TestLooking:
             ({"epoch": "x"}, "since must be an object with an epoch, a string, and an offset, a whole number."),
         ],
     )
-    def test_what_is_wrong_with_the_query_is_named(self, peal: Service, query: dict[str, str], message: str) -> None:
+    def test_what_is_wrong_with_the_query_is_named(self, peal: Peal, query: dict[str, str], message: str) -> None:
         assert rest.answer(rest.get_history, peal, ROOM, query) == error(400, "invalid", message)
 
 
 class TestUnsubscribing:
     def test_all_connections_of_the_user_are_told_and_nobody_else(
-        self, peal: Service, alice: Client, api: FakeWebsocketApi
+        self, peal: Peal, alice: Client, api: FakeWebsocketApi
     ) -> None:
         tablet, bob = Client(peal, api, "tablet=", userId="alice"), Client(peal, api, "bob=", userId="bob")
         for client in (tablet, bob):
@@ -160,7 +160,7 @@ class TestUnsubscribing:
 
 
 def test_a_connection_that_a_server_closes_is_in_no_channel_and_a_job_will_tell(
-    peal: Service, alice: Client, jobs: FakeJobs
+    peal: Peal, alice: Client, jobs: FakeJobs
 ) -> None:
     assert rest.answer(rest.delete_connection, peal, alice.id, {}) == (204, None)
     assert [job for job, _ in jobs.put_jobs] == [

@@ -1,4 +1,4 @@
-"""The three WebSocket doors: docs/PROTOCOL.md, "Connecting", and DESIGN's promises 1 and 2."""
+"""The three WebSocket routes: docs/PROTOCOL.md, "Connecting", and DESIGN's promises 1 and 2."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -8,9 +8,9 @@ import boto3
 import pytest
 from chalice.app import LambdaFunctionEvent
 
-from chalicelib import telemetry, wiring
+from chalicelib import telemetry
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.settings import Settings
 from tests.conftest import Clock
 from tests.support import raw_events
@@ -38,7 +38,7 @@ def way(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[LossyWay]:
 
 
 class TestConnect:
-    def test_one_row_tells_all_about_the_connection(self, peal: Service, rows_of_the_table: Any) -> None:
+    def test_one_row_holds_all_about_the_connection(self, peal: Peal, rows_of_the_table: Any) -> None:
         query = {"userId": "u_456", "deviceId": "phone", "attributes": '{"room": "a"}'}
         assert websocket.connect(peal, raw_events.connect(ID, query)) == {"statusCode": 200}
         (row,) = [row for row in rows_of_the_table() if row["SK"] == "CONN"]
@@ -58,9 +58,7 @@ class TestConnect:
             "ttl": str(1_795_426_200 + 7_800),
         }
 
-    def test_the_endpoint_is_stored_once_for_lambdas_that_never_see_a_socket(
-        self, peal: Service, rows_of_the_table: Any
-    ) -> None:
+    def test_the_endpoint_is_stored_once_for_other_lambdas(self, peal: Peal, rows_of_the_table: Any) -> None:
         websocket.connect(peal, raw_events.connect("a="))
         websocket.connect(peal, raw_events.connect("b="))
         (row,) = [row for row in rows_of_the_table() if row["PK"] == "ENDPOINT"]
@@ -68,14 +66,9 @@ class TestConnect:
             "PK": "ENDPOINT",
             "SK": "ENDPOINT",
             "managementEndpoint": "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api",
-            "apiId": "a1b2c3d4e5",
-            "stage": "api",
-            "region": "eu-central-1",
         }
 
-    def test_someone_anonymous_shares_an_index_partition_and_has_no_user(
-        self, peal: Service, rows_of_the_table: Any
-    ) -> None:
+    def test_an_anonymous_connection_has_a_shared_index_partition(self, peal: Peal, rows_of_the_table: Any) -> None:
         websocket.connect(peal, raw_events.connect(ID))
         (row,) = [row for row in rows_of_the_table() if row["SK"] == "CONN"]
         assert row["GSI1PK"] in {f"ANON#{shard}" for shard in range(8)}
@@ -85,27 +78,27 @@ class TestConnect:
         self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock
     ) -> None:
         settings = Settings(table_name, connection_ttl_seconds=60, allow_anonymous=True)
-        peal = wiring.build(settings, api, session, clock)
+        peal = build(settings, api, session, clock)
         websocket.connect(peal, raw_events.connect(ID))
         assert peal.connection(ID).ttl == 1_795_426_200 + 60
 
-    def test_without_a_connection_time_in_the_event_it_is_now(self, peal: Service) -> None:
+    def test_without_a_connection_time_in_the_event_it_is_now(self, peal: Peal) -> None:
         websocket.connect(peal, raw_events.connect(ID, connectedAt=None))
         assert peal.connection(ID).connected_at == "2026-11-23T09:30:10.000Z"
 
-    def test_an_endless_user_agent_is_cut(self, peal: Service) -> None:
+    def test_an_endless_user_agent_is_cut(self, peal: Peal) -> None:
         websocket.connect(peal, raw_events.connect(ID, identity={"userAgent": "x" * 9_000}))
         assert peal.connection(ID).user_agent == "x" * 256
 
 
 class TestSigningIn:
     @pytest.fixture
-    def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Service:
-        """A service that lets in whoever shows a credential, from one page."""
+    def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Peal:
+        """A service that accepts clients with a credential, from one origin."""
         settings = Settings(table_name, jwt_secrets=NEW, allowed_origins=frozenset({"https://app.example.com"}))
-        return wiring.build(settings, api, session, clock)
+        return build(settings, api, session, clock)
 
-    def test_a_token_is_kept_as_what_it_says(self, peal: Service, rows_of_the_table: Any) -> None:
+    def test_a_token_is_kept_as_what_it_says(self, peal: Peal, rows_of_the_table: Any) -> None:
         text = token(deviceId="phone", exp=NOW + 60, channels={"chat:*": ["publish", "subscribe"]})
         event = raw_events.connect(ID)
         event["headers"]["Authorization"] = f"Bearer {text}"
@@ -115,12 +108,12 @@ class TestSigningIn:
         assert (row["expiresAt"], row["ttl"]) == (str(NOW + 60), str(NOW + 60))
         assert row["grants"] == '{"channels":{"chat:*":["subscribe","publish"]}}'
 
-    def test_a_token_that_the_service_has_signed_lets_in(self, peal: Service) -> None:
+    def test_a_token_that_the_service_signed_is_accepted(self, peal: Peal) -> None:
         text = peal.issue_token({"sub": "u_123", "exp": NOW + 60})
         assert websocket.connect(peal, raw_events.connect(ID, {"token": text})) == {"statusCode": 200}
         assert peal.connection(ID).user_id == "u_123"
 
-    def test_the_chosen_sub_protocol_is_told_and_the_token_is_not(self, peal: Service) -> None:
+    def test_the_response_has_the_sub_protocol_without_the_token(self, peal: Peal) -> None:
         event = raw_events.connect(ID)
         event["headers"]["Sec-WebSocket-Protocol"] = f"peal, bearer.{token()}"
         assert websocket.connect(peal, event) == {
@@ -145,9 +138,9 @@ class TestSigningIn:
             ),
         ],
     )
-    def test_a_refusal_says_nothing_more_and_its_log_line_one_word(
+    def test_a_refusal_is_a_status_and_its_log_line_a_reason(
         self,
-        peal: Service,
+        peal: Peal,
         rows_of_the_table: Any,
         caplog: pytest.LogCaptureFixture,
         query: dict[str, str],
@@ -170,11 +163,11 @@ class TestSigningIn:
     @pytest.mark.parametrize(
         "variables", [{"jwt_jwks_url": "http://127.0.0.1:1/jwks.json"}, {"jwt_secrets": "ssm:/nowhere"}]
     )
-    def test_keys_that_cannot_be_had_are_our_fault(
+    def test_keys_that_cannot_be_read_are_our_fault(
         self, table_name: str, api: FakeWebsocketApi, clock: Clock, monkeypatch: Any, caplog: Any, variables: Any
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1")
-        peal = wiring.build(Settings(table_name, **variables), api, boto3.session.Session(), clock)
+        peal = build(Settings(table_name, **variables), api, boto3.session.Session(), clock)
         text = token() if "jwt_secrets" in variables else token(RSA, "RS256", {"kid": "k"})
         assert websocket.connect(peal, raw_events.connect(ID, {"token": text})) == {"statusCode": 500}
         assert text not in caplog.text
@@ -192,13 +185,13 @@ class TestRefusals:
             (raw_events.connect(ID, {"attributes": "[]"}), 400),
         ],
     )
-    def test_what_is_wrong_is_refused_and_leaves_no_row(
-        self, peal: Service, rows_of_the_table: Any, event: dict[str, Any], status: int
+    def test_a_bad_connect_is_refused_and_leaves_no_row(
+        self, peal: Peal, rows_of_the_table: Any, event: dict[str, Any], status: int
     ) -> None:
         assert websocket.connect(peal, event) == {"statusCode": status}
         assert rows_of_the_table() == []
 
-    def test_where_nobody_may_be_anonymous_everyone_is_refused(
+    def test_without_keys_or_anonymous_access_all_are_refused(
         self,
         table_name: str,
         api: FakeWebsocketApi,
@@ -206,7 +199,7 @@ class TestRefusals:
         rows_of_the_table: Any,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        closed = wiring.build(Settings(table_name), api, session)
+        closed = build(Settings(table_name), api, session)
         assert caplog.messages == [
             "Nobody can connect without a ticket from POST /tickets: "
             "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
@@ -214,7 +207,7 @@ class TestRefusals:
         assert websocket.connect(closed, raw_events.connect(ID, {"userId": "u_1"})) == {"statusCode": 401}
         assert rows_of_the_table() == []
 
-    def test_a_second_connect_of_an_id_is_refused_and_the_first_stays(self, peal: Service) -> None:
+    def test_a_second_connect_of_an_id_is_refused(self, peal: Peal) -> None:
         websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
         assert websocket.connect(peal, raw_events.connect(ID, {"userId": "u_2"})) == {"statusCode": 409}
         assert peal.connection(ID).user_id == "u_1"
@@ -222,12 +215,12 @@ class TestRefusals:
     def test_a_table_that_fails_refuses_the_socket(
         self, api: FakeWebsocketApi, session: boto3.session.Session, caplog: pytest.LogCaptureFixture
     ) -> None:
-        peal = wiring.build(Settings("no-such-table", allow_anonymous=True), api, session)
+        peal = build(Settings("no-such-table", allow_anonymous=True), api, session)
         assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 500}
         assert caplog.messages == ["invocation failed"]
 
     @pytest.mark.parametrize("kind", ["lean", "boto3"])
-    def test_a_write_whose_answer_is_lost_is_taken_back(
+    def test_a_write_whose_answer_is_lost_is_undone(
         self,
         kind: Any,
         way: LossyWay,
@@ -237,14 +230,14 @@ class TestRefusals:
         clock: Clock,
         rows_of_the_table: Any,
     ) -> None:
-        peal = wiring.build(Settings(table_name, allow_anonymous=True, table_client=kind), api, session, clock)
+        peal = build(Settings(table_name, allow_anonymous=True, table_client=kind), api, session, clock)
         websocket.connect(peal, raw_events.connect("first="))
         way.lose = 99
         assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 500}
         assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#first="]
 
     @pytest.mark.parametrize("kind", ["lean", "boto3"])
-    def test_a_write_that_is_sent_again_after_a_lost_answer_succeeds(
+    def test_a_write_retried_after_a_lost_answer_succeeds(
         self,
         kind: Any,
         way: LossyWay,
@@ -253,7 +246,7 @@ class TestRefusals:
         session: boto3.session.Session,
         clock: Clock,
     ) -> None:
-        peal = wiring.build(Settings(table_name, allow_anonymous=True, table_client=kind), api, session, clock)
+        peal = build(Settings(table_name, allow_anonymous=True, table_client=kind), api, session, clock)
         websocket.connect(peal, raw_events.connect("first="))
         way.lose = 1
         assert websocket.connect(peal, raw_events.connect(ID)) == {"statusCode": 200}
@@ -262,18 +255,18 @@ class TestRefusals:
 
 
 class TestDisconnect:
-    def test_the_row_is_gone_and_no_other(self, peal: Service, rows_of_the_table: Any) -> None:
+    def test_the_row_is_gone_and_no_other(self, peal: Peal, rows_of_the_table: Any) -> None:
         websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
         websocket.connect(peal, raw_events.connect("other=", {"userId": "u_1"}))
         assert websocket.disconnect(peal, raw_events.disconnect(ID)) == {"statusCode": 200}
         assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#other="]
 
-    def test_it_may_come_twice_or_for_a_stranger(self, peal: Service) -> None:
+    def test_it_may_arrive_twice_or_for_an_unknown_connection(self, peal: Peal) -> None:
         assert websocket.disconnect(peal, raw_events.disconnect("nobody=")) == {"statusCode": 200}
 
     @pytest.mark.parametrize("event", [{}, raw_events.disconnect(None)])
     def test_an_event_without_a_connection_is_logged_and_answered(
-        self, peal: Service, event: dict[str, Any], caplog: pytest.LogCaptureFixture
+        self, peal: Peal, event: dict[str, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
         assert websocket.disconnect(peal, event) == {"statusCode": 200}
         assert caplog.records[-1].levelno == logging.ERROR
@@ -281,13 +274,13 @@ class TestDisconnect:
     def test_a_table_that_fails_is_logged_and_answered(
         self, api: FakeWebsocketApi, session: boto3.session.Session, caplog: pytest.LogCaptureFixture
     ) -> None:
-        peal = wiring.build(Settings("no-such-table", allow_anonymous=True), api, session)
+        peal = build(Settings("no-such-table", allow_anonymous=True), api, session)
         assert websocket.disconnect(peal, raw_events.disconnect(ID)) == {"statusCode": 200}
         assert caplog.messages == ["invocation failed"]
 
 
 def test_a_disconnect_that_overtakes_its_message_is_no_error(
-    peal: Service, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
+    peal: Peal, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     websocket.connect(peal, raw_events.connect(ID))
     websocket.disconnect(peal, raw_events.disconnect(ID))

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import errors
-from chalicelib.protocol import centrifuge, missed
+from chalicelib.protocol import centrifuge
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 TIME = "2026-11-23T09:30:00.125Z"
 ALICE = {"userId": "alice", "connectionId": "L0SM9cOFvHcCIhw="}
@@ -27,7 +27,7 @@ class TestParsing:
         text = '{"id":3,"subscribe":{"channel":"chat:lobby"}}'
         assert centrifuge.parse(text) == [Command(3, "subscribe", {"channel": "chat:lobby"}, len(text))]
 
-    def test_one_frame_may_carry_several_each_on_its_line(self) -> None:
+    def test_one_frame_may_have_several_commands_on_lines(self) -> None:
         commands = centrifuge.parse('{"id":1,"connect":{}}\n{"id":2,"ping":{}}\n')
         assert commands
         assert [(command.id, command.name) for command in commands] == [(1, "connect"), (2, "ping")]
@@ -38,7 +38,7 @@ class TestParsing:
         assert commands
         assert commands[0].id is None
 
-    def test_a_pong_among_commands_is_passed_over(self) -> None:
+    def test_a_pong_among_commands_is_skipped(self) -> None:
         commands = centrifuge.parse('{}\n{"id":1,"ping":{}}')
         assert commands
         assert [command.name for command in commands] == ["ping"]
@@ -64,19 +64,19 @@ class TestParsing:
             '{"id":1,"rpc":{"data":"' + "x" * centrifuge.MAX_MESSAGE_BYTES + '"}}',
         ],
     )
-    def test_anything_else_is_no_frame_of_this_protocol(self, text: str) -> None:
+    def test_anything_else_is_not_a_frame_of_this_protocol(self, text: str) -> None:
         assert centrifuge.parse(text) is None
 
     @given(st.text())
     def test_any_text_is_commands_or_none(self, text: str) -> None:
         assert centrifuge.parse(text) is None
 
-    def test_an_action_frame_over_several_lines_is_none_of_ours(self) -> None:
+    def test_an_action_frame_over_several_lines_is_not_a_command(self) -> None:
         assert centrifuge.parse(json.dumps({"action": "publish", "data": {"publish": {}}}, indent=2)) is None
 
 
 class TestDumping:
-    def test_several_replies_stand_on_lines_of_their_own(self) -> None:
+    def test_several_replies_are_on_lines_of_their_own(self) -> None:
         command = Command(1, "ping", {}, 0)
         lines = [centrifuge.reply(command, {}), centrifuge.error(2, errors.Forbidden())]
         assert centrifuge.dump(lines) == (
@@ -103,14 +103,14 @@ class TestErrors:
             (errors.NotFound(), 404),
         ],
     )
-    def test_each_cause_has_its_code_and_says_itself(self, cause: Exception, code: int) -> None:
+    def test_each_error_has_its_code_and_its_message(self, cause: Exception, code: int) -> None:
         assert centrifuge.error(7, cause) == {"id": 7, "error": {"code": code, "message": str(cause)}}
 
     def test_what_may_succeed_later_is_temporary(self) -> None:
         assert centrifuge.error(7, errors.RateLimited())["error"]["temporary"] is True
         assert centrifuge.error(7, errors.RateLimited())["error"]["code"] == 111
 
-    def test_of_what_went_wrong_on_our_side_nothing_is_told(self) -> None:
+    def test_an_internal_error_reveals_nothing(self) -> None:
         assert centrifuge.error(7, RuntimeError("arn:aws:secret")) == {
             "id": 7,
             "error": {"code": 100, "message": "Something went wrong on our side.", "temporary": True},
@@ -119,10 +119,10 @@ class TestErrors:
 
 class TestTheEnd:
     @pytest.mark.parametrize(("left", "ttl"), [(3600, 3570), (90, 60), (60, 40), (3, 2), (1, 1), (0.2, 1)])
-    def test_a_token_is_to_be_refreshed_before_it_runs_out(self, left: float, ttl: int) -> None:
+    def test_a_token_is_refreshed_before_it_expires(self, left: float, ttl: int) -> None:
         assert centrifuge.expiry(left) == {"expires": True, "ttl": ttl}
 
-    def test_what_has_no_end_says_nothing_of_it(self) -> None:
+    def test_a_connection_without_expiry_has_no_ttl(self) -> None:
         assert centrifuge.connected("c=", None) == {"client": "c=", "version": "peal"}
 
     @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ class TestTheEnd:
 
 
 class TestPublications:
-    def test_one_says_where_it_stands_and_who_published_it(self) -> None:
+    def test_a_push_has_the_offset_and_the_publisher(self) -> None:
         assert centrifuge.publication("chat:lobby", "e", publication(7, {"text": "hi"}, message_id="m-1")) == {
             "push": {
                 "channel": "chat:lobby",
@@ -156,29 +156,26 @@ class TestPublications:
             }
         }
 
-    def test_one_of_a_server_in_a_channel_without_history_is_its_data(self) -> None:
+    def test_without_history_a_servers_push_is_its_data(self) -> None:
         pushed = centrifuge.publication("live:map", None, publication(None, None, sender=None))
         assert pushed == {"push": {"channel": "live:map", "pub": {"data": None}}}
 
-    def test_someone_anonymous_has_an_empty_user(self) -> None:
+    def test_an_anonymous_publisher_has_an_empty_user(self) -> None:
         sender = {"userId": None, "connectionId": "c="}
         assert centrifuge.published(publication(1, sender=sender))["info"] == {"user": "", "client": "c="}
 
 
 class TestSubscribed:
-    """What a subscriber is sent: the reply, with the first part of what it missed, then the rest."""
+    """The reply, with the first part of what the subscriber missed, then the rest as pushes."""
 
-    HERE = Stream("e", 4)
+    HERE = Position("e", 4)
 
-    @pytest.fixture(autouse=True)
-    def one_publication_a_part(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(missed, "PART_BYTES", 0)
-
-    def missed(self, recover: Stream | None, *offsets: int) -> Missed:
+    def missed(self, recover: Position | None, *offsets: int) -> Missed:
         def read(first: int, last: int) -> Iterator[Publication]:
             return (publication(offset) for offset in offsets if first <= offset <= last)
 
-        return Missed(recover, self.HERE, kept=100, last=4, read=read)
+        # Each publication is a part of its own.
+        return Missed(recover, self.HERE, kept=100, last=4, read=read, part_bytes=0)
 
     def sent(self, found: Missed, reply_to: int | None = 9) -> list[Any]:
         return list(centrifuge.subscribed(reply_to, "chat:lobby", self.HERE, found))
@@ -186,22 +183,22 @@ class TestSubscribed:
     def pushes(self, sent: list[Any]) -> list[int]:
         return [line["push"]["pub"]["offset"] for lines in sent for line in lines]
 
-    def test_a_new_one_is_told_where_it_joins(self) -> None:
+    def test_a_new_subscriber_gets_its_position(self) -> None:
         (reply,) = self.sent(self.missed(None))
         assert reply == {
             "id": 9,
             "subscribe": {"recoverable": True, "positioned": True, "epoch": "e", "offset": 4},
         }
 
-    def test_in_a_channel_without_history_there_is_nothing_to_tell(self) -> None:
+    def test_without_history_there_is_no_position(self) -> None:
         assert list(centrifuge.subscribed(9, "live:map", None, Missed(None))) == [{"id": 9, "subscribe": {}}]
-        assert list(centrifuge.subscribed(9, "live:map", None, Missed(Stream("e", 1)))) == [
+        assert list(centrifuge.subscribed(9, "live:map", None, Missed(Position("e", 1)))) == [
             {"id": 9, "subscribe": {"was_recovering": True}}
         ]
 
-    def test_what_it_missed_comes_with_the_reply_and_after_it(self) -> None:
-        # The offset is the one it recovers from: cut off after any of these frames, it comes back for the others.
-        reply, *rest = self.sent(self.missed(Stream("e", 1), 2, 3, 4))
+    def test_missed_publications_come_with_and_after_the_reply(self) -> None:
+        # The offset is the one it recovers from: a client that disconnects after any of these frames gets the others.
+        reply, *rest = self.sent(self.missed(Position("e", 1), 2, 3, 4))
         assert reply["subscribe"] | {"publications": []} == {
             "recoverable": True,
             "positioned": True,
@@ -214,8 +211,8 @@ class TestSubscribed:
         assert [each["offset"] for each in reply["subscribe"]["publications"]] == [2]
         assert self.pushes(rest) == [3, 4]
 
-    def test_what_is_no_longer_kept_is_told(self) -> None:
-        (reply,) = self.sent(self.missed(Stream("e", 1), 3, 4))
+    def test_publications_no_longer_kept_are_not_recovered(self) -> None:
+        (reply,) = self.sent(self.missed(Position("e", 1), 3, 4))
         assert reply["subscribe"] == {
             "recoverable": True,
             "positioned": True,
@@ -224,24 +221,24 @@ class TestSubscribed:
             "was_recovering": True,
         }
 
-    def test_where_that_shows_only_after_the_reply_the_client_is_to_come_back(self) -> None:
-        reply, *rest, last = self.sent(self.missed(Stream("e", 0), 1, 2, 4))
+    def test_a_loss_found_after_the_reply_disconnects_the_client(self) -> None:
+        reply, *rest, last = self.sent(self.missed(Position("e", 0), 1, 2, 4))
         assert reply["subscribe"]["recovered"] is True
         assert self.pushes(rest) == []
         assert last == {"push": {"disconnect": {"code": 3010, "reason": "insufficient state"}}}
 
-    def test_who_wants_no_reply_is_sent_what_it_missed(self) -> None:
-        assert self.pushes(self.sent(self.missed(Stream("e", 2), 3, 4), reply_to=None)) == [3, 4]
+    def test_without_a_reply_missed_publications_are_pushed(self) -> None:
+        assert self.pushes(self.sent(self.missed(Position("e", 2), 3, 4), reply_to=None)) == [3, 4]
         assert self.sent(self.missed(None), reply_to=None) == []
-        (last,) = self.sent(self.missed(Stream("over", 2)), reply_to=None)
+        (last,) = self.sent(self.missed(Position("over", 2)), reply_to=None)
         assert last["push"]["disconnect"]["code"] == 3010
 
-    def test_where_it_stands_after_the_first_part(self) -> None:
+    def test_the_position_after_the_first_part(self) -> None:
         for recover, offsets, expected in [
             (None, [], self.HERE),
-            (Stream("over", 1), [], self.HERE),
-            (Stream("e", 1), [2, 3, 4], Stream("e", 2)),
-            (Stream("e", 4), [], Stream("e", 4)),
+            (Position("over", 1), [], self.HERE),
+            (Position("e", 1), [2, 3, 4], Position("e", 2)),
+            (Position("e", 4), [], Position("e", 4)),
         ]:
             found = self.missed(recover, *offsets)
             first = next(found.parts(), ())

@@ -148,7 +148,7 @@ class TestServerFrames:
             "error": {"code": "unknown_action", "message": "There is no action 'dance'.", "retryable": False},
         }
 
-    def test_any_other_error_tells_nothing(self) -> None:
+    def test_any_other_error_reveals_nothing(self) -> None:
         assert action_frames.error(None, RuntimeError("arn:aws:secret")) == {
             "type": "error",
             "id": None,
@@ -159,7 +159,7 @@ class TestServerFrames:
             },
         }
 
-    def test_times_are_rfc_3339_utc_with_a_fraction_and_sort_as_text(self) -> None:
+    def test_times_are_rfc_3339_in_utc_with_milliseconds(self) -> None:
         assert protocol.timestamp(1_795_426_200) == "2026-11-23T09:30:00.000Z"
         assert protocol.timestamp(0.125) == "1970-01-01T00:00:00.125Z"
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.protocol import missed
+from chalicelib.limits import LIMITS
 from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Publication, Stream
+from chalicelib.protocol.publication import Position, Publication
 
 TOP = 8
 
@@ -17,11 +17,11 @@ def publication(offset: int, size: int = 0) -> Publication:
     return Publication(offset, "x" * size, None, "2026-11-23T09:30:00.125Z", is_empty=size == 0)
 
 
-def of(recover: Stream | None, *kept: Publication, size: int = 100) -> Missed:
+def of(recover: Position | None, *kept: Publication, size: int = 100) -> Missed:
     def read(first: int, last: int) -> Iterator[Publication]:
         return (each for each in kept if first <= (each.offset or 0) <= last)
 
-    return Missed(recover, Stream("e", TOP), size, TOP, read)
+    return Missed(recover, Position("e", TOP), size, TOP, read)
 
 
 def offsets(found: Missed) -> list[list[int | None]]:
@@ -34,36 +34,36 @@ def test_who_asks_for_nothing_is_given_nothing() -> None:
 
 
 def test_who_has_all_has_missed_nothing() -> None:
-    found = of(Stream("e", TOP))
+    found = of(Position("e", TOP))
     assert (offsets(found), found.recovered) == ([], True)
 
 
-@pytest.mark.parametrize("recover", [Stream("over", 7), Stream("e", TOP + 1), Stream("e", 5)])
-def test_from_a_position_that_is_not_kept_nothing_is_recovered(recover: Stream) -> None:
+@pytest.mark.parametrize("recover", [Position("over", 7), Position("e", TOP + 1), Position("e", 5)])
+def test_from_a_position_that_is_not_kept_nothing_is_recovered(recover: Position) -> None:
     found = of(recover, *(publication(n, 1) for n in range(9)), size=2)
     assert (offsets(found), found.recovered) == ([], False)
 
 
 def test_numbers_that_nobody_used_are_no_loss() -> None:
-    found = of(Stream("e", 6), publication(7), publication(8))
+    found = of(Position("e", 6), publication(7), publication(8))
     assert (offsets(found), found.recovered) == ([], True)
 
 
 def test_a_publication_that_is_larger_than_a_part_is_one() -> None:
-    found = of(Stream("e", 5), *(publication(n, missed.PART_BYTES) for n in (6, 7, 8)))
+    found = of(Position("e", 5), *(publication(n, LIMITS.part_bytes) for n in (6, 7, 8)))
     assert offsets(found) == [[6], [7], [8]]
 
 
 @given(
     st.integers(0, TOP),
-    st.lists(st.integers(0, missed.PART_BYTES), min_size=TOP, max_size=TOP),
+    st.lists(st.integers(0, LIMITS.part_bytes), min_size=TOP, max_size=TOP),
     st.none() | st.integers(1, TOP),
 )
 def test_the_parts_together_are_all_of_it_in_order_up_to_what_is_lost(
     since: int, sizes: list[int], lost: int | None
 ) -> None:
     kept = [publication(n, size) for n, size in enumerate(sizes, 1) if n != lost]
-    found = of(Stream("e", since), *kept)
+    found = of(Position("e", since), *kept)
     given_offsets = [offset for part in offsets(found) for offset in part]
     expected = [each.offset for each in kept if (each.offset or 0) > since and not each.is_empty]
     if lost is None or lost <= since:

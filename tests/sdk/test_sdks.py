@@ -226,7 +226,7 @@ class TestComingBack:
     ) -> None:
         alice = open("alice")
         alice.subscribes(ROOM)
-        namespaces = gateway.app.wiring.NAMESPACES
+        namespaces = gateway.app.peal.members.namespaces
         monkeypatch.setitem(namespaces, "chat", replace(namespaces["chat"], history_size=3))
         gateway.faults.delay_route(0.5, route="$connect")
         gateway.cut(alice.id)

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from chalicelib.errors import Conflict, LimitExceeded, TableError
+from chalicelib.protocol.codec import CENTRIFUGE, Receiver
 from chalicelib.protocol.frame import timestamp
 from chalicelib.protocol.grants import NOTHING, Grants, Rights
 from chalicelib.protocol.identity import Identity
-from chalicelib.protocol.receivers import CENTRIFUGE, Receiver
-from chalicelib.store.registry import Connection, Registry
+from chalicelib.store.connection import Connection
+from chalicelib.store.registry import Registry
 from chalicelib.store.table import Table
 from tests.conftest import Clock, create_table
 

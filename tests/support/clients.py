@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from tests.support import raw_events
 from tests.support.fakes import FakeWebsocketApi
 
@@ -16,7 +16,7 @@ class Client:
 
     def __init__(
         self,
-        peal: Service,
+        peal: Peal,
         api: FakeWebsocketApi,
         connection_id: str,
         connected_at_ms: int = raw_events.CONNECTED_AT_MS,

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from chalice.app import WebsocketDisconnectedError
 
 from chalicelib.handlers import jobs as worker
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 
 
 class FakeWebsocketApi:
@@ -66,12 +66,12 @@ class FakeJobs:
         return [job for job, _ in jobs]
 
 
-def does(peal: Service, job: dict[str, Any]) -> None:
+def does(peal: Peal, job: dict[str, Any]) -> None:
     """A worker has done the job, or raises."""
     worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
 
 
-def does_all(peal: Service, jobs: FakeJobs) -> int:
+def does_all(peal: Peal, jobs: FakeJobs) -> int:
     """How many jobs it took until none was left."""
     done = 0
     while todo := jobs.take():

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal
 from tests.support import raw_events
 from tests.support.fakes import FakeWebsocketApi, gone
 
@@ -27,7 +27,7 @@ class Follower:
         told: the error codes that it was answered.
     """
 
-    def __init__(self, peal: Service, api: FakeWebsocketApi, user: str, channel: str = CHANNEL) -> None:
+    def __init__(self, peal: Peal, api: FakeWebsocketApi, user: str, channel: str = CHANNEL) -> None:
         self.peal, self.api, self.user, self.channel = peal, api, user, channel
         self.id = ""
         self.position: dict[str, Any] | None = None

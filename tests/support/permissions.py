@@ -15,6 +15,7 @@ from botocore import handlers
 
 from chalicelib.aws.dynamodb import LeanDynamoDB
 from chalicelib.handlers import jobs, rest, websocket
+from chalicelib.peal import Peal
 from pealctl.deploy.permissions import ALLOWED, LOOKUPS, VERIFYING
 from tests.support.fakes import FakeJobs, FakeWebsocketApi
 
@@ -27,7 +28,7 @@ DOORS: tuple[tuple[Any, str, str], ...] = (
     (websocket, "disconnect", "websocket_disconnect"),
     (rest, "answer", "api_handler"),
     (jobs, "work", "jobs"),
-    (jobs, "reap", "reaper"),
+    (Peal, "reap", "reaper"),
 )
 # Our fakes stand for calls of these services.
 FAKES: tuple[tuple[Any, str, tuple[tuple[str, str], ...]], ...] = (

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import boto3
 from botocore.config import Config
 
-from tools.benchmarks.cost_apps import Peal, Samples, Wschat
+from tools.benchmarks.cost_apps import PealApp, Samples, Wschat
 from tools.benchmarks.engines import engine, fill, make_tables
 from tools.benchmarks.metering import Bill, Meter, measure
 
@@ -46,7 +46,7 @@ def main() -> int:
         client = session.client("dynamodb", endpoint_url=endpoint, config=config)
         os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = endpoint
         make_tables(client)
-        peal = Peal(meter, session, client, "peal")
+        peal = PealApp(meter, session, client, "peal")
         print("| | writes | reads | messages in and out | jobs | USD per million |\n|---|---|---|---|---|---|")
         for name, bill in chain(
             peal_costs(peal, meter, options.members), other_costs(meter, session, client, options.members)
@@ -59,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def peal_costs(peal: Peal, meter: Meter, members: int) -> Iterator[tuple[str, Bill]]:
+def peal_costs(peal: PealApp, meter: Meter, members: int) -> Iterator[tuple[str, Bill]]:
     """Each thing that clients do, in an order in which the one prepares the other."""
     peal.connect("warm-up=", "u_0")
     yield "connect", measure(meter, lambda: peal.connect("a=", "alice"))
@@ -134,7 +134,7 @@ def peal_costs(peal: Peal, meter: Meter, members: int) -> Iterator[tuple[str, Bi
     yield f"`broadcastAll` to {everyone.sends:,}", everyone
 
 
-def serve(peal: Peal, meter: Meter, channel: str) -> None:
+def serve(peal: PealApp, meter: Meter, channel: str) -> None:
     meter.bill.invocations += 1
     peal.service.publish(channel, "hi")
 
@@ -158,7 +158,7 @@ def other_costs(meter: Meter, session: boto3.session.Session, client: Any, membe
     yield f"table scan: the same, with {members:,} other rows in the table", bill
 
 
-def contention(peal: Peal, meter: Meter, publishers: int = 50, each: int = 4) -> None:
+def contention(peal: PealApp, meter: Meter, publishers: int = 50, each: int = 4) -> None:
     """What publishing costs while fifty do it at once."""
 
     def publish(_: int) -> None:

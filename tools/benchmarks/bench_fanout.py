@@ -44,8 +44,8 @@ from chalicelib.aws.management import WORKERS, ManagementSession, prepare
 from chalicelib.aws.session import trust
 from chalicelib.delivery import threads as fanout
 from chalicelib.delivery.delivery import Delivery
+from chalicelib.protocol.codec import Receiver
 from chalicelib.protocol.frame import dump
-from chalicelib.protocol.receivers import Receiver
 
 HERE = Path(__file__).parent
 FRAME = {"type": "broadcast", "time": "2026-11-23T09:30:10.123Z", "note": "hello", "data": {"n": 1, "text": "x" * 60}}

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import boto3
 
-from chalicelib import wiring
+from chalicelib.peal import build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
-from tools.benchmarks.cost_apps import Peal
+from tools.benchmarks.cost_apps import PealApp
 from tools.benchmarks.engines import engine, make_tables
 from tools.benchmarks.metering import Meter, measure
 
@@ -69,7 +69,7 @@ def main() -> int:
         client = session.client("dynamodb")
         make_tables(client)
         meter.watch(session)
-        peal = Peal(meter, session, client, TABLE)
+        peal = PealApp(meter, session, client, TABLE)
         # Stores the endpoint that all send to.
         peal.connect("a=", "alice")
         print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()}, Python {platform.python_version()}\n")
@@ -98,7 +98,7 @@ def run(channel: str, rounds: int) -> tuple[float, float]:
 
 def publish(channel: str, rounds: int) -> tuple[float, float]:
     """Measure here what `run` returns."""
-    service = wiring.build(Settings(TABLE, allow_anonymous=True, anonymous_grants=EVERYTHING), Nowhere(), session_of())
+    service = build(Settings(TABLE, allow_anonymous=True, anonymous_grants=EVERYTHING), Nowhere(), session_of())
     times = []
     for n in range(1 + rounds):
         began = time.process_time()

@@ -8,9 +8,8 @@ from typing import Any
 import boto3
 from boto3.dynamodb.conditions import Key
 
-from chalicelib import wiring
 from chalicelib.handlers import websocket
-from chalicelib.peal import Service
+from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
 from chalicelib.store import keys
@@ -19,7 +18,7 @@ from tools.benchmarks.engines import fill
 from tools.benchmarks.metering import Meter
 
 
-class Peal:
+class PealApp:
     """Peal over a table of its own."""
 
     def __init__(self, meter: Meter, session: boto3.session.Session, client: Any, table: str) -> None:
@@ -32,7 +31,7 @@ class Peal:
             # Both clients make the same requests; the meter can count this one's.
             table_client="boto3",
         )
-        self.service: Service = wiring.build(settings, meter, session, jobs=meter)
+        self.service: Peal = build(settings, meter, session, jobs=meter)
 
     def connect(self, connection_id: str, user: str) -> None:
         self._invoked(lambda: websocket.connect(self.service, connect_event(connection_id, {"userId": user})))
