@@ -41,7 +41,7 @@ format: .venv/check.txt ## format the code
 test: .venv/test.txt ## run the tests, or some of them: ARGS="-k registry"
 	$(BIN)/pytest $(NOT_E2E) $(ARGS)
 
-quick: .venv/test.txt ## run the tests that take less than a second
+quick: .venv/test.txt ## run all but the slow tests
 	$(BIN)/pytest $(NOT_E2E) -m "not slow" $(ARGS)
 
 coverage: .venv/test.txt ## run the tests and measure their coverage
