@@ -1,4 +1,4 @@
-"""Measures what asking the table costs: the CPU time of one call, by our client of DynamoDB and by boto3's.
+"""Measure what a request to the table costs: the CPU time of one call, by our client of DynamoDB and by boto3's.
 
     python tools/benchmarks/bench_table.py [--rounds 7]
 
@@ -39,7 +39,7 @@ ROW = {
 }
 PAGE_ITEMS = 1_000
 KEY = keys.connection_key("L0SM9cOFvHcCIhw=")
-# What is measured, and how often in a round.
+# What to measure, and how often in a round.
 CALLS: dict[str, tuple[Callable[[Table], object], int]] = {
     "get of a connection": (lambda rows: rows.get(KEY), 500),
     "put of one": (lambda rows: rows.put_new({**KEY, "userId": "u_123", "ttl": 9_999_999_999}), 500),
@@ -49,7 +49,7 @@ CALLS: dict[str, tuple[Callable[[Table], object], int]] = {
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Answers as DynamoDB does where there is what was asked for."""
+    """Answer as DynamoDB does when the item exists."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(call: Callable[[Table], object], rows: Table, times: int) -> float:
-    """Microseconds of CPU that one call takes."""
+    """Return the microseconds of CPU that one call takes."""
     began_at = time.process_time()
     for _ in range(times):
         call(rows)
