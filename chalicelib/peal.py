@@ -49,12 +49,9 @@ from chalicelib.protocol.namespaces import NAMESPACES, Namespace
 from chalicelib.protocol.publication import Position
 from chalicelib.settings import Settings
 from chalicelib.store.connection import Connection
-from chalicelib.store.endpoint import Endpoint
-from chalicelib.store.lease import Leases
-from chalicelib.store.log import Log
 from chalicelib.store.members import Members
 from chalicelib.store.registry import Registry
-from chalicelib.store.table import Table
+from chalicelib.store.store import open_store
 from chalicelib.store.tickets import Ticket, Tickets
 from chalicelib.telemetry import Metric
 
@@ -356,16 +353,11 @@ def build(
         )
     session = session or EnvironmentSession(os.environ)
     kind = settings.table_client
-    rows = Table(connect(DynamoDBClient, session, kind, _AWS_CONFIG), settings.connections_table, clock)
-    endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
-    websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
+    client = connect(DynamoDBClient, session, kind, _AWS_CONFIG)
     queue = jobs or SqsQueue(lambda: connect(SQSClient, session, kind, _AWS_CONFIG), settings.jobs_queue)
-    registry, members = Registry(rows, clock), Members(rows, namespaces, clock)
-    publications, leases, tickets = (
-        Log(rows, clock),
-        Leases(rows, clock),
-        Tickets(rows, settings.ticket_ttl_seconds, clock),
-    )
+    store = open_store(client, settings, session.region_name, namespaces, clock)
+    registry, members, publications, leases, tickets, endpoint = store
+    websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
     tokens = Tokens(settings, Secrets(session, clock), clock)
     authentication = Authentication(settings, tokens, tickets, clock)
     departures = Departures(registry, members, queue, limits)
