@@ -47,12 +47,9 @@ class Reaper:
     limits: Limits = LIMITS
 
     def reap(self) -> dict[str, int]:
-        """Check the next connections. Two runs at once do the same work twice, and no harm.
+        """Check the next connections and return counts by COUNTS. Two runs at once do the same work twice, and no harm.
 
-        Returns counts by COUNTS.
-        Raises:
-            ConfigurationError.
-            TableError: the connections could not be read. The next run begins where this one did.
+        After a TableError the next run begins where this one did.
         """
         checks: list[str] = []
         resumed: set[tuple[str, int]] = set()
