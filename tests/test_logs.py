@@ -1,4 +1,4 @@
-"""How log lines look: what CloudWatch reads, and what must never be in them."""
+"""The format of log lines: what CloudWatch reads, and what they must never hold."""
 
 import io
 import json
@@ -134,15 +134,15 @@ class TestStacks:
         assert call.endswith(" test_our_own_exceptions_show_message_and_place")
 
     def test_a_wrong_setting_is_named(self) -> None:
-        said = logs.stack(ConfigurationError("LOG_LEVEL", "must be one of these", "INFO"))
-        assert said == "ConfigurationError: LOG_LEVEL must be one of these, for example LOG_LEVEL=INFO"
+        text = logs.stack(ConfigurationError("LOG_LEVEL", "must be one of these", "INFO"))
+        assert text == "ConfigurationError: LOG_LEVEL must be one of these, for example LOG_LEVEL=INFO"
 
     def test_messages_of_other_exceptions_are_hidden(self) -> None:
         with pytest.raises(ValueError, match="s3cret") as quoting:
             int("s3cret")
-        said = logs.stack(quoting.value)
-        assert said.startswith("ValueError\n")
-        assert "s3cret" not in said
+        text = logs.stack(quoting.value)
+        assert text.startswith("ValueError\n")
+        assert "s3cret" not in text
 
     @pytest.mark.parametrize(
         ("cause", "is_told"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
@@ -150,11 +150,11 @@ class TestStacks:
     def test_an_explicit_cause_follows(self, cause: Exception | None, is_told: bool) -> None:
         failure = TableError("Query", "KeyError")
         failure.__context__ = OSError()
-        # This is what `raise ... from` does.
+        # As `raise ... from` does.
         failure.__cause__ = cause
-        said = logs.stack(failure)
-        assert ("\ncaused by KeyError" in said) is is_told
-        assert "OSError" not in said
+        text = logs.stack(failure)
+        assert ("\ncaused by KeyError" in text) is is_told
+        assert "OSError" not in text
 
     def test_the_context_follows_if_there_is_no_explicit_cause(self) -> None:
         failure = TableError("Query", "KeyError")

@@ -121,9 +121,7 @@ class TestConnect:
         assert failure["stack"].startswith("TableError: DynamoDB PutItem failed: ResourceNotFoundException\n")
         assert failure["requestId"] == line["requestId"]
 
-    def test_an_unexpected_failure_refuses_the_socket(
-        self, on_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_unexpected_failure_refuses_the_socket(self, on_lambda: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object) -> None:
             raise RuntimeError
 

@@ -47,12 +47,19 @@ class Write:
 
 
 class Table:
-    """The table `name` behind a DynamoDB `client`, boto3's or ours. `clock` returns epoch seconds."""
+    """The table `name` behind a DynamoDB `client`, boto3's or ours. `clock` returns epoch seconds, `sleep` waits."""
 
-    def __init__(self, client: "DynamoDBClient | LeanDynamoDB", name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        client: "DynamoDBClient | LeanDynamoDB",
+        name: str,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._client = client
         self._name = name
         self._clock = clock
+        self._sleep = sleep
 
     def put(self, item: Item, where: str | None = None, values: Mapping[str, Value] | None = None) -> bool:
         """Write the item, replacing any other, if the condition `where` holds.
@@ -183,7 +190,7 @@ class Table:
             if any(in_the_way):
                 return in_the_way[0], in_the_way[1]
             # TransactionConflict: another transaction is writing the same items.
-            _pause(tries)
+            self._sleep(_pause_seconds(tries))
         raise TableError("TransactWriteItems", "TransactionCanceledException")
 
     def write(self, puts: Sequence[Item] = (), deletes: Sequence[Mapping[str, str]] = ()) -> None:
@@ -203,7 +210,7 @@ class Table:
                 tries += 1
                 if tries == MAX_TRIES:
                     raise TableError("BatchWriteItem", "UnprocessedItems")
-                _pause(tries)
+                self._sleep(_pause_seconds(tries))
                 requests = [*left, *requests]
 
     def query(
@@ -322,8 +329,8 @@ def _translated(operation: str) -> Iterator[None]:
         raise TableError(operation, type(error).__name__) from error
 
 
-def _pause(tries: int) -> None:
-    time.sleep(random.uniform(0, 0.02 * 2**tries))
+def _pause_seconds(tries: int) -> float:
+    return random.uniform(0, 0.02 * 2**tries)
 
 
 def _standing(refused: ClientError) -> dict[str, Value] | None:

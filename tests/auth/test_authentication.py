@@ -51,9 +51,7 @@ class TestWithCredential:
         assert auth.identify(handshake({"ticket": ticket.ticket})) == Identity("u_123", None, NOW + 60, NOTHING)
 
     @pytest.mark.parametrize("allow_anonymous", [True, False])
-    def test_the_token_beats_the_user_id_in_the_query(
-        self, authentication: Make, allow_anonymous: bool
-    ) -> None:
+    def test_the_token_beats_the_user_id_in_the_query(self, authentication: Make, allow_anonymous: bool) -> None:
         auth = authentication(allow_anonymous=allow_anonymous)
         assert auth.identify(handshake({"token": token(), "userId": "u_456"})).user_id == "u_123"
 
@@ -64,7 +62,9 @@ class TestWithCredential:
         assert auth.identify(handshake({"token": bound, "deviceId": "phone"})).device_id == "tablet"
 
     @pytest.mark.parametrize("query", [{"token": "a.b.c"}, {"token": ""}, {"ticket": "x"}, {"ticket": ""}])
-    def test_a_bad_credential_is_refused_even_where_none_is_required(self, authentication: Make, query: dict[str, str]) -> None:
+    def test_a_bad_credential_is_refused_even_where_none_is_required(
+        self, authentication: Make, query: dict[str, str]
+    ) -> None:
         with pytest.raises(Unauthenticated):
             authentication(allow_anonymous=True).identify(handshake(query))
 
@@ -88,9 +88,7 @@ class TestWithoutCredential:
 
     @pytest.mark.parametrize("field", ["userId", "deviceId"])
     @pytest.mark.parametrize("value", ["", "a#b", "CONN#1", "a/b", "a b", "é", "x" * 129])
-    def test_a_name_that_cannot_be_part_of_a_key_is_invalid(
-        self, authentication: Make, field: str, value: str
-    ) -> None:
+    def test_a_name_that_cannot_be_part_of_a_key_is_invalid(self, authentication: Make, field: str, value: str) -> None:
         with pytest.raises(Invalid) as refused:
             authentication(allow_anonymous=True).identify(handshake({field: value}))
         assert str(refused.value) == f"{field} must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ : | = + -."
@@ -115,9 +113,7 @@ class TestOrigins:
             "",
         ],
     )
-    def test_another_origin_is_refused_and_keeps_its_ticket(
-        self, authentication: Make, origin: str
-    ) -> None:
+    def test_another_origin_is_refused_and_keeps_its_ticket(self, authentication: Make, origin: str) -> None:
         auth = authentication(allowed_origins=self.ALLOWED)
         ticket = auth.tickets.issue(Identity("u_123", None)).ticket
         with pytest.raises(Forbidden):

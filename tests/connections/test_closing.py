@@ -1,4 +1,4 @@
-"""Closing connections from the server, and how fast they may send: docs/PROTOCOL.md, "What closes a connection"."""
+"""Closing connections from the server, and the rate limit: docs/PROTOCOL.md, "What closes a connection"."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,9 @@ def connect(peal: Peal, api: FakeWebsocketApi) -> Connect:
 
 
 class TestClosing:
-    def test_a_connection_is_sent_the_reason_closed_and_forgotten(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_connection_is_sent_the_reason_closed_and_forgotten(
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
+    ) -> None:
         alice, bob = connect("alice"), connect("bob")
         peal.close("alice=", "banned", "Be kind.")
         alice.receives({"type": "goodbye", "code": "banned", "reason": "Be kind."})
@@ -63,7 +65,7 @@ class TestClosing:
         peal.close_user("u_1")
         assert peal.publish("live:map", 1).as_dict()["sent"] == 0
 
-    def test_a_failed_close_stays_registered_and_stops_no_other(
+    def test_a_failed_close_keeps_the_row_and_stops_no_other(
         self, connect: Connect, peal: Peal, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
     ) -> None:
         connect("a"), connect("b"), connect("c")
@@ -72,7 +74,9 @@ class TestClosing:
         assert [connection.connection_id for connection in peal.connections_of("u_1")] == ["b="]
         assert caplog.messages[-1] == "Closing b= failed: ClientError"
 
-    def test_a_connection_that_is_already_gone_is_forgotten(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_connection_that_is_already_gone_is_forgotten(
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
+    ) -> None:
         connect("a")
         api.fails = {"a=": [gone(), gone(), gone()]}
         assert peal.close_user("u_1") == Closed(1, 0)
@@ -121,13 +125,11 @@ class TestRateLimit:
     def peal(
         self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
     ) -> Peal:
-        """A service that takes two frames a second, and three at once."""
+        """A service that admits two frames a second, and three at once."""
         limited = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, rate_limit=RateLimit(2, 3))
         return build(limited, api, session, clock, jobs=jobs)
 
-    def test_frames_beyond_the_burst_are_refused(
-        self, connect: Connect, clock: Clock
-    ) -> None:
+    def test_frames_beyond_the_burst_are_refused(self, connect: Connect, clock: Clock) -> None:
         alice, bob = connect("alice"), connect("bob", "u_2")
         for _ in range(5):
             alice.sends({"action": "sendMessage", "id": 1, "targetUserId": "u_2", "text": "hi"})

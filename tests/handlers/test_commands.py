@@ -135,18 +135,14 @@ class TestFrames:
         assert sorted(answer["id"] for answer in answers) == ids
         assert all("subscribe" in answer for answer in answers)
 
-    def test_commands_after_a_connect_run_as_its_user(
-        self, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_commands_after_a_connect_run_as_its_user(self, peal: Peal, api: FakeWebsocketApi) -> None:
         client = Client(peal, api, "c=")
         lines = [{"id": 1, "connect": {"token": token()}}, {"id": 2, "rpc": {"method": "whoami"}}]
         client.sends("\n".join(map(json.dumps, lines)))
         _, answer = api.frames("c=")
         assert answer["rpc"]["data"]["userId"] == "u_123"
 
-    def test_the_reply_to_connect_is_sent_first(
-        self, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_the_reply_to_connect_is_sent_first(self, peal: Peal, api: FakeWebsocketApi) -> None:
         peal.publish(ROOM, 1)
         client = Client(peal, api, "c=", userId="carol")
         recover = {"recover": True, "epoch": peal.history(ROOM).epoch, "offset": 0}
@@ -204,9 +200,7 @@ class TestFrames:
         client.sends_commands(("ping", {}), ("ping", {}))
         assert ["ping" in frame for frame in api.frames("c=")] == [True, True]
 
-    def test_a_forgotten_connection_is_asked_to_reconnect(
-        self, alice: Sdk, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_a_forgotten_connection_is_asked_to_reconnect(self, alice: Sdk, peal: Peal, api: FakeWebsocketApi) -> None:
         peal.departures.forget("alice=")
         alice.sends_commands(("ping", {}), ("ping", {}))
         assert alice.receives_pushes() == [goodbye(3005, "Not signed in any more: connect again.")]
@@ -283,16 +277,12 @@ class TestSubscribing:
         assert [each["data"] for each in result["publications"]] == [1, 2]
 
     @pytest.mark.parametrize("position", [{}, {"epoch": "_"}, {"epoch": "over", "offset": 1}])
-    def test_an_unknown_position_is_not_recovered(
-        self, alice: Sdk, peal: Peal, position: dict[str, Any]
-    ) -> None:
+    def test_an_unknown_position_is_not_recovered(self, alice: Sdk, peal: Peal, position: dict[str, Any]) -> None:
         peal.publish(ROOM, 1)
         result = alice.calls("subscribe", channel=ROOM, recover=True, **position)
         assert (result["was_recovering"], "recovered" in result, result["offset"]) == (True, False, 1)
 
-    def test_without_the_history_grant_nothing_is_recovered(
-        self, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_without_the_history_grant_nothing_is_recovered(self, peal: Peal, api: FakeWebsocketApi) -> None:
         credential = token(channels={ROOM: ["subscribe"]})
         client = Sdk(peal, api, "c=", connect={"token": credential})
         epoch = peal.publish(ROOM, 1).epoch
@@ -339,9 +329,7 @@ class TestTheLastCommandWins:
         """A channel with history and one without."""
         return str(request.param)
 
-    def test_a_late_unsubscribe_undoes_no_later_subscribe(
-        self, alice: Sdk, bob: Client, peal: Peal, room: str
-    ) -> None:
+    def test_a_late_unsubscribe_undoes_no_later_subscribe(self, alice: Sdk, bob: Client, peal: Peal, room: str) -> None:
         before = peal.connection(alice.id)
         peal.subscribe(before, room, None, 6, join_ref=6)
         at_seven = peal.connection(alice.id)
@@ -371,9 +359,7 @@ class TestTheLastCommandWins:
         assert peal.publish(room, 1).outcome == Outcome(sent=1)
         assert room in peal.connection(alice.id).channels
 
-    def test_a_late_subscribe_keeps_the_later_membership(
-        self, alice: Sdk, peal: Peal, room: str
-    ) -> None:
+    def test_a_late_subscribe_keeps_the_later_membership(self, alice: Sdk, peal: Peal, room: str) -> None:
         before = peal.connection(alice.id)
         peal.subscribe(before, room, None, 8, join_ref=8)
         peal.subscribe(before, room, None, 6, join_ref=6)

@@ -1,4 +1,4 @@
-"""Jobs: on their way through a real queue, and at the worker's door."""
+"""Jobs: put into a real queue, and done by the worker."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ def sqs(aws: None) -> Iterator[Any]:
 
 @pytest.fixture
 def queue(sqs: Any, table_name: str) -> Iterator[str]:
-    """A queue of its own name."""
+    """A queue for this test alone."""
     url = sqs.create_queue(QueueName=table_name)["QueueUrl"]
     yield table_name
     sqs.delete_queue(QueueUrl=url)

@@ -107,16 +107,12 @@ asked = st.one_of(
 
 class TestWhatAlwaysHolds:
     @given(granted=rights, denied=rights, user_id=users, ask=asked)
-    def test_a_denial_beats_every_grant(
-        self, granted: Any, denied: Any, user_id: str | None, ask: Any
-    ) -> None:
+    def test_a_denial_beats_every_grant(self, granted: Any, denied: Any, user_id: str | None, ask: Any) -> None:
         if parse_grants(denied).allow(user_id, *ask) and ask[1] != f"user:{user_id}":
             assert not may(parse_grants(granted | {"deny": denied}), user_id, *ask)
 
     @given(denied=rights, user_id=users, ask=asked)
-    def test_without_grants_only_the_own_channel_is_allowed(
-        self, denied: Any, user_id: str | None, ask: Any
-    ) -> None:
+    def test_without_grants_only_the_own_channel_is_allowed(self, denied: Any, user_id: str | None, ask: Any) -> None:
         if may(parse_grants({"deny": denied}), user_id, *ask):
             assert ask[1] == f"user:{user_id}"
 
