@@ -1,8 +1,11 @@
-"""How log lines look: what CloudWatch reads, and what must never be in them."""
+"""The format of log lines: what CloudWatch reads, and what they must never hold."""
 
 import io
 import json
 import logging
+import os
+import re
+import subprocess
 import sys
 
 import pytest
@@ -11,7 +14,7 @@ from chalicelib import logs, telemetry
 from chalicelib.errors import ConfigurationError, TableError
 from chalicelib.settings import Settings
 from chalicelib.telemetry import Invocation, Metric
-from tests.conftest import LogLines
+from tests.conftest import PROJECT, LogLines
 
 log = logging.getLogger("chalicelib.delivery.delivery")
 
@@ -134,15 +137,15 @@ class TestStacks:
         assert call.endswith(" test_our_own_exceptions_show_message_and_place")
 
     def test_a_wrong_setting_is_named(self) -> None:
-        said = logs.stack(ConfigurationError("LOG_LEVEL", "must be one of these", "INFO"))
-        assert said == "ConfigurationError: LOG_LEVEL must be one of these, for example LOG_LEVEL=INFO"
+        text = logs.stack(ConfigurationError("LOG_LEVEL", "must be one of these", "INFO"))
+        assert text == "ConfigurationError: LOG_LEVEL must be one of these, for example LOG_LEVEL=INFO"
 
     def test_messages_of_other_exceptions_are_hidden(self) -> None:
         with pytest.raises(ValueError, match="s3cret") as quoting:
             int("s3cret")
-        said = logs.stack(quoting.value)
-        assert said.startswith("ValueError\n")
-        assert "s3cret" not in said
+        text = logs.stack(quoting.value)
+        assert text.startswith("ValueError\n")
+        assert "s3cret" not in text
 
     @pytest.mark.parametrize(
         ("cause", "is_told"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
@@ -150,11 +153,11 @@ class TestStacks:
     def test_an_explicit_cause_follows(self, cause: Exception | None, is_told: bool) -> None:
         failure = TableError("Query", "KeyError")
         failure.__context__ = OSError()
-        # This is what `raise ... from` does.
+        # As `raise ... from` does.
         failure.__cause__ = cause
-        said = logs.stack(failure)
-        assert ("\ncaused by KeyError" in said) is is_told
-        assert "OSError" not in said
+        text = logs.stack(failure)
+        assert ("\ncaused by KeyError" in text) is is_told
+        assert "OSError" not in text
 
     def test_the_context_follows_if_there_is_no_explicit_cause(self) -> None:
         failure = TableError("Query", "KeyError")
@@ -183,3 +186,72 @@ def test_any_message_is_one_line_of_ascii() -> None:
     assert line.isascii()
     assert "\n" not in line
     assert json.loads(line)["message"] == "\n half of a pair: \ud800"
+
+
+class TestTheApp:
+    """app.py in its own process, as Lambda starts it."""
+
+    SCRIPT = """
+import logging, sys
+logging.getLogger().addHandler(logging.StreamHandler(sys.stdout))
+import app
+from chalice.test import Client
+from localgateway.testing import connect_event
+
+@app.app.route("/broken")
+def broken():
+    raise ValueError("s3cret")
+
+app.app.log.info("hello")
+with Client(app.app) as client:
+    client.lambda_.invoke("websocket_connect", connect_event("a="))
+    client.http.get("/broken")
+"""
+
+    def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
+        names = [name for name in os.environ if name.startswith("AWS_")] + ["PATH"]
+        done = subprocess.run(
+            [sys.executable, "-c", self.SCRIPT],
+            cwd=PROJECT,
+            env={name: os.environ[name] for name in names}
+            | {"CONNECTIONS_TABLE": "no-such-table", "JOBS_QUEUE": "peal-test-jobs"}
+            | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def test_each_event_is_one_json_line_on_stdout(self) -> None:
+        done = self.run(STAGE="dev")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(line["level"], line["message"]) for line in lines] == [
+            ("WARNING", lines[0]["message"]),
+            ("INFO", "hello"),
+            ("INFO", "invocation"),
+            # Chalice's own line.
+            ("ERROR", "Caught exception for path /broken"),
+            ("INFO", "invocation"),
+        ]
+        assert lines[0]["message"].startswith("Nobody can connect without a ticket")
+        assert lines[2]["Stage"] == "dev"
+        assert (lines[2]["ColdStarts"], lines[2]["Refusals"], lines[2]["status"]) == (1, 1, 401)
+        assert lines[3]["route"] == lines[4]["route"] == "GET /broken"
+        assert lines[3]["stack"].startswith("ValueError\n")
+        assert (lines[4]["status"], lines[4]["outcome"], lines[4]["InternalErrors"]) == (500, "failed", 1)
+        assert "s3cret" not in done.stdout + done.stderr
+
+    def test_locally_they_are_text_without_metrics(self) -> None:
+        done = self.run(LOG_FORMAT="text", ALLOW_ANONYMOUS="true")
+        assert re.search(r"^\$connect failed in [0-9.]+ ms: requestId=\S+ connectionId=a= ", done.stdout, re.M)
+        assert "_aws" not in done.stdout
+
+
+def test_every_stage_names_itself_in_its_metrics() -> None:
+    stages = json.loads((PROJECT / ".chalice" / "config.json").read_text())["stages"]
+    assert {name: stage["environment_variables"]["STAGE"] for name, stage in stages.items()} == {
+        name: name for name in stages
+    }
+    assert stages["local"]["environment_variables"]["LOG_FORMAT"] == "text"
+    assert all("LOG_FORMAT" not in stage["environment_variables"] for name, stage in stages.items() if name != "local")

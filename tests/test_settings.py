@@ -1,4 +1,4 @@
-"""The environment at the border: every message names the variable and gives an example."""
+"""The environment variables: every message names the variable and gives an example."""
 
 import pytest
 

@@ -1,14 +1,8 @@
-"""One line for each invocation: what it tells, what it counts, and what it must never tell."""
+"""The one line of each invocation: what it says and what it counts."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from itertools import product
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,22 +12,20 @@ from chalice.local import LambdaContext
 from chalicelib import telemetry
 from chalicelib.auth.authentication import Authentication
 from chalicelib.delivery.delivery import Outcome
-from chalicelib.errors import ConfigurationError, TableError
+from chalicelib.errors import TableError
 from chalicelib.handlers import jobs, rest, websocket
 from chalicelib.peal import Peal, build
-from chalicelib.protocol.frame import parse
 from chalicelib.settings import Settings
 from chalicelib.telemetry import Invocation, Metric, Observer
-from tests.conftest import PROJECT, LogLines
+from tests.conftest import LogLines
 from tests.support import raw_events
-from tests.support.fakes import FakeJobs, FakeWebsocketApi, gone, refused
-from tests.support.signing import NEW, OLD, token
+from tests.support.fakes import FakeWebsocketApi, gone, refused
 
 ID = "L0SM9cOFvHcCIhw="
 
 
 class Lambda:
-    """A warm execution environment: runs doors as Chalice does, with the middleware around them."""
+    """A warm execution environment that runs doors as Chalice does, inside the middleware."""
 
     def __init__(self, lines: LogLines, peal: Peal) -> None:
         self.lines, self.peal = lines, peal
@@ -42,7 +34,7 @@ class Lambda:
         self.runs(lambda _: None)
 
     def runs(self, door: Callable[[Any], Any], event: Any = None, name: str = "job") -> dict[str, Any]:
-        """Run a door for an event; gives the invocation's line, the last of all."""
+        """Run a door for an event; return the invocation's line, which is the last one."""
         context = LambdaContext(f"peal-dev-{name}", 128)
         context.aws_request_id = "c36b46d7"
         self.others = []
@@ -72,12 +64,12 @@ def on_lambda(log_lines: LogLines, peal: Peal) -> Lambda:
 
 @pytest.fixture
 def without_a_table(log_lines: LogLines, api: FakeWebsocketApi, session: Any) -> Lambda:
-    """DynamoDB refuses everything."""
+    """Peal with a table that does not exist."""
     return Lambda(log_lines, build(Settings("no-such-table", allow_anonymous=True), api, session))
 
 
 def counts(line: dict[str, Any]) -> dict[str, Any]:
-    """What CloudWatch would count of a line."""
+    """Return what CloudWatch counts of a line."""
     if "_aws" not in line:
         return {}
     (directive,) = line["_aws"]["CloudWatchMetrics"]
@@ -152,13 +144,13 @@ class TestFrames:
         assert "action" not in line
         assert line["error"] == "unknown_action"
 
-    def test_a_failing_action_is_named(self, on_lambda: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failing_action_is_named(self, on_lambda: Lambda) -> None:
         def broken(_: object) -> dict[str, Any]:
             raise RuntimeError
 
-        monkeypatch.setattr(websocket, "ACTIONS", {"broken": broken})
         on_lambda.connects()
-        line = on_lambda.receives({"action": "broken"})
+        event = raw_events.message('{"action":"broken"}', ID)
+        line = on_lambda.runs(lambda _: websocket.message(on_lambda.peal, event, {"broken": broken}), event)
         assert (line["outcome"], line["error"], line["action"]) == ("failed", "RuntimeError", "broken")
         assert counts(line) == {"Frames": 1, "InternalErrors": 1, "SendsOk": 1}
         assert [line["message"] for line in on_lambda.others] == ["broken failed"]
@@ -215,7 +207,7 @@ class TestDisconnect:
 
 class TestRest:
     def answers(self, on_lambda: Lambda, door: Any, *arguments: Any) -> dict[str, Any]:
-        """Run a REST door as Chalice does, which hands the middleware its own request and gets its own response."""
+        """Run a REST route as Chalice does, which passes its own request through the middleware."""
         context = {"httpMethod": "POST", "resourcePath": "/users/{user_id}/messages", "requestId": "c6af9ac6"}
         event = {"requestContext": context, "headers": {}, "multiValueQueryStringParameters": None}
         event |= {"pathParameters": {}, "body": "", "stageVariables": {}, "isBase64Encoded": False}
@@ -304,10 +296,10 @@ class TestAnyDoor:
         assert (on_lambda.line["outcome"], on_lambda.line["error"]) == ("failed", "ZeroDivisionError")
 
     def test_concurrent_invocations_are_separate(self, log_lines: LogLines) -> None:
-        observer, both_are_in = Observer(), threading.Barrier(2, timeout=10)
+        observer, both_are_running = Observer(), threading.Barrier(2, timeout=10)
 
         def door(event: LambdaFunctionEvent) -> None:
-            both_are_in.wait()
+            both_are_running.wait()
             telemetry.count(Metric.SENDS_OK, event.to_dict()["sends"])
 
         threads = [
@@ -335,184 +327,3 @@ class TestAnyDoor:
         facts: list[tuple[str, str]] = [("function", "peal-dev-jobs"), ("route", "$default"), ("action", "ping")]
         names = [Invocation(facts=dict(facts[:known])).name for known in range(4)]
         assert names == ["invocation", "peal-dev-jobs", "$default", "ping"]
-
-
-CANARY = "s3cret-c4n4ry"
-QUERIES: list[dict[str, str]] = [
-    {CANARY: CANARY, "attributes": json.dumps({CANARY: CANARY})},
-    {"token": CANARY},
-    {"ticket": CANARY},
-    {"token": token(channels={f"#{CANARY}": [CANARY]})},
-    {"token": token(OLD, sub=CANARY)},
-    {"userId": f"#{CANARY}"},
-    {"deviceId": f"#{CANARY}"},
-    {"attributes": json.dumps([CANARY])},
-    {"attributes": CANARY},
-]
-HEADERS: list[dict[str, str]] = [
-    {"Cookie": CANARY, "Origin": f"https://{CANARY}.example"},
-    {"Authorization": f"Bearer {CANARY}"},
-    {"Sec-WebSocket-Protocol": f"peal, bearer.{CANARY}, {CANARY}"},
-    {"Sec-WebSocket-Protocol": f"bearer.{CANARY}"},
-]
-BODIES: list[str] = [
-    CANARY,
-    json.dumps([CANARY]),
-    json.dumps({"action": CANARY}),
-    json.dumps({"action": "ping", "id": CANARY * 99}),
-    json.dumps({"action": [CANARY]}),
-    json.dumps({"action": "sendMessage", "id": CANARY, "targetConnectionId": f"#{CANARY}", "text": CANARY}),
-    json.dumps({"action": "sendMessage", "id": CANARY, "targetUserId": "u_1", "text": CANARY, "data": {CANARY: 1}}),
-    json.dumps({"action": "sendMessage", "targetConnectionId": ID, "text": [CANARY]}),
-    json.dumps({"action": "broadcastAll", "note": CANARY, "data": CANARY}),
-    json.dumps({"action": "whoami", "id": CANARY}),
-    json.dumps({"action": "authenticate", "id": CANARY, "token": CANARY}),
-    json.dumps({"action": "authenticate", "token": token(sub=CANARY, exp=1)}),
-    json.dumps({"action": "subscribe", "channel": "chat:a"}),
-    json.dumps({"action": "subscribe", "channel": f"#{CANARY}", "recover": CANARY}),
-    json.dumps({"action": "publish", "channel": "chat:a", "data": CANARY}),
-    json.dumps({"action": "publish", "channel": "live:a", "data": CANARY, "messageId": f"#{CANARY}"}),
-    json.dumps({"action": "broken", "id": CANARY}),
-]
-
-
-def broken(request: Any) -> dict[str, Any]:
-    """An action whose exception quotes what the client sent, as int() and KeyError do."""
-    raise KeyError(request.frame.fields["id"])
-
-
-class TestNothingSensitiveIsLogged:
-    """Whatever clients and backends send, by whatever door, however it fails."""
-
-    @pytest.fixture(params=["all is well", "no table", "sends fail", "receivers are gone", "the app is broken"])
-    def peal(
-        self,
-        request: pytest.FixtureRequest,
-        table_name: str,
-        api: FakeWebsocketApi,
-        session: Any,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> Peal:
-        monkeypatch.setattr(websocket, "ACTIONS", {**websocket.ACTIONS, "broken": broken})
-        name = "no-such-table" if request.param == "no table" else table_name
-        errors = {"sends fail": [refused(code) for code in ("500", "LimitExceededException") * 99]}
-        errors["receivers are gone"] = [gone() for _ in range(999)]
-        api.fails = {ID: errors.get(request.param, [])}
-
-        def quoting(_: Authentication, event: Any) -> None:
-            raise ValueError(str(event))
-
-        if request.param == "the app is broken":
-            monkeypatch.setattr(Authentication, "identify", quoting)
-        return build(Settings(name, allow_anonymous=True, jwt_secrets=NEW), api, session, jobs=FakeJobs())
-
-    @pytest.fixture
-    def text(self, log_lines: LogLines) -> Iterator[list[str]]:
-        """All that was logged, as text."""
-        texts: list[str] = []
-        yield texts
-        texts += [json.dumps(line) for line in log_lines()]
-        assert len(texts) > 2
-        assert [text for text in texts if CANARY in text] == []
-
-    def runs(self, door: Callable[[Any], Any], event: Any) -> None:
-        # The only errors that doors let out, which Lambda's run time then logs by itself; their texts are ours.
-        with suppress(TableError, ConfigurationError):
-            Observer()(LambdaFunctionEvent(event, LambdaContext("peal-dev-door", 128)), door)
-
-    def test_by_the_websocket_doors(self, peal: Peal, text: list[str]) -> None:
-        for query, headers in [({}, {}), *product(QUERIES, HEADERS)]:
-            event = raw_events.connect(ID, query)
-            event["headers"] |= headers
-            self.runs(lambda _, event=event: websocket.connect(peal, event), event)
-        for body in BODIES:
-            event = raw_events.message(body, ID)
-            self.runs(lambda _, event=event: websocket.message(peal, event), event)
-        event = raw_events.disconnect(ID)
-        self.runs(lambda _: websocket.disconnect(peal, event), event)
-
-    def test_by_the_rest_doors(self, peal: Peal, text: list[str]) -> None:
-        websocket.connect(peal, raw_events.connect(ID, {"userId": "u_1"}))
-        for body in map(str.encode, BODIES):
-            for door, arguments in (
-                (rest.post_to_user, ("u_1", body)),
-                (rest.post_to_user, (f"#{CANARY}", body)),
-                (rest.post_to_connection, (ID, body)),
-                (rest.post_broadcast, (body,)),
-                (rest.post_ticket, (body,)),
-                (rest.post_ticket, (json.dumps({"userId": "u_1", "channels": {CANARY: [CANARY]}}).encode(),)),
-            ):
-                event = {"body": body.decode(), "headers": {"Authorization": CANARY}}
-                self.runs(lambda _, door=door, arguments=arguments: rest.answer(door, peal, *arguments), event)
-
-    def test_the_bodies_are_frames(self) -> None:
-        assert json.loads(BODIES[-1]) == parse(BODIES[-1]).fields
-
-
-class TestTheApp:
-    """app.py in a process of its own, as Lambda starts it."""
-
-    SCRIPT = """
-import logging, sys
-logging.getLogger().addHandler(logging.StreamHandler(sys.stdout))
-import app
-from chalice.test import Client
-from localgateway.testing import connect_event
-
-@app.app.route("/broken")
-def broken():
-    raise ValueError("s3cret")
-
-app.app.log.info("hello")
-with Client(app.app) as client:
-    client.lambda_.invoke("websocket_connect", connect_event("a="))
-    client.http.get("/broken")
-"""
-
-    def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
-        names = [name for name in os.environ if name.startswith("AWS_")] + ["PATH"]
-        done = subprocess.run(
-            [sys.executable, "-c", self.SCRIPT],
-            cwd=PROJECT,
-            env={name: os.environ[name] for name in names}
-            | {"CONNECTIONS_TABLE": "no-such-table", "JOBS_QUEUE": "peal-test-jobs"}
-            | variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def test_each_event_is_one_json_line_on_stdout(self) -> None:
-        done = self.run(STAGE="dev")
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [(line["level"], line["message"]) for line in lines] == [
-            ("WARNING", lines[0]["message"]),
-            ("INFO", "hello"),
-            ("INFO", "invocation"),
-            # Chalice's own line.
-            ("ERROR", "Caught exception for path /broken"),
-            ("INFO", "invocation"),
-        ]
-        assert lines[0]["message"].startswith("Nobody can connect without a ticket")
-        assert lines[2]["Stage"] == "dev"
-        assert (lines[2]["ColdStarts"], lines[2]["Refusals"], lines[2]["status"]) == (1, 1, 401)
-        assert lines[3]["route"] == lines[4]["route"] == "GET /broken"
-        assert lines[3]["stack"].startswith("ValueError\n")
-        assert (lines[4]["status"], lines[4]["outcome"], lines[4]["InternalErrors"]) == (500, "failed", 1)
-        assert "s3cret" not in done.stdout + done.stderr
-
-    def test_locally_they_are_text_without_metrics(self) -> None:
-        done = self.run(LOG_FORMAT="text", ALLOW_ANONYMOUS="true")
-        assert re.search(r"^\$connect failed in [0-9.]+ ms: requestId=\S+ connectionId=a= ", done.stdout, re.M)
-        assert "_aws" not in done.stdout
-
-
-def test_every_stage_names_itself_in_its_metrics() -> None:
-    stages = json.loads((PROJECT / ".chalice" / "config.json").read_text())["stages"]
-    assert {name: stage["environment_variables"]["STAGE"] for name, stage in stages.items()} == {
-        name: name for name in stages
-    }
-    assert stages["local"]["environment_variables"]["LOG_FORMAT"] == "text"
-    assert all("LOG_FORMAT" not in stage["environment_variables"] for name, stage in stages.items() if name != "local")

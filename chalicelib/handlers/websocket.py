@@ -13,6 +13,7 @@ from chalicelib.errors import ClientError, Conflict, Forbidden, TokenExpired, Un
 from chalicelib.handlers import router
 from chalicelib.handlers.actions import ACTIONS
 from chalicelib.handlers.commands import COMMANDS
+from chalicelib.handlers.router import Action
 from chalicelib.peal import Peal
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.codec import read
@@ -48,7 +49,7 @@ def connect(peal: Peal, event: Mapping[str, Any]) -> Response:
     return {"statusCode": 200} | headers
 
 
-def message(peal: Peal, event: Mapping[str, Any]) -> Response:
+def message(peal: Peal, event: Mapping[str, Any], actions: Mapping[str, Action] = ACTIONS) -> Response:
     """Route a frame to its action, or to its commands."""
     message = parse_message(event)
     frame: Frame | list[Command] | ClientError
@@ -60,7 +61,7 @@ def message(peal: Peal, event: Mapping[str, Any]) -> Response:
     if isinstance(frame, list):
         router.route_commands(peal, message, frame, COMMANDS)
     else:
-        router.route(peal, message, frame, ACTIONS)
+        router.route(peal, message, frame, actions)
     return {"statusCode": 200}
 
 

@@ -39,7 +39,7 @@ class Rights:
 
     Attributes:
         channels: pattern -> verbs. A pattern is a name, `namespace:*` or `*`.
-        users: patterns of the users to whom messages may be sent.
+        users: patterns of the users that may be sent messages.
         broadcast: whether everyone may be addressed.
     """
 
@@ -48,7 +48,7 @@ class Rights:
     broadcast: bool = False
 
     def reach(self, verb: Verb, target: str | None) -> bool:
-        """Return whether `verb` on `target` is among these rights, whoever holds them."""
+        """Return whether `verb` on `target` is among these rights, for any holder."""
         if verb is Verb.BROADCAST:
             return self.broadcast
         if verb is Verb.SEND:

@@ -49,7 +49,7 @@ class Write:
 
 @dataclass(eq=False, repr=False)
 class Table:
-    """The table `name` behind a DynamoDB `client`, boto3's or ours. `clock` returns epoch seconds."""
+    """The table `name` behind a DynamoDB `client`, boto3's or ours. `clock` returns epoch seconds, `sleep` waits."""
 
     client: "DynamoDBClient | Boto3Client"
     name: str

@@ -35,13 +35,13 @@ def build(
 
 @pytest.fixture
 def peal(build: Callable[..., Peal]) -> Peal:
-    """A service where a token says what one may do."""
+    """A service whose tokens carry grants."""
     return build()
 
 
 @pytest.fixture
 def connect(peal: Peal, api: FakeWebsocketApi) -> Connect:
-    """Connects u_123 with what its token grants; the name is the connection's, and anything else a claim."""
+    """Connect u_123 with a token: `name` is the connection's id, everything else a claim."""
 
     def connect(name: str = "alice=", **claims: Any) -> Client:
         return Client(peal, api, name, token=token(**claims))
@@ -155,7 +155,7 @@ class TestAnonymousClients:
 
 class TestTheHookOfTheApp:
     @pytest.mark.parametrize(
-        ("said", "granted", "denied", "is_allowed"),
+        ("decision", "granted", "denied", "is_allowed"),
         [
             (None, True, False, True),
             (None, False, False, False),
@@ -169,7 +169,7 @@ class TestTheHookOfTheApp:
         self,
         build: Callable[..., Peal],
         api: FakeWebsocketApi,
-        said: bool | None,
+        decision: bool | None,
         granted: bool,
         denied: bool,
         is_allowed: bool,
@@ -178,7 +178,7 @@ class TestTheHookOfTheApp:
 
         def hook(connection: Connection, verb: Verb, target: str | None) -> bool | None:
             asked.append((connection.user_id, verb, target))
-            return said
+            return decision
 
         publish = {"channels": {ROOM: ["publish"]}}
         claims = (publish if granted else {}) | ({"deny": publish} if denied else {})

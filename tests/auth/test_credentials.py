@@ -1,4 +1,4 @@
-"""Where a token or ticket may stand: docs/PROTOCOL.md, "Tokens" and "Tickets"."""
+"""Where a handshake may carry a token or ticket: docs/PROTOCOL.md, "Tokens" and "Tickets"."""
 
 from itertools import combinations
 

@@ -28,7 +28,7 @@ def tokens(now: float = NOW, **settings: Any) -> Tokens:
 
 
 def refusal(text: str, verifier: Tokens | None = None) -> str:
-    """What our log would say; the client hears nothing but that it is not signed in."""
+    """Return the reason for our log; the client learns only that it is not signed in."""
     with pytest.raises(Unauthenticated) as refused:
         (verifier or tokens()).verify(text)
     assert str(refused.value) == "Not signed in."
@@ -133,7 +133,7 @@ class TestRefused:
         refusal(token(headers={"crit": ["exp"]}))
 
     def test_a_public_key_used_as_a_secret(self) -> None:
-        # Whoever knows our public key, as everyone does, signs with it as if it were a secret.
+        # A forger uses our public key, which everyone knows, as if it were a secret.
         with key_server() as server:
             server.keys = [public(RSA, "k")]
             verifier = tokens(jwt_secrets=None, jwt_jwks_url=server.url)
@@ -174,7 +174,7 @@ class TestPublicKeys:
             assert refusal(token(key, algorithm, {"kid": other}), verifier) == "no key fits"
             assert refusal(token(key, algorithm, {"kid": "x"}), verifier) == "no key fits"
             assert refusal(token(key, algorithm), verifier) == "no key fits"
-            # The secrets go on working beside them.
+            # The secrets still work beside them.
             assert verifier.verify(token()).user_id == "u_123"
 
     def test_they_are_never_fetched_from_where_the_token_says(self) -> None:

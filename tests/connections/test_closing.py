@@ -1,4 +1,4 @@
-"""Closing connections from the server, and how fast they may send: docs/PROTOCOL.md, "What closes a connection"."""
+"""Closing connections from the server, and the rate limit: docs/PROTOCOL.md, "What closes a connection"."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +65,7 @@ class TestClosing:
         peal.close_user("u_1")
         assert peal.publish("live:map", 1).as_dict()["sent"] == 0
 
-    def test_a_failed_close_stays_registered_and_stops_no_other(
+    def test_a_failed_close_keeps_the_row_and_stops_no_other(
         self, connect: Connect, peal: Peal, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
     ) -> None:
         connect("a"), connect("b"), connect("c")
@@ -125,7 +125,7 @@ class TestRateLimit:
     def peal(
         self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
     ) -> Peal:
-        """A service that takes two frames a second, and three at once."""
+        """A service that admits two frames a second, and three at once."""
         limited = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, rate_limit=RateLimit(2, 3))
         return build(limited, api, session, clock, jobs=jobs)
 

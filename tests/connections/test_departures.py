@@ -1,4 +1,4 @@
-"""Who dies unheard leaves nothing behind, row or membership, whichever function meets it first."""
+"""A connection that ended silently leaves no row and no membership, whichever function finds it gone."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ ADVANCE = {"Records": [{"body": json.dumps({"job": "advance", "channel": CHANNEL
 
 @pytest.fixture
 def limits() -> Limits:
-    """The clock stands still, so waiting for it would take for ever."""
+    """Do not wait for publications: the clock of these tests does not move."""
     return LIMITS._replace(publication_seconds=0)
 
 
@@ -32,7 +32,7 @@ def alice(peal: Peal, api: FakeWebsocketApi) -> Client:
 
 @pytest.fixture
 def bob(peal: Peal, api: FakeWebsocketApi, alice: Client, jobs: FakeJobs) -> Client:
-    """Subscribed like Alice, and from now on as good as dead."""
+    """Subscribed like Alice, and gone without a $disconnect."""
     bob = subscribed(Client(peal, api, "b=", userId="u_bob"))
     api.fails["b="] = [gone(), gone()]
     jobs.take()
@@ -83,7 +83,7 @@ def test_a_job_fills_the_hole_that_a_publisher_left(peal: Peal, alice: Client, m
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, of: type, method: str) -> None:
-    """The method fails, as where DynamoDB does not answer, and is well again."""
+    """Let the method fail once, as if DynamoDB did not answer."""
     whole = getattr(of, method)
 
     def fail(*_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""Who is connected, page by page: `GET /connections`, against a real engine over HTTP."""
+"""All connections, page by page: `GET /connections`, against a real engine over HTTP."""
 
 from base64 import urlsafe_b64encode
 from dataclasses import replace
@@ -19,7 +19,7 @@ BAD_PLACE = "after must be the `next` of the page before."
 
 @pytest.fixture
 def crowd(rows: Table, clock: Clock) -> set[tuple[str, str | None]]:
-    """Ten connections: two of each of three users, four of nobody known; and one whose time has run out."""
+    """Ten connections: two of each of three users and four anonymous ones; and an expired one."""
     registry = Registry(rows, clock)
     owners = [f"u_{number % 3}" for number in range(6)] + [None] * 4
     for number, user_id in enumerate(owners):

@@ -1,4 +1,4 @@
-"""The reaper: who ended without a word, who overstayed, what a dead Lambda left undone."""
+"""The reaper: silently ended and expired connections, and what a dead Lambda left undone."""
 
 import json
 from collections.abc import Callable
@@ -43,8 +43,8 @@ class TestConnections:
         api.fails = {"alice=": [gone(), gone()]}
         reaps(peal, checked=2, pruned=1)
         assert peal.connections_of("alice") == []
-        assert api.closed == ["alice="], "lest it be there and unknown"
-        assert peal.presence("chat:a").count == 1, "within the time of grace"
+        assert api.closed == ["alice="], "or it could stay open without a row"
+        assert peal.presence("chat:a").count == 1, "within the grace period"
         assert [job["job"] for job in jobs.take()] == ["leave"]
 
     def test_a_single_410_is_not_believed(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
@@ -118,7 +118,7 @@ class TestDeliveries:
             client.asks("subscribe", channel="feed:a")
             client.asks("subscribe", channel="live:a")
         peal.publish("feed:a", 1)
-        # A Lambda has taken the lease for the second one, and died.
+        # A Lambda claimed the lease for the second publication and died.
         rows.update(
             keys.cursor_key("feed:a", 0),
             "SET #wanted = :two, #leaseOwner = :dead, #leaseUntil = :until",
@@ -140,7 +140,7 @@ class TestDeliveries:
 
 
 def _after(fails: dict[str, list[Exception]], info: Callable[[str], object]) -> Callable[[str], object]:
-    # The fake raises from a list that is there; once it is empty the receiver answers.
+    # The fake raises what its list holds; without a list the connection answers.
     def asked(connection_id: str) -> object:
         if connection_id in fails and not fails[connection_id]:
             del fails[connection_id]

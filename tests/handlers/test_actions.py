@@ -1,5 +1,6 @@
 """What a client may ask for: docs/PROTOCOL.md, "Actions" and "Errors", from raw event to frames."""
 
+import json
 import logging
 from typing import Any
 
@@ -8,13 +9,15 @@ import pytest
 
 from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import NotRegistered
-from chalicelib.handlers import actions, websocket
+from chalicelib.handlers import websocket
+from chalicelib.handlers.actions import ACTIONS
 from chalicelib.handlers.router import Request
 from chalicelib.peal import Peal, build
 from chalicelib.protocol.frame import MAX_FRAME_BYTES
 from chalicelib.protocol.grants import Grants, Rights
 from chalicelib.settings import Settings
 from tests.conftest import Clock
+from tests.support import raw_events
 from tests.support.clients import Client
 from tests.support.fakes import FakeWebsocketApi, gone, refused
 from tests.support.signing import NEW, token
@@ -42,6 +45,10 @@ def bobs_tablet(peal: Peal, api: FakeWebsocketApi) -> Client:
 @pytest.fixture
 def stranger(peal: Peal, api: FakeWebsocketApi) -> Client:
     return Client(peal, api, "stranger=")
+
+
+def event_of(client: Client, frame: dict[str, Any]) -> dict[str, Any]:
+    return raw_events.message(json.dumps(frame), client.id)
 
 
 def reply(frame_id: object, **data: Any) -> dict[str, Any]:
@@ -84,7 +91,7 @@ class TestWhoami:
 class TestAuthenticate:
     @pytest.fixture
     def peal(self, table_name: str, api: FakeWebsocketApi, session: boto3.session.Session, clock: Clock) -> Peal:
-        """A service that lets in whoever signs in, also after connecting."""
+        """A service whose clients may sign in after they have connected."""
         settings = Settings(table_name, jwt_secrets=NEW, allow_late_authentication=True)
         return build(settings, api, session, clock)
 
@@ -328,13 +335,12 @@ class TestErrors:
         alice.is_told("unknown_action", f"There is no action {'x' * 64!r}.")
 
     def test_a_failure_on_our_side_is_logged_and_not_revealed(
-        self, alice: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, alice: Client, caplog: pytest.LogCaptureFixture
     ) -> None:
         def broken(request: Request) -> dict[str, Any]:
             raise RuntimeError("arn:aws:dynamodb:secret")
 
-        monkeypatch.setattr(websocket, "ACTIONS", {"broken": broken})
-        alice.sends({"action": "broken", "id": 1})
+        websocket.message(alice.peal, event_of(alice, {"action": "broken", "id": 1}), {"broken": broken})
         alice.is_told("internal_error", "Something went wrong on our side.", 1, retryable=True)
         (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert record.getMessage() == "invocation failed"
@@ -349,12 +355,11 @@ class TestErrors:
 
 class TestTheTableOfActions:
     @pytest.mark.any_frames
-    def test_adding_an_action_takes_one_function_and_one_row(
-        self, alice: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_adding_an_action_takes_one_function_and_one_row(self, alice: Client) -> None:
         def shout(request: Request) -> dict[str, Any]:
             return {"text": request.frame.string("text").upper()}
 
-        monkeypatch.setattr(websocket, "ACTIONS", actions.ACTIONS | {"shout": shout})
-        alice.sends({"action": "shout", "id": 1, "text": "hi"})
+        websocket.message(
+            alice.peal, event_of(alice, {"action": "shout", "id": 1, "text": "hi"}), {**ACTIONS, "shout": shout}
+        )
         alice.receives(reply(1, text="HI"))

@@ -1,4 +1,4 @@
-"""app.py's doors as Chalice runs them, through chalice.test.Client: no sockets, no gateway."""
+"""The handlers of app.py as Chalice runs them, through chalice.test.Client: no sockets, no gateway."""
 
 import importlib
 import json
@@ -22,7 +22,7 @@ ID = "L0SM9cOFvHcCIhw="
 
 @pytest.fixture
 def app(table_name: str, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """app.py over a fresh table, sending into inboxes."""
+    """app.py with a new table, sending into inboxes."""
     monkeypatch.setenv("CONNECTIONS_TABLE", table_name)
     monkeypatch.setenv("JOBS_QUEUE", "peal-test-jobs")
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")

@@ -1,4 +1,4 @@
-"""The REST doors: README, "Push from anywhere"."""
+"""The REST routes: docs/REST.md."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The REST doors of channels: README, "Push from anywhere"."""
+"""The REST routes of channels: docs/REST.md."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Raw events at the border: what API Gateway sends becomes a record, anything else a clear refusal."""
+"""Raw events: what API Gateway sends becomes a record, anything else is refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The management endpoint: learnt on connect, kept in memory, stored for Lambdas that never see a socket."""
+"""The management endpoint: learnt on connect, kept in memory, stored for Lambdas without a socket."""
 
 import pytest
 
@@ -12,7 +12,7 @@ AWS = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/api"
 EVENT = parse_connect(raw_events.connect())
 
 
-def told(region: str | None = "eu-central-1", proto: str = "https", **context: object) -> str:
+def learnt(region: str | None = "eu-central-1", proto: str = "https", **context: object) -> str:
     event = raw_events.connect(**context)
     event["headers"]["X-Forwarded-Proto"] = proto
     return management_endpoint(parse_connect(event), region)
@@ -20,26 +20,26 @@ def told(region: str | None = "eu-central-1", proto: str = "https", **context: o
 
 class TestLearningFromAnEvent:
     def test_the_apis_own_name_is_used_unchanged(self) -> None:
-        assert told() == AWS
-        assert told(region=None) == AWS
+        assert learnt() == AWS
+        assert learnt(region=None) == AWS
 
     def test_behind_a_custom_domain_the_apis_own_name_is_used(self) -> None:
-        assert told(domainName="ws.example.com") == AWS
+        assert learnt(domainName="ws.example.com") == AWS
 
     def test_in_china_the_domain_is_amazonaws_com_cn(self) -> None:
-        assert told(domainName="ws.example.com", region="cn-north-1") == (
+        assert learnt(domainName="ws.example.com", region="cn-north-1") == (
             "https://a1b2c3d4e5.execute-api.cn-north-1.amazonaws.com.cn/api"
         )
 
     @pytest.mark.parametrize("proto", ["http", "https"])
     def test_a_local_gateway_is_reached_as_the_client_reached_it(self, proto: str) -> None:
-        assert told(proto=proto, domainName="127.0.0.1:8001") == f"{proto}://127.0.0.1:8001/api"
-        assert told(proto=proto, domainName="[::1]:8001") == f"{proto}://[::1]:8001/api"
+        assert learnt(proto=proto, domainName="127.0.0.1:8001") == f"{proto}://127.0.0.1:8001/api"
+        assert learnt(proto=proto, domainName="[::1]:8001") == f"{proto}://[::1]:8001/api"
 
     def test_no_client_header_turns_aws_into_plain_http(self) -> None:
-        assert told(proto="http") == AWS
-        assert told(proto="http", domainName="ws.example.com") == AWS
-        assert told(proto="evil://", domainName="127.0.0.1:8001") == "https://127.0.0.1:8001/api"
+        assert learnt(proto="http") == AWS
+        assert learnt(proto="http", domainName="ws.example.com") == AWS
+        assert learnt(proto="evil://", domainName="127.0.0.1:8001") == "https://127.0.0.1:8001/api"
 
 
 class TestResolving:

@@ -124,7 +124,7 @@ class TestRegistering:
         key = {"PK": {"S": "CONN#old="}, "SK": {"S": "CONN"}}
         strange = {"userId": {"L": []}, "attributes": {"S": "{"}, "friends": {"NS": ["1"]}}
         dynamodb.put_item(TableName=table_name, Item=key | strange | {"ttl": {"N": "1999999999.5"}})
-        # Its index keys are missing too, so nothing that is sent to everyone reaches it: it has not signed in.
+        # Its index keys are missing too, so it counts as not signed in and receives no broadcast.
         assert registry.get("old=") == Connection(
             "old=", "", 1_999_999_999, None, None, None, None, None, {}, is_signed_in=False
         )
@@ -268,7 +268,7 @@ class TestAudiences:
     def test_audiences_are_read_page_by_page(
         self, registry: Registry, dynamodb: Any, dynamodb_calls: list[str], table_name: str
     ) -> None:
-        # A page ends at 1 MB of what is read, so 1,500 connections with very long names make several.
+        # A page ends after 1 MB, so 1,500 connections with very long names make several.
         names = [f"{n:04}" + "x" * 900 for n in range(1_500)]
         filler = {"SK": {"S": "CONN"}, "GSI1PK": {"S": "USER#u_1"}, "ttl": {"N": str(CONNECTION.ttl)}}
         keys = [{"PK": {"S": f"CONN#{name}"}, "GSI1SK": {"S": f"CONN#{name}"}} for name in names]
@@ -311,7 +311,7 @@ class TestFailure:
 
 
 class RegistryAgainstModel(RuleBasedStateMachine):
-    """Any sequence of calls leaves the registry as a plain dict would be left."""
+    """Any sequence of calls leaves the registry in the state of a plain dict."""
 
     dynamodb: Any
     names = st.sampled_from(["a=", "b=", "c="])

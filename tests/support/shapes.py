@@ -150,7 +150,7 @@ def pytest_configure(config: pytest.Config) -> None:
     before(
         websocket,
         "message",
-        lambda _, event: _shapes.ask(event.get("requestContext", {}).get("connectionId"), event.get("body")),
+        lambda _, event, *__: _shapes.ask(event.get("requestContext", {}).get("connectionId"), event.get("body")),
     )
     before(FakeWebsocketApi, "send", lambda _, connection_id, text: _shapes.see(connection_id, _parsed(text)))
     before(Client, "sends", lambda client, *sent: [_shapes.ask(client, frame) for frame in sent])

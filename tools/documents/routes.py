@@ -1,4 +1,4 @@
-"""Every route of the REST API: what it takes and what it answers. README explains them."""
+"""Every route of the REST API: what it takes and what it answers. docs/REST.md explains them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
