@@ -1,12 +1,18 @@
-"""What is published in a channel, and where it stands there. Pure records."""
+"""What is published in a channel, where it stands there, and what a subscriber has missed of it. Pure.
 
-from collections.abc import Mapping
+Invariant: a subscriber is given all that it missed, in parts that each fit a frame, up to the first hole; if a
+publication is no longer kept, that is said instead of what comes after it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from chalicelib.limits import LIMITS
+from chalicelib.protocol.frame import dump
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """A position in a channel: `offset` publications were numbered in `epoch`."""
 
     epoch: str
@@ -36,7 +42,7 @@ class Publication:
     is_empty: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in action frames and in answers of the REST routes."""
+        """Return the fields of action frames and of answers of the REST routes."""
         return {
             "offset": self.offset,
             "data": self.data,
@@ -44,3 +50,73 @@ class Publication:
             "time": self.time,
             "messageId": self.message_id,
         }
+
+
+class Part:
+    """Publications that together fit `max_bytes`, as action frames write them; a single one always does."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.publications: list[Publication] = []
+        self._bytes_left = max_bytes
+
+    def add(self, publication: Publication) -> bool:
+        """Add the publication; return False if it does not fit."""
+        size_bytes = len(dump(publication.as_dict()).encode())
+        if self.publications and size_bytes > self._bytes_left:
+            return False
+        self.publications.append(publication)
+        self._bytes_left -= size_bytes
+        return True
+
+
+class Missed:
+    """What a subscriber has missed, read as its parts are asked for.
+
+    Args:
+        since: the last position that the subscriber knows; None if it asks for nothing.
+        position: the channel's position; None if it keeps nothing.
+        kept: how many publications the channel keeps.
+        last: the offset up to which the subscriber is given what it missed.
+        read: yields what is kept at the offsets from one to another, inclusive, in order.
+        part_bytes: how large a part may be.
+
+    `recovered` says whether all of it is there, as far as it was read; None if it was not asked for.
+    """
+
+    def __init__(
+        self,
+        since: Position | None,
+        position: Position | None = None,
+        kept: int = 0,
+        last: int = 0,
+        read: Callable[[int, int], Iterator[Publication]] = lambda first, last: iter(()),
+        part_bytes: int = LIMITS.part_bytes,
+    ) -> None:
+        self.since, self._last, self._read, self._part_bytes = since, last, read, part_bytes
+        self.recovered: bool | None = None
+        if since is not None:
+            self.recovered = (
+                position is not None
+                and since.epoch == position.epoch
+                and position.offset - kept <= since.offset <= position.offset
+            )
+
+    def parts(self) -> Iterator[Sequence[Publication]]:
+        """Yield the parts, in order, none of them empty, until `recovered` turns False. Raises what `read` raises."""
+        if not self.recovered or self.since is None or self.since.offset >= self._last:
+            return
+        part, due = Part(self._part_bytes), self.since.offset + 1
+        for publication in self._read(due, self._last):
+            if publication.offset != due:
+                break
+            due += 1
+            if publication.is_empty or part.add(publication):
+                continue
+            yield part.publications
+            part = Part(self._part_bytes)
+            part.add(publication)
+        if due <= self._last:
+            # It expired before its number was due: history begins later.
+            self.recovered = False
+        elif part.publications:
+            yield part.publications
