@@ -107,17 +107,12 @@ def parse_attributes(text: str) -> JsonObject:
 
 
 def load(text: str | bytes, limit_bytes: int) -> JsonObject:
-    """Return the JSON object that `text` is.
-
-    Raises:
-        TooLarge: it has more than `limit_bytes`.
-        BadFrame: it is not a JSON object, or has what strict JSON in UTF-8 cannot hold.
-    """
+    """Return the JSON object that `text` is. Raises TooLarge, or BadFrame if it is not one in strict JSON and UTF-8."""
     try:
         encoded = text if isinstance(text, bytes) else text.encode()
         if len(encoded) > limit_bytes:
             raise TooLarge(len(encoded), limit_bytes)
-        value = json.loads(encoded.decode(), parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(encoded.decode(), parse_constant=_finite, parse_float=_finite)
         if b"\\u" in encoded:
             # An escape can smuggle in half a surrogate pair, which no UTF-8 text can hold.
             dump(value).encode()
@@ -141,10 +136,6 @@ def is_integer(value: object, lowest: int, highest: int) -> TypeGuard[int]:
 def timestamp(time_seconds: float) -> str:
     """Return an epoch time as RFC 3339 in UTC with milliseconds; such texts sort as their times do."""
     return datetime.fromtimestamp(time_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(literal: str) -> float:

@@ -14,15 +14,7 @@ _NAME = re.compile(NAME)
 
 
 def check_name(value: object, field: str) -> str:
-    """`value` is a name that may stand in a key: a user, device or connection id.
-
-    Args:
-        value: anything a client, a URL or a token said.
-        field: what the caller calls it, for the message.
-
-    Raises:
-        Invalid: no string, empty, longer than MAX_NAME_CHARS, or with a character outside the alphabet.
-    """
+    """Return `value` if it is a name that may be part of a key, or else raise Invalid, which calls it `field`."""
     if not isinstance(value, str):
         raise Invalid(field, "must be a string")
     if not _NAME.fullmatch(value):

@@ -58,16 +58,12 @@ class Channel:
     options: Namespace
 
     def shard_of(self, connection_id: str) -> int:
-        """The shard that holds the connection's membership."""
+        """Return the shard that holds the connection's membership."""
         return crc32(connection_id.encode()) % self.options.shards
 
 
 def resolve(name: object, namespaces: Mapping[str, Namespace] = NAMESPACES) -> Channel:
-    """`name` is a channel of a namespace that exists.
-
-    Raises:
-        UnknownChannel: it is not `namespace:rest` in the alphabet of names, or there is no such namespace.
-    """
+    """Return the channel of that name. Raises UnknownChannel where it is not `namespace:rest` of a namespace."""
     try:
         full = check_name(name, "channel")
     except Invalid as error:
