@@ -19,11 +19,12 @@ from chalicelib import telemetry
 from chalicelib.auth.authentication import Authentication
 from chalicelib.auth.authorization import Authorization, Hook, no_opinion
 from chalicelib.auth.tokens import Tokens
-from chalicelib.aws.dynamodb import connect
+from chalicelib.aws.client import connect
+from chalicelib.aws.dynamodb import DynamoDBClient
 from chalicelib.aws.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
-from chalicelib.aws.queue import Jobs, SqsJobs
+from chalicelib.aws.queue import Jobs, SQSClient, SqsQueue
 from chalicelib.aws.secrets import Secrets
-from chalicelib.aws.session import EnvironmentSession, Session, boto3_client
+from chalicelib.aws.session import EnvironmentSession, Session
 from chalicelib.channels.admission import Admission
 from chalicelib.channels.presence import Presence, PresenceManager
 from chalicelib.channels.publish import Message, Published, Publisher
@@ -48,12 +49,9 @@ from chalicelib.protocol.namespaces import NAMESPACES, Namespace
 from chalicelib.protocol.publication import Position
 from chalicelib.settings import Settings
 from chalicelib.store.connection import Connection
-from chalicelib.store.endpoint import Endpoint
-from chalicelib.store.lease import Leases
-from chalicelib.store.log import Log
 from chalicelib.store.members import Members
 from chalicelib.store.registry import Registry
-from chalicelib.store.table import Table
+from chalicelib.store.store import open_store
 from chalicelib.store.tickets import Ticket, Tickets
 from chalicelib.telemetry import Metric
 
@@ -354,16 +352,12 @@ def build(
             "neither JWT_SECRETS nor JWT_JWKS_URL is set, and ALLOW_ANONYMOUS is not true"
         )
     session = session or EnvironmentSession(os.environ)
-    rows = Table(connect(session, settings.table_client, _AWS_CONFIG), settings.connections_table, clock)
-    endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
+    kind = settings.table_client
+    client = connect(DynamoDBClient, session, kind, _AWS_CONFIG)
+    queue = jobs or SqsQueue(lambda: connect(SQSClient, session, kind, _AWS_CONFIG), settings.jobs_queue)
+    store = open_store(client, settings, session.region_name, namespaces, clock)
+    registry, members, publications, leases, tickets, endpoint = store
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
-    queue = jobs or SqsJobs(lambda: boto3_client(session, "sqs", _AWS_CONFIG), settings.jobs_queue)
-    registry, members = Registry(rows, clock), Members(rows, namespaces, clock)
-    publications, leases, tickets = (
-        Log(rows, clock),
-        Leases(rows, clock),
-        Tickets(rows, settings.ticket_ttl_seconds, clock),
-    )
     tokens = Tokens(settings, Secrets(session, clock), clock)
     authentication = Authentication(settings, tokens, tickets, clock)
     departures = Departures(registry, members, queue, limits)

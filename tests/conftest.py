@@ -17,7 +17,8 @@ import pytest
 from botocore.client import BaseClient
 
 from chalicelib import logs, telemetry
-from chalicelib.aws.dynamodb import LeanDynamoDB, connect
+from chalicelib.aws.client import connect
+from chalicelib.aws.dynamodb import DynamoDBClient
 from chalicelib.limits import LIMITS, Limits
 from chalicelib.peal import Peal, build
 from chalicelib.protocol.grants import EVERYTHING
@@ -107,7 +108,7 @@ def go_through(way: Callable[[Any, Call, str, Any], Any], monkeypatch: pytest.Mo
         monkeypatch.setattr(owner, name, led)
 
     lead(BaseClient, "_make_api_call")
-    lead(LeanDynamoDB, "call")
+    lead(DynamoDBClient, "call")
 
 
 @pytest.fixture
@@ -143,16 +144,16 @@ def log_lines(logging_as_it_was: None) -> LogLines:
 
 
 @pytest.fixture(scope="session")
-def lean_dynamodb(session: boto3.session.Session) -> Iterator[LeanDynamoDB]:
+def lean_dynamodb(session: boto3.session.Session) -> Iterator[DynamoDBClient]:
     """Our own client of the engine."""
-    client = connect(session, "lean", {})
-    assert isinstance(client, LeanDynamoDB)
+    client = connect(DynamoDBClient, session, "lean", {})
+    assert isinstance(client, DynamoDBClient)
     yield client
     client.close()
 
 
 @pytest.fixture
-def rows(lean_dynamodb: LeanDynamoDB, table_name: str, clock: Clock) -> Table:
+def rows(lean_dynamodb: DynamoDBClient, table_name: str, clock: Clock) -> Table:
     return Table(lean_dynamodb, table_name, clock)
 
 

@@ -18,5 +18,5 @@ def test_a_refusal_says_what_is_wrong(error: errors.ClientError, sentence: str) 
     assert str(error) == sentence
 
 
-def test_only_what_time_mends_is_retryable() -> None:
+def test_only_a_rate_limit_is_retryable() -> None:
     assert [kind.code for kind in errors.ClientError.__subclasses__() if kind.retryable] == ["rate_limited"]

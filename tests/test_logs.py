@@ -17,7 +17,7 @@ log = logging.getLogger("chalicelib.delivery.delivery")
 
 
 class TestALine:
-    def test_it_is_one_json_object_with_a_level_a_message_and_where_it_is_from(self, log_lines: LogLines) -> None:
+    def test_it_is_one_json_object_with_level_message_and_logger(self, log_lines: LogLines) -> None:
         log.warning("Sending to %s failed: %s", "a=\n", "é")
         (line,) = log_lines()
         assert line.pop("time")[10:].startswith("T")
@@ -27,7 +27,7 @@ class TestALine:
             "message": "Sending to a=\n failed: é",
         }
 
-    def test_our_own_loggers_start_at_log_level_and_libraries_at_warning(self, log_lines: LogLines) -> None:
+    def test_log_level_applies_to_our_loggers_and_not_to_libraries(self, log_lines: LogLines) -> None:
         log.debug("ours")
         logging.getLogger("peal").debug("the app's")
         # botocore's DEBUG lines hold whole requests: payloads, signatures, session tokens.
@@ -36,7 +36,7 @@ class TestALine:
         logging.getLogger("urllib3.connectionpool").warning("Connection pool is full")
         assert [line["message"] for line in log_lines()] == ["ours", "the app's", "Connection pool is full"]
 
-    def test_the_handlers_that_were_there_write_nothing_more(self, logging_as_it_was: None) -> None:
+    def test_json_replaces_the_handlers_that_were_there(self, logging_as_it_was: None) -> None:
         lambdas_own, ours = io.StringIO(), io.StringIO()
         logging.getLogger().addHandler(logging.StreamHandler(lambdas_own))
         logs.configure(Settings("t"), stream=ours)
@@ -80,12 +80,12 @@ class TestMetrics:
             },
         }
 
-    def test_what_was_not_counted_is_not_there(self, log_lines: LogLines) -> None:
+    def test_metrics_that_were_not_counted_are_left_out(self, log_lines: LogLines) -> None:
         telemetry.log.info("%s", Invocation(), extra={"invocation": Invocation()})
         (line,) = log_lines()
         assert line.keys() == {"time", "level", "message"}
 
-    def test_they_are_written_whatever_one_wants_to_read(self, logging_as_it_was: None) -> None:
+    def test_they_are_written_at_every_log_level(self, logging_as_it_was: None) -> None:
         stream = io.StringIO()
         logs.configure(Settings("t", log_level="ERROR"), stream=stream)
         log.warning("not of interest")
@@ -94,7 +94,7 @@ class TestMetrics:
 
 
 class TestText:
-    def test_it_is_left_to_the_handlers_that_are_there(self, logging_as_it_was: None) -> None:
+    def test_existing_handlers_write_it(self, logging_as_it_was: None) -> None:
         stream = io.StringIO()
         handler = logging.StreamHandler(stream)
         logging.getLogger().handlers[:] = [handler]
@@ -105,14 +105,14 @@ class TestText:
         telemetry.log.info("%s", invocation, extra={"invocation": invocation})
         assert stream.getvalue() == "ping ok in 2.5 ms: userId=u_1 Frames=1\n"
 
-    def test_log_level_is_also_for_the_invocations(
+    def test_log_level_applies_to_invocations_too(
         self, logging_as_it_was: None, caplog: pytest.LogCaptureFixture
     ) -> None:
         logs.configure(Settings("t", log_format="text", log_level="WARNING"))
         telemetry.log.info("%s", Invocation())
         assert caplog.messages == []
 
-    def test_where_there_are_none_it_goes_to_stderr(
+    def test_without_handlers_it_goes_to_stderr(
         self, logging_as_it_was: None, capsys: pytest.CaptureFixture[str]
     ) -> None:
         logging.getLogger().handlers.clear()
@@ -122,7 +122,7 @@ class TestText:
 
 
 class TestStacks:
-    def test_our_own_exceptions_say_what_happened_and_where(self, log_lines: LogLines) -> None:
+    def test_our_own_exceptions_show_message_and_place(self, log_lines: LogLines) -> None:
         try:
             raise TableError("PutItem", "AccessDeniedException")
         except TableError:
@@ -131,13 +131,13 @@ class TestStacks:
         first, call = line["stack"].split("\n")
         assert first == "TableError: DynamoDB PutItem failed: AccessDeniedException"
         assert call.startswith(f"  {__file__}:")
-        assert call.endswith(" test_our_own_exceptions_say_what_happened_and_where")
+        assert call.endswith(" test_our_own_exceptions_show_message_and_place")
 
-    def test_a_setting_that_is_wrong_is_named(self) -> None:
+    def test_a_wrong_setting_is_named(self) -> None:
         said = logs.stack(ConfigurationError("LOG_LEVEL", "must be one of these", "INFO"))
         assert said == "ConfigurationError: LOG_LEVEL must be one of these, for example LOG_LEVEL=INFO"
 
-    def test_other_messages_are_not_told_for_they_quote_what_clients_send(self) -> None:
+    def test_messages_of_other_exceptions_are_hidden(self) -> None:
         with pytest.raises(ValueError, match="s3cret") as quoting:
             int("s3cret")
         said = logs.stack(quoting.value)
@@ -147,7 +147,7 @@ class TestStacks:
     @pytest.mark.parametrize(
         ("cause", "is_told"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
     )
-    def test_a_named_cause_follows(self, cause: Exception | None, is_told: bool) -> None:
+    def test_an_explicit_cause_follows(self, cause: Exception | None, is_told: bool) -> None:
         failure = TableError("Query", "KeyError")
         failure.__context__ = OSError()
         # This is what `raise ... from` does.
@@ -156,12 +156,12 @@ class TestStacks:
         assert ("\ncaused by KeyError" in said) is is_told
         assert "OSError" not in said
 
-    def test_what_it_came_upon_follows_where_no_cause_is_named(self) -> None:
+    def test_the_context_follows_if_there_is_no_explicit_cause(self) -> None:
         failure = TableError("Query", "KeyError")
         failure.__context__ = KeyError("s3cret")
         assert logs.stack(failure) == "TableError: DynamoDB Query failed: KeyError\ncaused by KeyError"
 
-    def test_endless_recursion_and_endless_causes_are_cut(self) -> None:
+    def test_endless_recursion_and_endless_causes_are_truncated(self) -> None:
         def recurse() -> None:
             recurse()
 
@@ -171,7 +171,7 @@ class TestStacks:
         lines = logs.stack(endless.value).splitlines()
         assert len(lines) == logs.MAX_CAUSES * (1 + logs.MAX_CALLS)
 
-    def test_a_line_without_an_exception_has_none(self, log_lines: LogLines) -> None:
+    def test_a_line_without_an_exception_has_no_stack(self, log_lines: LogLines) -> None:
         log.error("failed", exc_info=sys.exc_info())
         (line,) = log_lines()
         assert "stack" not in line

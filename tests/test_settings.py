@@ -21,7 +21,7 @@ def test_only_the_table_and_the_queue_are_required() -> None:
     ("variable", "what"), [("CONNECTIONS_TABLE", "DynamoDB table of connections"), ("JOBS_QUEUE", "SQS queue of jobs")]
 )
 @pytest.mark.parametrize("text", [None, "", "  "])
-def test_what_is_missing_is_named(variable: str, what: str, text: str | None) -> None:
+def test_a_missing_variable_is_named(variable: str, what: str, text: str | None) -> None:
     environ = {name: value for name, value in REQUIRED.items() if name != variable}
     with pytest.raises(ConfigurationError) as missing:
         Settings.from_env(environ if text is None else environ | {variable: text})
@@ -29,7 +29,7 @@ def test_what_is_missing_is_named(variable: str, what: str, text: str | None) ->
 
 
 @pytest.mark.parametrize(("text", "count"), [("1", 1), ("1000", 1_000), ("", 100)])
-def test_how_many_channels_a_connection_may_have(text: str, count: int) -> None:
+def test_the_number_of_channels_is_read(text: str, count: int) -> None:
     assert read(MAX_CHANNELS=text).max_channels == count
 
 
@@ -53,7 +53,7 @@ def test_any_other_time_to_live_is_refused(text: str) -> None:
     )
 
 
-def test_the_endpoint_is_taken_without_its_trailing_slash() -> None:
+def test_the_endpoint_loses_its_trailing_slash() -> None:
     assert read(APIGW_MANAGEMENT_ENDPOINT="http://127.0.0.1:8001/api/").management_endpoint == (
         "http://127.0.0.1:8001/api"
     )
@@ -62,18 +62,18 @@ def test_the_endpoint_is_taken_without_its_trailing_slash() -> None:
 @pytest.mark.parametrize(
     "url", ["wss://x/api", "x.execute-api.amazonaws.com/api", "https://", "https://x/api?a=1", "http://["]
 )
-def test_an_endpoint_that_is_no_http_url_is_refused(url: str) -> None:
+def test_an_endpoint_that_is_not_an_http_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="^APIGW_MANAGEMENT_ENDPOINT must be the http") as wrong:
         read(APIGW_MANAGEMENT_ENDPOINT=url)
     assert "not the wss:// URL that clients dial" in str(wrong.value)
 
 
 @pytest.mark.parametrize(("text", "allowed"), [("true", True), ("True", True), ("false", False), ("", False)])
-def test_anonymous_use_is_off_unless_said(text: str, allowed: bool) -> None:
+def test_anonymous_use_is_off_by_default(text: str, allowed: bool) -> None:
     assert read(ALLOW_ANONYMOUS=text).allow_anonymous is allowed
 
 
-def test_sign_in_is_off_unless_said() -> None:
+def test_sign_in_is_off_by_default() -> None:
     settings = read()
     assert not settings.has_keys
     assert (settings.jwt_audience, settings.jwt_issuer, settings.allowed_origins) == (None, None, frozenset())
@@ -81,7 +81,7 @@ def test_sign_in_is_off_unless_said() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 32, f"{'x' * 32}, {'y' * 40}", "ssm:/peal/dev/jwt", "secretsmanager:peal/jwt"])
-def test_secrets_are_long_or_kept_elsewhere_and_never_shown(text: str) -> None:
+def test_secrets_are_long_or_references_and_never_shown(text: str) -> None:
     settings = read(JWT_SECRETS=text)
     assert settings.has_keys
     assert settings.jwt_secrets == text
@@ -93,7 +93,7 @@ def test_secrets_are_oldest_to_newest() -> None:
 
 
 @pytest.mark.parametrize("text", ["s3cret", f"{'x' * 32},s3cret", f"{'x' * 32},", "é" * 15])
-def test_a_secret_that_could_be_guessed_is_refused_and_not_told(text: str) -> None:
+def test_a_short_secret_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         read(JWT_SECRETS=text)
     assert str(refused.value) == (
@@ -128,7 +128,7 @@ def test_origins_are_listed_as_browsers_send_them() -> None:
 
 
 @pytest.mark.parametrize("text", ["a.example", "https://a.example/", "https://A.example", "*", "https://*.a.example"])
-def test_what_no_browser_would_send_is_refused(text: str) -> None:
+def test_an_origin_that_no_browser_sends_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         read(ALLOWED_ORIGINS=text)
     assert str(refused.value) == (
@@ -146,7 +146,7 @@ def test_what_no_browser_would_send_is_refused(text: str) -> None:
         ('{"users":["*"]}', Grants(Rights(users=frozenset({"*"})))),
     ],
 )
-def test_what_the_anonymous_may_do_is_said_by_a_word_or_by_grants(text: str, grants: Grants) -> None:
+def test_anonymous_grants_are_a_word_or_an_object(text: str, grants: Grants) -> None:
     assert read(ANONYMOUS_GRANTS=text).anonymous_grants == grants
 
 
@@ -154,7 +154,7 @@ def test_what_the_anonymous_may_do_is_said_by_a_word_or_by_grants(text: str, gra
     ("text", "detail"),
     [("all", ""), ("[]", ""), ("{", ""), ('{"users":"*"}', " (users must be an array of patterns)")],
 )
-def test_grants_that_are_none_are_refused(text: str, detail: str) -> None:
+def test_malformed_grants_are_refused(text: str, detail: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         read(ANONYMOUS_GRANTS=text)
     assert str(refused.value) == (
@@ -167,7 +167,7 @@ def test_grants_that_are_none_are_refused(text: str, detail: str) -> None:
     ("text", "limit"),
     [("", None), ("5,20", RateLimit(5, 20)), (" 0.5 , 1 ", RateLimit(0.5, 1)), ("1000,10000", RateLimit(1000, 10000))],
 )
-def test_a_rate_limit_is_frames_a_second_and_at_once(text: str, limit: RateLimit | None) -> None:
+def test_a_rate_limit_is_a_rate_and_a_burst(text: str, limit: RateLimit | None) -> None:
     assert read(RATE_LIMIT=text).rate_limit == limit
 
 
@@ -192,17 +192,17 @@ def test_a_flag_that_is_neither_true_nor_false_is_refused() -> None:
         read(ALLOW_ANONYMOUS="yes")
 
 
-def test_a_management_client_is_read() -> None:
+def test_the_management_client_is_ours_unless_it_is_boto3() -> None:
     assert read().management_client == "lean"
     assert read(MANAGEMENT_CLIENT="boto3").management_client == "boto3"
 
 
-def test_the_client_that_asks_dynamodb_is_ours_unless_it_is_boto3s() -> None:
+def test_the_dynamodb_client_is_ours_unless_it_is_boto3() -> None:
     assert read().table_client == "lean"
     assert read(TABLE_CLIENT="boto3").table_client == "boto3"
 
 
-def test_a_stage_and_how_it_logs_are_read() -> None:
+def test_the_stage_log_format_and_log_level_are_read() -> None:
     settings = read(STAGE="dev", LOG_FORMAT="Text", LOG_LEVEL=" debug ")
     assert (settings.stage, settings.log_format, settings.log_level) == ("dev", "text", "DEBUG")
 

@@ -85,7 +85,7 @@ def counts(line: dict[str, Any]) -> dict[str, Any]:
 
 
 class TestConnect:
-    def test_who_connected_is_told(self, on_lambda: Lambda) -> None:
+    def test_the_line_names_connection_and_user(self, on_lambda: Lambda) -> None:
         line = on_lambda.connects(userId="u_456")
         assert {name: line[name] for name in line if name not in ("time", "_aws")} == {
             "level": "INFO",
@@ -104,7 +104,7 @@ class TestConnect:
         }
         assert on_lambda.others == []
 
-    def test_someone_anonymous_has_no_user(self, on_lambda: Lambda) -> None:
+    def test_an_anonymous_client_has_no_user(self, on_lambda: Lambda) -> None:
         assert "userId" not in on_lambda.connects()
 
     def test_a_refusal_is_counted_with_its_status_and_code(self, on_lambda: Lambda) -> None:
@@ -112,7 +112,7 @@ class TestConnect:
         assert (line["outcome"], line["status"], line["error"]) == ("refused", 400, "invalid")
         assert counts(line) == {"Refusals": 1}
 
-    def test_our_failure_is_counted_and_its_stack_is_told_with_the_same_ids(self, without_a_table: Lambda) -> None:
+    def test_a_failure_is_counted_and_logged_with_its_stack_and_ids(self, without_a_table: Lambda) -> None:
         line = without_a_table.connects()
         assert (line["outcome"], line["status"], line["error"]) == ("failed", 500, "TableError")
         assert counts(line) == {"InternalErrors": 1}
@@ -121,9 +121,7 @@ class TestConnect:
         assert failure["stack"].startswith("TableError: DynamoDB PutItem failed: ResourceNotFoundException\n")
         assert failure["requestId"] == line["requestId"]
 
-    def test_also_a_failure_that_nobody_foresaw_refuses_the_socket(
-        self, on_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_unexpected_failure_refuses_the_socket(self, on_lambda: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object) -> None:
             raise RuntimeError
 
@@ -134,7 +132,7 @@ class TestConnect:
 
 
 class TestFrames:
-    def test_an_action_is_told_and_its_sends_are_counted(self, on_lambda: Lambda) -> None:
+    def test_an_action_is_named_and_its_sends_counted(self, on_lambda: Lambda) -> None:
         on_lambda.connects(userId="u_456")
         line = on_lambda.receives({"action": "sendMessage", "id": 1, "targetUserId": "u_456", "text": "hi"})
         assert (line["action"], line["userId"], line["outcome"]) == ("sendMessage", "u_456", "ok")
@@ -148,13 +146,13 @@ class TestFrames:
         assert (line["outcome"], line["error"], line["status"]) == ("refused", "bad_frame", 200)
         assert counts(line) == {"Frames": 1, "FrameErrors": 1, "SendsOk": 1}
 
-    def test_an_action_that_is_not_ours_is_not_told(self, on_lambda: Lambda) -> None:
+    def test_an_unknown_action_is_not_named(self, on_lambda: Lambda) -> None:
         on_lambda.connects()
         line = on_lambda.receives({"action": "s3cret"})
         assert "action" not in line
         assert line["error"] == "unknown_action"
 
-    def test_an_action_that_fails_is_named(self, on_lambda: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failing_action_is_named(self, on_lambda: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(_: object) -> dict[str, Any]:
             raise RuntimeError
 
@@ -165,7 +163,7 @@ class TestFrames:
         assert counts(line) == {"Frames": 1, "InternalErrors": 1, "SendsOk": 1}
         assert [line["message"] for line in on_lambda.others] == ["broken failed"]
 
-    def test_each_bad_receiver_is_counted_as_what_it_is(self, on_lambda: Lambda, api: FakeWebsocketApi) -> None:
+    def test_each_bad_receiver_is_counted_by_kind(self, on_lambda: Lambda, api: FakeWebsocketApi) -> None:
         for name in ("ok=", "gone=", "slow=", "busy=", "full="):
             on_lambda.connects(name)
         api.fails = {
@@ -195,7 +193,7 @@ class TestFrames:
         assert (line["action"], line["channel"], line["outcome"]) == ("publish", "live:game", "ok")
         assert counts(line) == {"Frames": 1, "Publishes": 1}
 
-    def test_an_answer_that_cannot_be_sent_is_an_error_of_the_function(self, without_a_table: Lambda) -> None:
+    def test_a_reply_that_cannot_be_sent_fails_the_function(self, without_a_table: Lambda) -> None:
         with pytest.raises(TableError):
             without_a_table.receives({"action": "ping", "id": 1})
         line = without_a_table.line
@@ -204,12 +202,12 @@ class TestFrames:
 
 
 class TestDisconnect:
-    def test_it_counts_nothing(self, on_lambda: Lambda) -> None:
+    def test_a_disconnect_counts_nothing(self, on_lambda: Lambda) -> None:
         line = on_lambda.disconnects()
         assert (line["route"], line["outcome"]) == ("$disconnect", "ok")
         assert counts(line) == {}
 
-    def test_our_failure_is_counted_although_the_answer_is_200(self, without_a_table: Lambda) -> None:
+    def test_a_failure_is_counted_although_the_answer_is_200(self, without_a_table: Lambda) -> None:
         line = without_a_table.disconnects()
         assert (line["outcome"], line["error"], line["status"]) == ("failed", "TableError", 200)
         assert counts(line) == {"InternalErrors": 1}
@@ -231,7 +229,7 @@ class TestRest:
         *on_lambda.others, line = on_lambda.lines()
         return line
 
-    def test_the_route_is_told_as_it_is_declared(self, on_lambda: Lambda) -> None:
+    def test_the_route_is_logged_as_declared(self, on_lambda: Lambda) -> None:
         on_lambda.connects(userId="u_456")
         line = self.answers(on_lambda, rest.post_to_user, "u_456", b'{"text":"hi"}')
         assert (line["function"], line["route"]) == ("peal-dev", "POST /users/{user_id}/messages")
@@ -243,7 +241,7 @@ class TestRest:
         assert (line["outcome"], line["status"], line["error"]) == ("refused", 404, "not_found")
         assert line["connectionId"] == "nobody="
 
-    def test_our_failure_is_counted(self, without_a_table: Lambda) -> None:
+    def test_a_failure_is_counted(self, without_a_table: Lambda) -> None:
         line = self.answers(without_a_table, rest.get_connection, ID)
         assert (line["outcome"], line["status"], line["error"]) == ("failed", 500, "TableError")
         assert [line["message"] for line in without_a_table.others] == ["POST /users/{user_id}/messages failed"]
@@ -252,7 +250,7 @@ class TestRest:
         ("status", "outcome", "counted"),
         [(415, "refused", {}), (500, "failed", {"InternalErrors": 1}), ("200", "ok", {})],
     )
-    def test_what_chalice_answers_by_itself_is_told_too(
+    def test_what_chalice_answers_by_itself_is_logged_too(
         self, on_lambda: Lambda, status: Any, outcome: str, counted: dict[str, int]
     ) -> None:
         on_lambda.observer(None, lambda _: Response({}, status_code=status))
@@ -271,7 +269,7 @@ class TestJobs:
         line = self.works(on_lambda, '{"job":"advance","channel":"feed:news","shard":0}')
         assert (line["function"], line["action"], line["outcome"]) == ("peal-dev-jobs", "advance", "ok")
 
-    def test_one_that_is_dropped_is_refused(self, on_lambda: Lambda) -> None:
+    def test_a_dropped_job_is_refused(self, on_lambda: Lambda) -> None:
         line = self.works(on_lambda, '{"job":"s3cret"}')
         assert (line["outcome"], line["error"]) == ("refused", "invalid")
         assert "action" not in line
@@ -285,7 +283,7 @@ class TestAnyDoor:
             observer(LambdaFunctionEvent({}, None), lambda _: None)
         assert [counts(line) for line in log_lines()] == [{"ColdStarts": 1}, {}]
 
-    def test_a_queues_or_a_schedules_needs_nothing(self, on_lambda: Lambda) -> None:
+    def test_a_schedule_needs_nothing_of_its_own(self, on_lambda: Lambda) -> None:
         line = on_lambda.runs(lambda _: on_lambda.peal.broadcast(), {"Records": []}, "tick")
         assert (line["function"], line["outcome"]) == ("peal-dev-tick", "ok")
         assert not line.keys() & {"route", "requestId", "status", "error"}
@@ -293,11 +291,11 @@ class TestAnyDoor:
     @pytest.mark.parametrize(
         "event", [["any JSON"], "text", {"requestContext": "text"}, {"requestContext": {"requestId": 1}}]
     )
-    def test_whatever_a_function_is_sent_its_line_is_written(self, on_lambda: Lambda, event: Any) -> None:
+    def test_any_event_gets_its_line(self, on_lambda: Lambda, event: Any) -> None:
         line = on_lambda.runs(lambda _: None, event)
         assert (line["outcome"], line["lambdaRequestId"]) == ("ok", "c36b46d7")
 
-    def test_what_it_raises_goes_on_and_is_told(self, on_lambda: Lambda) -> None:
+    def test_an_exception_is_logged_and_raised(self, on_lambda: Lambda) -> None:
         def broken(_: object) -> None:
             raise ZeroDivisionError
 
@@ -305,7 +303,7 @@ class TestAnyDoor:
             on_lambda.runs(broken)
         assert (on_lambda.line["outcome"], on_lambda.line["error"]) == ("failed", "ZeroDivisionError")
 
-    def test_one_invocation_knows_nothing_of_another(self, log_lines: LogLines) -> None:
+    def test_concurrent_invocations_are_separate(self, log_lines: LogLines) -> None:
         observer, both_are_in = Observer(), threading.Barrier(2, timeout=10)
 
         def door(event: LambdaFunctionEvent) -> None:
@@ -323,7 +321,7 @@ class TestAnyDoor:
         assert {line["SendsOk"] for line in log_lines()} == {3, 5}
         assert telemetry.facts() == {}
 
-    def test_outside_of_an_invocation_nothing_is_told(
+    def test_outside_an_invocation_nothing_is_noted(
         self, peal: Peal, log_lines: LogLines, logging_as_it_was: None
     ) -> None:
         assert peal.broadcast() == Outcome()
@@ -333,7 +331,7 @@ class TestAnyDoor:
         assert line["message"] == "invocation failed"
         assert not line.keys() & {"userId", "outcome"}
 
-    def test_a_name_is_the_most_telling_that_is_known(self) -> None:
+    def test_the_name_is_the_most_specific_that_is_known(self) -> None:
         facts: list[tuple[str, str]] = [("function", "peal-dev-jobs"), ("route", "$default"), ("action", "ping")]
         names = [Invocation(facts=dict(facts[:known])).name for known in range(4)]
         assert names == ["invocation", "peal-dev-jobs", "$default", "ping"]
@@ -383,7 +381,7 @@ def broken(request: Any) -> dict[str, Any]:
     raise KeyError(request.frame.fields["id"])
 
 
-class TestNothingSensitiveIsTold:
+class TestNothingSensitiveIsLogged:
     """Whatever clients and backends send, by whatever door, however it fails."""
 
     @pytest.fixture(params=["all is well", "no table", "sends fail", "receivers are gone", "the app is broken"])
@@ -447,7 +445,7 @@ class TestNothingSensitiveIsTold:
                 event = {"body": body.decode(), "headers": {"Authorization": CANARY}}
                 self.runs(lambda _, door=door, arguments=arguments: rest.answer(door, peal, *arguments), event)
 
-    def test_every_body_is_one_that_the_doors_tell_apart(self) -> None:
+    def test_the_bodies_are_frames(self) -> None:
         assert json.loads(BODIES[-1]) == parse(BODIES[-1]).fields
 
 
@@ -486,7 +484,7 @@ with Client(app.app) as client:
         assert done.returncode == 0, done.stderr
         return done
 
-    def test_each_event_is_one_json_line_on_stdout_and_nothing_else_is_there(self) -> None:
+    def test_each_event_is_one_json_line_on_stdout(self) -> None:
         done = self.run(STAGE="dev")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert [(line["level"], line["message"]) for line in lines] == [
@@ -505,13 +503,13 @@ with Client(app.app) as client:
         assert (lines[4]["status"], lines[4]["outcome"], lines[4]["InternalErrors"]) == (500, "failed", 1)
         assert "s3cret" not in done.stdout + done.stderr
 
-    def test_on_the_desk_they_are_text_and_no_metrics(self) -> None:
+    def test_locally_they_are_text_without_metrics(self) -> None:
         done = self.run(LOG_FORMAT="text", ALLOW_ANONYMOUS="true")
         assert re.search(r"^\$connect failed in [0-9.]+ ms: requestId=\S+ connectionId=a= ", done.stdout, re.M)
         assert "_aws" not in done.stdout
 
 
-def test_every_stage_says_its_name_for_its_metrics() -> None:
+def test_every_stage_names_itself_in_its_metrics() -> None:
     stages = json.loads((PROJECT / ".chalice" / "config.json").read_text())["stages"]
     assert {name: stage["environment_variables"]["STAGE"] for name, stage in stages.items()} == {
         name: name for name in stages

@@ -36,7 +36,7 @@ class Tokens:
             self._jwks = Jwks(settings.jwt_jwks_url, clock)
 
     def verify(self, token: str) -> Identity:
-        """Return the identity that a token proves. Raises Unauthenticated, JwksError, SecretError, ConfigurationError."""
+        """Return the identity that it proves. Raises Unauthenticated, JwksError, SecretError, ConfigurationError."""
         import jwt
 
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():

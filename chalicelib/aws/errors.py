@@ -1,92 +1,88 @@
-"""What API Gateway and DynamoDB answer when they do not do what they were asked, raised as boto3 raises it.
+"""What a service answers when it refuses, raised as boto3 raises it.
 
-Invariant: code and message are read as botocore reads them, which a property test holds this to; an answer that
-botocore fails on is an HTTPClientError.
+Invariant: code and message are read as botocore reads them, which a property test checks; a response that botocore
+cannot read is an HTTPClientError.
 """
 
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from botocore import exceptions
 
-from chalicelib.aws.http1 import Answer
+from chalicelib.aws.http1 import Response
 
 
-class GoneException(exceptions.ClientError):
-    """The connection is not there any more."""
-
-
-class LimitExceededException(exceptions.ClientError):
-    """Too many requests, or the receiver does not read."""
-
-
-class PayloadTooLargeException(exceptions.ClientError):
-    """More bytes than a frame may have."""
-
-
-class ForbiddenException(exceptions.ClientError):
-    """The caller may not, or the signature is wrong."""
-
-
-class ConditionalCheckFailedException(exceptions.ClientError):
-    """The item is not as the condition says."""
-
-
-class TransactionCanceledException(exceptions.ClientError):
-    """Nothing of a transaction took place."""
-
-
-class Refusals:
-    """A client's `exceptions`."""
+class Exceptions:
+    """A client's `exceptions`, by boto3's names: those of @connections, and what conditions raise in DynamoDB."""
 
     ClientError = exceptions.ClientError
-    GoneException = GoneException
-    LimitExceededException = LimitExceededException
-    PayloadTooLargeException = PayloadTooLargeException
-    ForbiddenException = ForbiddenException
-    ConditionalCheckFailedException = ConditionalCheckFailedException
-    TransactionCanceledException = TransactionCanceledException
+
+    class GoneException(exceptions.ClientError):
+        """The connection is not there any more."""
+
+    class LimitExceededException(exceptions.ClientError):
+        """Too many requests, or the receiver does not read."""
+
+    class PayloadTooLargeException(exceptions.ClientError):
+        """The data is larger than a frame may be."""
+
+    class ForbiddenException(exceptions.ClientError):
+        """The caller lacks permission, or the signature is wrong."""
+
+    class ConditionalCheckFailedException(exceptions.ClientError):
+        """The item does not meet the condition."""
+
+    class TransactionCanceledException(exceptions.ClientError):
+        """No part of the transaction took place."""
 
 
-def refusal(answer: Answer, operation: str, retries: int | None) -> exceptions.ClientError | exceptions.HTTPClientError:
-    """The error of the operation that the answer is.
+_CLASSES: Final[dict[str, Any]] = {
+    name: kind for name, kind in vars(Exceptions).items() if name != "ClientError" and isinstance(kind, type)
+}
+# What DynamoDB says beside code and message: the item that is in the way.
+_DETAILS: Final = frozenset({"Item", "CancellationReasons"})
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+
+
+def refusal(response: Response, operation: str) -> exceptions.ClientError | exceptions.HTTPClientError:
+    """Return the exception that the response means.
 
     Args:
-        answer: with a status of 300 or more.
-        operation: its name in the API: PostToConnection.
-        retries: how often it was tried again, if that did not help; else None.
+        response: one with a status of 300 or more.
+        operation: the operation's name in the API: PostToConnection.
     """
     try:
-        code, message, told = _read(answer)
+        code, message, details = _read(response)
     except (ValueError, AttributeError, TypeError) as error:
         return exceptions.HTTPClientError(error=error)
-    metadata = response_metadata(answer)
-    if retries is not None:
-        metadata |= {"MaxAttemptsReached": True, "RetryAttempts": retries}
-    kind = _KINDS.get(code, exceptions.ClientError)
-    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata} | told
-    return kind(response, operation)
+    content: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": response_metadata(response)}
+    refused: exceptions.ClientError = _CLASSES.get(code, exceptions.ClientError)(content | details, operation)
+    return refused
 
 
-def response_metadata(answer: Answer) -> dict[str, Any]:
-    """What boto3 tells of an answer beside its content."""
-    metadata: dict[str, Any] = {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}
-    if "x-amzn-requestid" in answer.headers:
-        metadata["RequestId"] = answer.headers["x-amzn-requestid"]
+def response_metadata(response: Response) -> dict[str, Any]:
+    """Return what boto3 says about a response beside its content."""
+    metadata: dict[str, Any] = {"HTTPStatusCode": response.status, "HTTPHeaders": response.headers}
+    if "x-amzn-requestid" in response.headers:
+        metadata["RequestId"] = response.headers["x-amzn-requestid"]
     return metadata
 
 
-def _read(answer: Answer) -> tuple[str, str, dict[str, Any]]:
-    text = answer.body.strip()
-    if answer.status >= 500 and (not text or text.startswith(b"<html>")):
-        return str(answer.status), _REASONS.get(answer.status, ""), {}
-    body = _json(answer.body)
-    code = answer.headers.get("x-amzn-errortype")
+def _read(response: Response) -> tuple[str, str, dict[str, Any]]:
+    text = response.body.strip()
+    if response.status >= 500 and (not text or text.startswith(b"<html>")):
+        return str(response.status), _REASONS.get(response.status, ""), {}
+    body = _json(response.body)
+    headers = response.headers
+    code = headers.get("x-amzn-errortype")
     if code is None:
-        code = body.get("code", body.get("Code", body.get("__type", str(answer.status))))
-    told = {name: body[name] for name in _TOLD & body.keys()}
-    return code.split(":", 1)[0].rsplit("#", 1)[-1], body.get("message", body.get("Message", "")), told
+        code = body.get("code", body.get("Code", body.get("__type", str(response.status))))
+    code = code.split(":", 1)[0].rsplit("#", 1)[-1]
+    # SQS's code in its older protocol, which boto3 still uses.
+    older, *fault = headers.get("x-amzn-query-error", "").split(";")
+    details = {name: body[name] for name in _DETAILS & body.keys()}
+    return older if older and len(fault) == 1 else code, body.get("message", body.get("Message", "")), details
 
 
 def _json(body: bytes) -> Any:
@@ -95,15 +91,3 @@ def _json(body: bytes) -> Any:
         return json.loads(text)
     except ValueError:
         return {"message": text}
-
-
-_KINDS: dict[str, type[exceptions.ClientError]] = {
-    kind.__name__: kind
-    for kind in (
-        *(GoneException, LimitExceededException, PayloadTooLargeException, ForbiddenException),
-        *(ConditionalCheckFailedException, TransactionCanceledException),
-    )
-}
-# What DynamoDB tells beside code and message: what stands in the way.
-_TOLD = frozenset({"Item", "CancellationReasons"})
-_REASONS = {status.value: status.phrase for status in HTTPStatus}

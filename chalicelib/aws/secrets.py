@@ -1,10 +1,10 @@
-"""Settings that are secret: a variable may say where its value is kept instead of the value.
+"""Secret settings: a variable may name the place where its value is kept, instead of the value.
 
     JWT_SECRETS=ssm:/peal/dev/jwt-secrets          a parameter of Systems Manager
     JWT_SECRETS=secretsmanager:peal/dev/jwt        a secret of Secrets Manager
 
-Invariant: a value is fetched at first use and kept for minutes, so that it can be replaced without a deployment;
-it reaches no log and no error.
+Invariant: a value is fetched at first use and kept for minutes, so it can be replaced without a deployment; it reaches
+no log and no error.
 """
 
 import logging
@@ -16,18 +16,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.session import Session, boto3_client
 from chalicelib.errors import SecretError
-from chalicelib.settings import SSM as _SSM
-from chalicelib.settings import is_reference
+from chalicelib.settings import SSM, is_reference
 
 REFRESH_AFTER_SECONDS: Final = 300
-# Two tries of at most 1 s + 3 s: the handshake that waits for it still answers in time.
+# Two tries of at most 1 s + 3 s: a handshake that waits for the secret is still answered in time.
 _CONFIG: Final = {"connect_timeout": 1, "read_timeout": 3, "retries": {"mode": "standard", "total_max_attempts": 2}}
 
 log = logging.getLogger(__name__)
 
 
 class Secrets:
-    """The secrets that variables hold or refer to; `clock` gives epoch seconds."""
+    """Reads the secrets that variables hold or refer to; `clock` returns epoch seconds."""
 
     def __init__(self, session: Session, clock: Callable[[], float]) -> None:
         self._session = session
@@ -36,12 +35,12 @@ class Secrets:
         self._kept: dict[str, tuple[float, str]] = {}
 
     def read(self, variable: str, value: str) -> str:
-        """The secret that the variable's value is or refers to.
+        """Return the secret that the variable's value is or refers to.
 
-        A secret that cannot be fetched again stays what it was.
+        If a secret cannot be fetched again, its last value stays in force.
 
         Raises:
-            SecretError: it was never fetched and cannot be now.
+            SecretError: the secret was never fetched, and cannot be fetched now.
         """
         if not is_reference(value):
             return value
@@ -62,13 +61,13 @@ class Secrets:
         service, _, name = reference.partition(":")
         try:
             client: Any = boto3_client(self._session, service, _CONFIG)
-            if reference.startswith(_SSM):
-                answer = client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+            if reference.startswith(SSM):
+                secret = client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
             else:
-                answer = client.get_secret_value(SecretId=name)["SecretString"]
+                secret = client.get_secret_value(SecretId=name)["SecretString"]
             client.close()
         except ClientError as error:
             raise SecretError(variable, service, error.response["Error"].get("Code", "unknown")) from error
         except (BotoCoreError, KeyError) as error:
             raise SecretError(variable, service, type(error).__name__) from error
-        return str(answer)
+        return str(secret)

@@ -115,8 +115,7 @@ class PresenceManager:
                 self._tell("leave", channel, connection.user_id, connection.connection_id, others)
 
     def announce_disconnect(self, channel: Channel, user_id: str, connection_id: str) -> None:
-        """Tell the members that a disconnected user has left, if it did not come back. A registered one has not left.
-        """
+        """Tell the members that a disconnected user has left, unless it came back (it is registered)."""
         members = self._told(channel)
         mine = next((member for member in members if member.connection_id == connection_id), None)
         if mine is None:

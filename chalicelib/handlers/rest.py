@@ -1,4 +1,4 @@
-"""The REST doors: path and body in, (status, body) out. Knows nothing of Chalice.
+"""The REST routes: path and body in, (status, body) out. docs/REST.md describes each. Knows nothing of Chalice.
 
 Invariant: the caller's fault is 400 or 404 with a message, ours is 500 without one.
 """
@@ -18,11 +18,11 @@ from chalicelib.delivery.delivery import counts
 from chalicelib.errors import ClientError, Invalid, NotFound
 from chalicelib.peal import Peal
 from chalicelib.protocol import action_frames
-from chalicelib.protocol import frame as protocol
+from chalicelib.protocol.frame import Frame, parse
 from chalicelib.protocol.names import check_name
 from chalicelib.store.connection import Connection
 
-# A batch fits SQS and EventBridge, which is where backends tend to have it from.
+# A batch of this size fits SQS and EventBridge, from which backends usually forward it.
 MAX_BATCH_BYTES = 256_000
 MAX_BATCH = 100
 MAX_REASON_CHARS = 512
@@ -30,10 +30,10 @@ MAX_REASON_CHARS = 512
 Answer = tuple[int, Mapping[str, Any] | None]
 
 
-def answer(door: Callable[..., Answer], *arguments: Any) -> Answer:
-    """The door's answer to those arguments, or what its error means over HTTP."""
+def answer(route: Callable[..., Answer], *arguments: Any) -> Answer:
+    """Return the route's answer to those arguments, or to the error that it raises."""
     try:
-        return door(*arguments)
+        return route(*arguments)
     except ClientError as refusal:
         telemetry.refuse(refusal.code)
         return (404 if isinstance(refusal, NotFound) else 400), {"error": action_frames.error_body(refusal)}
@@ -43,8 +43,8 @@ def answer(door: Callable[..., Answer], *arguments: Any) -> Answer:
 
 
 def post_to_connection(peal: Peal, connection_id: str, body: bytes) -> Answer:
-    """`POST /connections/{id}/messages` {text and/or data}: 200 with the outcome, 404 if it is gone."""
-    text, data = protocol.parse(body).content()
+    """`POST /connections/{id}/messages`: send text and/or data to a connection."""
+    text, data = parse(body).content()
     outcome = peal.send_to_connection(_name(connection_id, "connectionId"), text, data)
     if outcome.gone:
         raise NotFound
@@ -52,102 +52,101 @@ def post_to_connection(peal: Peal, connection_id: str, body: bytes) -> Answer:
 
 
 def post_to_user(peal: Peal, user_id: str, body: bytes) -> Answer:
-    """`POST /users/{id}/messages` {text and/or data}: 200 with the outcome, all zero if the user is not here."""
-    text, data = protocol.parse(body).content()
+    """`POST /users/{id}/messages`: send text and/or data to all connections of a user."""
+    text, data = parse(body).content()
     return 200, peal.send_to_user(_name(user_id, "userId"), text, data).as_dict()
 
 
 def post_broadcast(peal: Peal, body: bytes) -> Answer:
-    """`POST /broadcast` {note and/or data, or nothing}: 200 with the outcome."""
-    frame = protocol.parse(body or b"{}")
+    """`POST /broadcast`: send note and/or data, or nothing, to everyone."""
+    frame = parse(body or b"{}")
     return 200, counts(peal.broadcast(frame.optional_string("note"), frame.fields.get("data")))
 
 
 def post_ticket(peal: Peal, body: bytes) -> Answer:
-    """`POST /tickets` {userId, deviceId?, expiresAt?, grants}: 201 with the ticket and when it runs out."""
-    ticket = peal.issue_ticket(protocol.parse(body).fields)
+    """`POST /tickets`: issue a ticket for {userId, deviceId?, expiresAt?, grants}."""
+    ticket = peal.issue_ticket(parse(body).fields)
     return 201, {"ticket": ticket.ticket, "expiresAt": ticket.expires_at}
 
 
 def get_roll(peal: Peal, query: Mapping[str, str]) -> Answer:
-    """`GET /connections?after=&limit=`: 200 with some of those who are connected, and where the next page begins."""
-    frame = protocol.Frame(None, _numbers(query, "limit"))
-    limit = frame.integer("limit", 1, listing.MAX_PAGE, listing.DEFAULT_PAGE)
+    """`GET /connections?after=&limit=`: return a page of all connections."""
+    limit = Frame(None, _numbers(query, "limit")).integer("limit", 1, listing.MAX_PAGE, listing.DEFAULT_PAGE)
     return 200, peal.connections(query.get("after"), limit).as_dict()
 
 
 def get_connection(peal: Peal, connection_id: str) -> Answer:
-    """`GET /connections/{id}`: 200 with what the registry knows, or 404."""
+    """`GET /connections/{id}`: return what the registry knows of a connection."""
     return 200, _view(peal.connection(_name(connection_id, "connectionId")))
 
 
 def delete_connection(peal: Peal, connection_id: str, query: Mapping[str, str]) -> Answer:
-    """`DELETE /connections/{id}?code=&reason=`: 204 once it is closed and forgotten, or 404."""
+    """`DELETE /connections/{id}?code=&reason=`: say goodbye to a connection, close it and forget it."""
     peal.close(_name(connection_id, "connectionId"), *_goodbye(query))
     return 204, None
 
 
 def get_connections(peal: Peal, user_id: str) -> Answer:
-    """`GET /users/{id}/connections`: 200 with what the registry knows of each; none if the user is not here."""
+    """`GET /users/{id}/connections`: return what the registry knows of a user's connections."""
     return 200, {"connections": [_view(one) for one in peal.connections_of(_name(user_id, "userId"))]}
 
 
 def delete_connections(peal: Peal, user_id: str, query: Mapping[str, str]) -> Answer:
-    """`DELETE /users/{id}/connections?deviceId=&code=&reason=`: 200 with how many were closed, or could not be."""
+    """`DELETE /users/{id}/connections?deviceId=&code=&reason=`: close a user's connections, or those of one device."""
     device_id = check_name(query["deviceId"], "deviceId") if "deviceId" in query else None
     return 200, peal.close_user(_name(user_id, "userId"), device_id, *_goodbye(query)).as_dict()
 
 
 def post_to_channel(peal: Peal, channel: str, body: bytes) -> Answer:
-    """`POST /channels/{channel}/messages` {data, messageId?} or {messages: [of those]}: 200 with where each stands.
+    """`POST /channels/{channel}/messages`: publish {data, messageId?}, or {messages: [...]} in order.
 
-    The messages of a batch are published in their order; where one fails, those before it have been published.
+    If one message of a batch fails, those before it have been published.
     """
     name = _name(channel, "channel")
-    frame = protocol.parse(body, MAX_BATCH_BYTES)
+    frame = parse(body, MAX_BATCH_BYTES)
     if not frame.has("messages"):
-        published = peal.publish_all(name, [read_message(frame)])[0]
+        (published,) = peal.publish_all(name, [read_message(frame)])
         return 200, {"channel": name, **published.as_dict()}
     entries = frame.fields["messages"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_BATCH:
         raise Invalid("messages", f"must be a list of 1 to {MAX_BATCH} messages")
     if not all(isinstance(entry, dict) for entry in entries):
         raise Invalid("messages", "must be objects with data and maybe a messageId")
-    messages = [read_message(protocol.Frame(None, entry)) for entry in entries]
+    messages = [read_message(Frame(None, entry)) for entry in entries]
     return 200, {"channel": name, "messages": [each.as_dict() for each in peal.publish_all(name, messages)]}
 
 
 def get_channel(peal: Peal, channel: str) -> Answer:
-    """`GET /channels/{channel}`: 200 with what it can do, where it stands and how many are here."""
+    """`GET /channels/{channel}`: return what a channel can do, its position and how many are in it."""
     return 200, peal.describe(_name(channel, "channel"))
 
 
 def get_members(peal: Peal, channel: str) -> Answer:
-    """`GET /channels/{channel}/members`: 200 with who is here."""
+    """`GET /channels/{channel}/members`: return who is in a channel."""
     name = _name(channel, "channel")
     return 200, {"channel": name, **peal.presence(name).as_dict()}
 
 
 def delete_member(peal: Peal, channel: str, user_id: str) -> Answer:
-    """`DELETE /channels/{channel}/members/{userId}`: 200 with how many of its connections were unsubscribed."""
+    """`DELETE /channels/{channel}/members/{userId}`: unsubscribe all connections of a user."""
     name, user = _name(channel, "channel"), _name(user_id, "userId")
     return 200, {"channel": name, "userId": user, "connections": peal.unsubscribe_user(name, user)}
 
 
 def get_history(peal: Peal, channel: str, query: Mapping[str, str]) -> Answer:
-    """`GET /channels/{channel}/history?epoch=&offset=&limit=&reverse=`: 200 with a page, as the action gives it."""
+    """`GET /channels/{channel}/history?epoch=&offset=&limit=&reverse=`: return a page of publications."""
     fields: dict[str, Any] = _numbers(query, "limit", "offset")
     fields["reverse"] = {"true": True, "false": False}.get(query.get("reverse", "false"), "")
     if "offset" in fields or "epoch" in query:
         fields["since"] = {"epoch": query.get("epoch"), "offset": fields.get("offset")}
-    frame = protocol.Frame(None, fields)
+    frame = Frame(None, fields)
     limit = frame.integer("limit", 0, MAX_PAGE, DEFAULT_PAGE)
     since, reverse = read_position(frame, "since"), frame.boolean("reverse")
     return 200, peal.history(_name(channel, "channel"), since, limit, reverse).as_dict()
 
 
 def _numbers(query: Mapping[str, str], *names: str) -> dict[str, Any]:
-    """Those of the query's parameters that are given, as whole numbers; what is none stays text, and is refused."""
+    """Return the given parameters as numbers; anything else stays text, which the frame's reader refuses."""
     given = {name: query[name] for name in names if name in query}
     return {name: int(text) if re.fullmatch(r"[0-9]{1,15}", text) else text for name, text in given.items()}
 
@@ -166,12 +165,11 @@ def _view(connection: Connection) -> dict[str, Any]:
 
 
 def _name(segment: str, field: Literal["connectionId", "userId", "channel"]) -> str:
-    # API Gateway hands path segments on as the caller encoded them; no name has a `%`, so this is safe to repeat.
+    # API Gateway passes path segments on as the caller encoded them. No name has a `%`, so decoding twice is safe.
     name = check_name(unquote(segment), field)
     telemetry.note(field, name)
     return name
 
 
 def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)

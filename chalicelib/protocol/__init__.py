@@ -1,5 +1,5 @@
-"""docs/PROTOCOL.md as code: read and check what clients and AWS send; write what the server says, in either codec.
+"""PROTOCOL.md as code: frames and their two codecs, publications, channel names, grants, identities, events and jobs.
 
-Always true: pure, without AWS, clock or state. What comes from outside is checked here, and its reader raises Invalid,
-or another ClientError, where it does not fit.
+Always holds: this room is pure. It does no I/O, reads no clock and keeps no state. What comes from outside is checked
+here once, and what does not fit raises a ClientError.
 """

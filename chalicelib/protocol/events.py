@@ -1,8 +1,8 @@
-"""API Gateway's WebSocket events as frozen records, checked once at the border.
+"""API Gateway's WebSocket events as frozen records, checked once on arrival.
 
-Shields the rest from the raw dict and from Chalice's event class (which knows neither headers nor query, and
-turns a missing body into the text 'None'). Source: docs.aws.amazon.com, "Set up a WebSocket API integration
-request", input format for proxy integrations.
+No other module sees the raw dict, or Chalice's event class, which has neither headers nor query and turns a missing
+body into the text 'None'. Source: docs.aws.amazon.com, "Set up a WebSocket API integration request", input format for
+proxy integrations.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from chalicelib.protocol.names import check_name
 
 @dataclass(frozen=True)
 class Context:
-    """What every event of a connection says: who, where, when."""
+    """What every event of a connection has."""
 
     connection_id: str
     request_id: str
@@ -29,7 +29,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Connect:
-    """A client asks to connect. `query` holds the last value of each name; header names are lower-case."""
+    """A client wants to connect. `query` has the last value of each name; the names of headers are lower-case."""
 
     context: Context
     query: Mapping[str, str]
@@ -38,7 +38,7 @@ class Connect:
 
 @dataclass(frozen=True)
 class Message:
-    """A client sent a text frame; `body` is its text."""
+    """A client sent a text frame, `body`."""
 
     context: Context
     body: str
@@ -52,19 +52,19 @@ class Disconnect:
 
 
 def parse_connect(event: Mapping[str, Any]) -> Connect:
-    """Raises Invalid where the event has no usable connectionId."""
+    """Read a $connect event. Raises Invalid if it has no usable connectionId."""
     headers = {name.lower(): value for name, value in _texts(event.get("headers")).items()}
     return Connect(_context(event), _texts(event.get("queryStringParameters")), headers)
 
 
 def parse_message(event: Mapping[str, Any]) -> Message:
-    """Raises Invalid where the event has no usable connectionId. A missing body is an empty one."""
+    """Read an event of a client's frame; a missing body is an empty one. Raises Invalid if it has no connectionId."""
     body = event.get("body")
     return Message(_context(event), body if isinstance(body, str) else "")
 
 
 def parse_disconnect(event: Mapping[str, Any]) -> Disconnect:
-    """Raises Invalid where the event has no usable connectionId."""
+    """Read a $disconnect event. Raises Invalid if it has no usable connectionId."""
     return Disconnect(_context(event))
 
 
@@ -72,27 +72,20 @@ def _context(event: Mapping[str, Any]) -> Context:
     context = event.get("requestContext")
     if not isinstance(context, Mapping):
         raise Invalid("requestContext", "is missing from the event")
-    identity = context.get("identity")
-    identity = identity if isinstance(identity, Mapping) else {}
+    texts, identity = _texts(context), _texts(context.get("identity"))
     connected_at = context.get("connectedAt")
     return Context(
         connection_id=check_name(context.get("connectionId"), "connectionId"),
-        request_id=_text(context, "requestId") or "",
-        domain_name=_text(context, "domainName") or "",
-        api_id=_text(context, "apiId") or "",
-        stage=_text(context, "stage") or "",
+        request_id=texts.get("requestId", ""),
+        domain_name=texts.get("domainName", ""),
+        api_id=texts.get("apiId", ""),
+        stage=texts.get("stage", ""),
         connected_at_ms=connected_at if type(connected_at) is int and connected_at > 0 else None,
-        source_ip=_text(identity, "sourceIp"),
-        user_agent=_text(identity, "userAgent"),
+        source_ip=identity.get("sourceIp"),
+        user_agent=identity.get("userAgent"),
     )
 
 
-def _text(mapping: Mapping[str, Any], key: str) -> str | None:
-    value = mapping.get(key)
-    return value if isinstance(value, str) else None
-
-
 def _texts(value: object) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        return {}
-    return {name: text for name, text in value.items() if isinstance(text, str)}
+    fields = value if isinstance(value, Mapping) else {}
+    return {name: text for name, text in fields.items() if isinstance(text, str)}

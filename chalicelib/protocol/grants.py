@@ -1,7 +1,7 @@
-"""What a connection may do: its grants and whom they reach. Pure.
+"""What a connection may do: its grants, and which channels and users they reach. Pure.
 
-Rules: nothing granted means nothing allowed; a deny entry wins over whatever grants; no wildcard reaches the
-personal channel of another user.
+Rules: what is not granted is not allowed; a deny entry beats every grant; no wildcard reaches another user's personal
+channel.
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from chalicelib.errors import Invalid
 from chalicelib.protocol.frame import dump
-from chalicelib.protocol.names import check_name
+from chalicelib.protocol.names import is_name
 
-# They stand on the connection's row, and a row is billed by the kilobyte.
+# They are stored in the connection's row, and a row is billed by the kilobyte.
 MAX_GRANTS_BYTES: Final = 2_048
 PERSONAL: Final = "user:"
 
 
 class Verb(Enum):
-    """What can be granted: the first four for a channel, SEND for a user, BROADCAST as it is."""
+    """What can be granted: the first four for a channel, SEND for a user, BROADCAST for everyone."""
 
     SUBSCRIBE = "subscribe"
     PUBLISH = "publish"
@@ -35,11 +35,11 @@ _OWNER_VERBS: Final = frozenset({Verb.SUBSCRIBE, Verb.HISTORY})
 
 @dataclass(frozen=True)
 class Rights:
-    """One side of the grants, as the claims say it.
+    """One side of the grants, as the claims give it.
 
     Attributes:
         channels: pattern -> verbs. A pattern is a name, `namespace:*` or `*`.
-        users: patterns of users to whom messages may be sent.
+        users: patterns of the users to whom messages may be sent.
         broadcast: whether everyone may be addressed.
     """
 
@@ -47,60 +47,51 @@ class Rights:
     users: frozenset[str] = frozenset()
     broadcast: bool = False
 
+    def reach(self, verb: Verb, target: str | None) -> bool:
+        """Return whether `verb` on `target` is among these rights, whoever holds them."""
+        if verb is Verb.BROADCAST:
+            return self.broadcast
+        if verb is Verb.SEND:
+            return any(_matches(pattern, target) for pattern in self.users)
+        return any(verb in verbs and _matches(pattern, target) for pattern, verbs in self.channels.items())
+
     def as_claims(self) -> dict[str, Any]:
-        """The claims that say the same, in their shortest form."""
-        claims: dict[str, Any] = {}
-        if self.channels:
-            claims["channels"] = {
-                pattern: [name for name, verb in _CHANNEL_VERBS.items() if verb in verbs]
-                for pattern, verbs in self.channels.items()
-            }
-        if self.users:
-            claims["users"] = sorted(self.users)
-        if self.broadcast:
-            claims["broadcast"] = True
-        return claims
+        """Return the shortest claims that give these rights."""
+        channels = {
+            pattern: [name for name, verb in _CHANNEL_VERBS.items() if verb in verbs]
+            for pattern, verbs in self.channels.items()
+        }
+        claims = {"channels": channels, "users": sorted(self.users), "broadcast": self.broadcast}
+        return {name: value for name, value in claims.items() if value}
 
 
 @dataclass(frozen=True)
 class Grants:
-    """What is granted, and what is denied all the same."""
+    """What is granted, and what is denied even so."""
 
     granted: Rights = field(default_factory=Rights)
     denied: Rights = field(default_factory=Rights)
 
     def allow(self, user_id: str | None, verb: Verb, target: str | None = None) -> bool:
-        """Whether these grants give `verb` on `target` to the user who holds them; see also `deny`, which wins.
+        """Return whether these grants give `verb` on `target` to their holder, unless `deny` returns True.
 
         Args:
-            user_id: who holds them; None is someone anonymous.
-            verb: what is asked for.
-            target: the channel, the user (None: someone anonymous), or None for BROADCAST.
+            user_id: the holder; None if anonymous.
+            target: the channel, the user (None if anonymous), or None for BROADCAST.
         """
-        if verb is Verb.BROADCAST:
-            return self.granted.broadcast
-        if verb is Verb.SEND:
-            return any(_matches(pattern, target) for pattern in self.granted.users)
-        channel = target or ""
-        owner = channel.removeprefix(PERSONAL) if channel.startswith(PERSONAL) else None
-        if owner is not None and owner == user_id and verb in _OWNER_VERBS:
-            return True
-        is_open = owner is None or owner == user_id
-        return any(
-            verb in verbs and (pattern == channel or (is_open and _matches(pattern, channel)))
-            for pattern, verbs in self.granted.channels.items()
-        )
+        if verb in _CHANNEL_VERBS.values() and target and target.startswith(PERSONAL):
+            if user_id is None or target != PERSONAL + user_id:
+                return verb in self.granted.channels.get(target, ())
+            if verb in _OWNER_VERBS:
+                return True
+        return self.granted.reach(verb, target)
 
     def deny(self, verb: Verb, target: str | None = None) -> bool:
-        """Whether `verb` on `target` is denied, whoever holds these grants and whatever allows it."""
-        if verb is Verb.BROADCAST:
-            return self.denied.broadcast
-        if verb is Verb.SEND:
-            return any(_matches(pattern, target) for pattern in self.denied.users)
-        return any(verb in verbs and _matches(pattern, target) for pattern, verbs in self.denied.channels.items())
+        """Return whether `verb` on `target` is denied, whatever allows it."""
+        return self.denied.reach(verb, target)
 
     def as_claims(self) -> dict[str, Any]:
-        """The claims that say the same: `parse_grants(grants.as_claims()) == grants`."""
+        """Return the claims that give these grants: `parse_grants(grants.as_claims()) == grants`."""
         denied = self.denied.as_claims()
         return self.granted.as_claims() | ({"deny": denied} if denied else {})
 
@@ -110,11 +101,7 @@ EVERYTHING: Final = Grants(Rights({"*": frozenset(_CHANNEL_VERBS.values())}, fro
 
 
 def parse_grants(claims: Mapping[str, Any]) -> Grants:
-    """The grants that the claims `channels`, `users`, `broadcast` and `deny` give; other claims are not looked at.
-
-    Raises:
-        Invalid: one of them is not what docs/PROTOCOL.md says, or all together have more than MAX_GRANTS_BYTES.
-    """
+    """Return the grants in the claims `channels`, `users`, `broadcast` and `deny`; ignore others. Raises Invalid."""
     denied = claims.get("deny", {})
     if not isinstance(denied, Mapping) or not denied.keys() <= {"channels", "users", "broadcast"}:
         raise Invalid("deny", "must be an object of channels, users and broadcast")
@@ -148,16 +135,11 @@ def _verbs(names: object, prefix: str) -> frozenset[Verb]:
 
 
 def _pattern(value: object, claim: str) -> str:
-    if value == "*":
-        return "*"
     if not isinstance(value, str):
         raise Invalid(claim, "must have strings as patterns")
-    namespace, is_wildcard = value.removesuffix(":*"), value.endswith(":*")
-    try:
-        check_name(namespace, claim)
-    except Invalid as error:
-        raise Invalid(claim, "must have names, namespace:* or * as patterns") from error
-    if is_wildcard and ":" in namespace:
+    name = value.removesuffix(":*")
+    is_wildcard = name != value
+    if value != "*" and (not is_name(name) or (is_wildcard and ":" in name)):
         raise Invalid(claim, "must have names, namespace:* or * as patterns")
     return value
 

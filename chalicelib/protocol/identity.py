@@ -1,6 +1,5 @@
-"""Who a client is, and until when, as tokens and tickets say it in their claims. Pure."""
+"""Who a client is, and until when, as the claims of its token or ticket say. Pure."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +8,7 @@ from chalicelib.errors import Invalid
 from chalicelib.protocol.grants import Grants, parse_grants
 from chalicelib.protocol.names import check_name
 
-# The year 5138: what lies beyond is a slip (milliseconds, say), and no number that a row should hold.
+# The year 5138. Larger values are mistakes (milliseconds, usually) and must not reach a row.
 MAX_TIME: Final = 10**11
 
 
@@ -18,11 +17,10 @@ class Identity:
     """A connection's owner.
 
     Attributes:
-        user_id, device_id: None for someone anonymous.
-        expires_at: epoch seconds from which on the connection does not count; None where nothing but API Gateway
-            ends it.
-        grants: what the credential grants; None for someone anonymous, who may do what the settings say.
-        is_signed_in: False for a client that must send `authenticate` before `expires_at` and can do nothing else.
+        user_id, device_id: None for an anonymous client.
+        expires_at: when the connection expires, in epoch seconds; None if only API Gateway ends it.
+        grants: what the credential grants; None for an anonymous client, which may do what the settings say.
+        is_signed_in: False for a client that can do nothing but send `authenticate` before `expires_at`.
     """
 
     user_id: str | None
@@ -33,14 +31,11 @@ class Identity:
 
 
 def read_identity(claims: Mapping[str, Any], user: str, expires: str) -> Identity:
-    """The identity that these claims give; `deviceId` and the grants are optional and their names always the same.
+    """Return the identity that these claims of a token or ticket give. Raises Invalid.
 
     Args:
-        claims: a token's or a ticket's, of any origin.
-        user, expires: the names of the claims that hold the user id and the end; only `user` must be there.
-
-    Raises:
-        Invalid: one of them is not what docs/PROTOCOL.md says.
+        user, expires: the names of the claims with the user id and the expiry; only `user` is required. `deviceId`
+            and the grants are optional, and have the same names in tokens and tickets.
     """
     device_id = claims.get("deviceId")
     return Identity(
@@ -52,9 +47,8 @@ def read_identity(claims: Mapping[str, Any], user: str, expires: str) -> Identit
 
 
 def read_time(claims: Mapping[str, Any], name: str) -> float:
-    """The claim `name` is a time in epoch seconds. Raises Invalid where it is missing or anything else."""
+    """Return the claim `name`, a time in epoch seconds. Raises Invalid if it is missing or anything else."""
     value = claims.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= MAX_TIME:  # type: ignore[arg-type, operator]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TIME:
         raise Invalid(name, "must be a time in epoch seconds")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)

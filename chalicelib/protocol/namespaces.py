@@ -1,7 +1,7 @@
-"""Channels are named `namespace:rest`; a namespace says what its channels can do. The one place that declares them.
+"""Namespaces: a channel is named `namespace:rest`, and its namespace, declared here, says what it can do.
 
-To add a namespace, give it a row in NAMESPACES. Changing `shards` of one in use is safe: members move to their new
-shard when they subscribe again, two hours later at most, and until then the old ones are not read.
+To add a namespace, give it a row in NAMESPACES. The `shards` of a namespace in use can be changed safely: members move
+to their new shard when they subscribe again, after two hours at most; until then their old shard is not read.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,14 @@ class Namespace:
     """What the channels of a namespace can do.
 
     Attributes:
-        history_size: how many publications are kept for those who come back; 0: none, and then neither offsets nor
-            an order are promised.
-        history_ttl_seconds: how long each is kept. More than a connection lives, 7,800 s: what a dead Lambda has left
-            unsent would else be gone before a member that has been here all the time is sent it.
-        presence: whether one may ask who is here.
-        join_leave: whether members are told who comes and goes. Needs presence.
-        clients_publish: whether clients may publish, given a grant; if not, only servers do.
-        echo: whether the connection that publishes gets its own publication.
-        shards: into how many partitions members are spread. One partition gives some 12 MB, about 150,000
+        history_size: how many publications are kept for recovery; 0: none, and no offsets or order are promised.
+        history_ttl_seconds: how long each is kept: longer than a connection lives (7,800 s), or what a dead Lambda
+            left unsent could expire before a member that never disconnected receives it.
+        presence: whether clients may read who is present.
+        join_leave: whether members are notified of joins and leaves. Needs presence.
+        clients_publish: whether clients with a grant may publish; if not, only servers publish.
+        echo: whether a publisher receives its own publications.
+        shards: over how many partitions the members are spread. One partition serves about 12 MB, or 150,000
             members, a second to its readers.
     """
 
@@ -45,25 +44,25 @@ NAMESPACES: Final[Mapping[str, Namespace]] = {
     "chat": replace(_KEPT, presence=True, join_leave=True),
     "feed": replace(_KEPT, clients_publish=False),
     "live": Namespace(),
-    # Personal: `user:<id>` is read by that user alone.
+    # Personal: only that user reads `user:<id>`.
     "user": replace(_KEPT, clients_publish=False),
 }
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel's full name and what it can do."""
+    """A channel: its full name and what it can do."""
 
     name: str
     options: Namespace
 
     def shard_of(self, connection_id: str) -> int:
-        """Return the shard that holds the connection's membership."""
+        """Return the shard of the connection's membership."""
         return crc32(connection_id.encode()) % self.options.shards
 
 
 def resolve(name: object, namespaces: Mapping[str, Namespace] = NAMESPACES) -> Channel:
-    """Return the channel of that name. Raises UnknownChannel where it is not `namespace:rest` of a namespace."""
+    """Return the channel with that name. Raises UnknownChannel."""
     try:
         full = check_name(name, "channel")
     except Invalid as error:

@@ -1,7 +1,6 @@
-"""What is published in a channel, where it stands there, and what a subscriber has missed of it. Pure.
+"""Publications of a channel, positions in it, and what a subscriber has missed, in parts that each fit a frame. Pure.
 
-Invariant: a subscriber is given all that it missed, in parts that each fit a frame, up to the first hole; if a
-publication is no longer kept, that is said instead of what comes after it.
+Invariant: no part goes past a hole. If a publication is no longer kept, `recovered` is False.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from chalicelib.protocol.frame import dump
 
 
 class Position(NamedTuple):
-    """A position in a channel: `offset` publications were numbered in `epoch`."""
+    """A position in a channel: `offset` publications have been numbered in `epoch`."""
 
     epoch: str
     offset: int
@@ -21,16 +20,16 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published.
+    """A publication.
 
     Attributes:
         offset: its number; None in a channel without history.
         data: any JSON.
         sender: {"userId", "connectionId"} of the client that published it; None for a server.
         time: RFC 3339 in UTC with milliseconds.
-        message_id: the publisher's own name for it, if it gave one.
-        exclude: the connection that is not sent it.
-        is_empty: whether this fills a hole and is nothing to send.
+        message_id: the publisher's own id for it, if it gave one.
+        exclude: the connection that does not receive it.
+        is_empty: whether it only fills a hole, and is not sent.
     """
 
     offset: int | None
@@ -42,7 +41,7 @@ class Publication:
     is_empty: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields of action frames and of answers of the REST routes."""
+        """Return it as action frames and the REST routes show it."""
         return {
             "offset": self.offset,
             "data": self.data,
@@ -53,7 +52,7 @@ class Publication:
 
 
 class Part:
-    """Publications that together fit `max_bytes`, as action frames write them; a single one always does."""
+    """Publications that together fit `max_bytes`, written as action frames; the first one always fits."""
 
     def __init__(self, max_bytes: int) -> None:
         self.publications: list[Publication] = []
@@ -76,11 +75,11 @@ class Missed:
         since: the last position that the subscriber knows; None if it asks for nothing.
         position: the channel's position; None if it keeps nothing.
         kept: how many publications the channel keeps.
-        last: the offset up to which the subscriber is given what it missed.
-        read: yields what is kept at the offsets from one to another, inclusive, in order.
-        part_bytes: how large a part may be.
+        last: the offset of the last publication that the subscriber is given here.
+        read: yields what is kept from the first offset to the last, inclusive, in order.
+        part_bytes: the most bytes of a part.
 
-    `recovered` says whether all of it is there, as far as it was read; None if it was not asked for.
+    `recovered` says whether nothing is missing, as far as it was read; None if the subscriber asked for nothing.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class Missed:
             )
 
     def parts(self) -> Iterator[Sequence[Publication]]:
-        """Yield the parts, in order, none of them empty, until `recovered` turns False. Raises what `read` raises."""
+        """Yield the parts in order, none of them empty, until `recovered` turns False. Raises what `read` raises."""
         if not self.recovered or self.since is None or self.since.offset >= self._last:
             return
         part, due = Part(self._part_bytes), self.since.offset + 1
@@ -116,7 +115,7 @@ class Missed:
             part = Part(self._part_bytes)
             part.add(publication)
         if due <= self._last:
-            # It expired before its number was due: history begins later.
+            # The publication `due` has expired: history begins later.
             self.recovered = False
         elif part.publications:
             yield part.publications

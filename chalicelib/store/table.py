@@ -17,9 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.errors import TableError
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb import DynamoDBClient as Boto3Client
 
-    from chalicelib.aws.dynamodb import LeanDynamoDB
+    from chalicelib.aws.dynamodb import DynamoDBClient
 
 # What an item may hold: a string, a whole number or a set of strings. None is not written.
 Value = str | int | frozenset[str]
@@ -51,7 +51,7 @@ class Write:
 class Table:
     """The table `name` behind a DynamoDB `client`, boto3's or ours. `clock` returns epoch seconds."""
 
-    client: "DynamoDBClient | LeanDynamoDB"
+    client: "DynamoDBClient | Boto3Client"
     name: str
     clock: Callable[[], float]
     sleep: Callable[[float], None] = time.sleep

@@ -66,7 +66,7 @@ GRANTS: dict[str, dict[str, Any]] = {
 
 class TestEachAction:
     @pytest.mark.parametrize("granted", GRANTS)
-    def test_a_grant_allows_one_and_no_other(self, connect: Connect, granted: str) -> None:
+    def test_a_grant_allows_one_action_only(self, connect: Connect, granted: str) -> None:
         alice = connect(**GRANTS[granted])
         allowed = []
         for name, frame in FRAMES.items():
@@ -78,7 +78,7 @@ class TestEachAction:
                 assert [frame["error"]["code"] for frame in frames] == ["forbidden"]
         assert allowed == [granted]
 
-    def test_nothing_needs_a_grant_to_live_and_to_leave(self, connect: Connect) -> None:
+    def test_staying_connected_and_leaving_need_no_grant(self, connect: Connect) -> None:
         alice = connect(channels={ROOM: ["subscribe"]})
         alice.asks("subscribe", channel=ROOM)
         alice.asks("authenticate", token=token(channels={ROOM: ["subscribe"]}))
@@ -86,14 +86,14 @@ class TestEachAction:
         assert alice.asks("ping") == {}
         assert alice.asks("whoami")["userId"] == "u_123"
 
-    def test_recovering_is_reading_history(self, connect: Connect) -> None:
+    def test_recovery_needs_the_history_grant(self, connect: Connect) -> None:
         alice = connect(channels={ROOM: ["subscribe"]})
         recover = {"epoch": "x", "offset": 0}
         assert alice.is_refused("subscribe", channel=ROOM, recover=recover) == "forbidden"
         alice.asks("authenticate", token=token(channels={ROOM: ["subscribe", "history"]}))
         assert alice.asks("subscribe", channel=ROOM, recover=recover)["recovered"] is False
 
-    def test_the_personal_channel_is_its_owners(self, connect: Connect, peal: Peal) -> None:
+    def test_only_the_owner_reads_a_personal_channel(self, connect: Connect, peal: Peal) -> None:
         alice = connect()
         alice.asks("subscribe", channel="user:u_123")
         peal.publish("user:u_123", "for you")
@@ -103,9 +103,9 @@ class TestEachAction:
         assert everything.is_refused("history", channel="user:u_123") == "forbidden"
 
 
-class TestWhatARefusalTells:
+class TestWhatARefusalReveals:
     @pytest.mark.parametrize("action", ["subscribe", "publish", "presence", "history"])
-    def test_nothing_of_whether_a_channel_exists(self, connect: Connect, peal: Peal, action: str) -> None:
+    def test_not_whether_a_channel_exists(self, connect: Connect, peal: Peal, action: str) -> None:
         peal.publish(ROOM, "someone is here")
         alice = connect()
         refusals = []
@@ -115,7 +115,7 @@ class TestWhatARefusalTells:
         assert refusals == [refusals[0]] * 5
         assert refusals[0]["error"] == {"code": "forbidden", "message": "This is not allowed.", "retryable": False}
 
-    def test_nothing_of_whether_a_user_or_a_connection_is_here(self, connect: Connect) -> None:
+    def test_not_whether_a_user_or_a_connection_is_connected(self, connect: Connect) -> None:
         bob = connect("bob=", sub="u_456")
         alice = connect(users=["u_789"])
         for target in ({"targetUserId": "u_456"}, {"targetUserId": "nobody"}):
@@ -124,28 +124,28 @@ class TestWhatARefusalTells:
             assert alice.is_refused("sendMessage", text="hi", **target) == "forbidden"
         bob.receives_nothing()
 
-    def test_a_connection_is_reached_by_the_grant_for_its_user(self, connect: Connect) -> None:
+    def test_a_grant_for_a_user_reaches_all_its_connections(self, connect: Connect) -> None:
         bob = connect("bob=", sub="u_456")
         alice = connect(users=["u_456"])
         assert alice.asks("sendMessage", targetConnectionId="bob=", text="hi")["sent"] == 1
         assert bob.api.frames("bob=")[0]["text"] == "hi"
 
 
-class TestTheAnonymous:
-    def test_may_do_nothing_unless_the_settings_say_so(self, build: Callable[..., Peal], api: FakeWebsocketApi) -> None:
+class TestAnonymousClients:
+    def test_they_may_do_nothing_by_default(self, build: Callable[..., Peal], api: FakeWebsocketApi) -> None:
         stranger = Client(build(settings={"allow_anonymous": True}), api, "stranger=", userId="u_1")
         assert stranger.is_refused("broadcastAll") == "forbidden"
         assert stranger.is_refused("subscribe", channel=ROOM) == "forbidden"
         assert stranger.asks("ping") == {}
 
-    def test_may_do_what_the_settings_say(self, build: Callable[..., Peal], api: FakeWebsocketApi) -> None:
+    def test_they_may_do_what_the_settings_say(self, build: Callable[..., Peal], api: FakeWebsocketApi) -> None:
         readers = Grants(Rights({"feed:*": frozenset({Verb.SUBSCRIBE})}))
         peal = build(settings={"allow_anonymous": True, "anonymous_grants": readers})
         stranger = Client(peal, api, "stranger=")
         stranger.asks("subscribe", channel="feed:news")
         assert stranger.is_refused("subscribe", channel=ROOM) == "forbidden"
 
-    def test_what_the_settings_say_is_not_added_to_a_token(
+    def test_anonymous_grants_are_not_added_to_those_of_a_token(
         self, build: Callable[..., Peal], api: FakeWebsocketApi
     ) -> None:
         peal = build(settings={"allow_anonymous": True, "anonymous_grants": EVERYTHING})
@@ -153,7 +153,7 @@ class TestTheAnonymous:
         assert alice.is_refused("broadcastAll") == "forbidden"
 
 
-class TestTheAppsOwnSay:
+class TestTheHookOfTheApp:
     @pytest.mark.parametrize(
         ("said", "granted", "denied", "is_allowed"),
         [
@@ -165,7 +165,7 @@ class TestTheAppsOwnSay:
             (False, False, False, False),
         ],
     )
-    def test_it_allows_and_denies_beside_the_grants_and_a_denial_wins(
+    def test_hook_and_grants_each_allow_or_deny_and_a_denial_wins(
         self,
         build: Callable[..., Peal],
         api: FakeWebsocketApi,
@@ -191,7 +191,7 @@ class TestTheAppsOwnSay:
 
 
 class TestNewGrantsOnALivingConnection:
-    def test_channels_stay_as_long_as_the_new_token_lasts(self, connect: Connect, peal: Peal, clock: Clock) -> None:
+    def test_memberships_last_as_long_as_the_new_token(self, connect: Connect, peal: Peal, clock: Clock) -> None:
         grants = {"channels": {"*": ["subscribe"]}}
         alice = connect(exp=NOW + 60, **grants)
         for channel in (ROOM, "live:map"):
@@ -208,7 +208,7 @@ class TestNewGrantsOnALivingConnection:
             peal.publish(channel, "and now?")
             assert alice.receives_in(channel) == []
 
-    def test_channels_that_it_does_not_grant_are_left_and_the_others_hear_of_it(self, connect: Connect) -> None:
+    def test_ungranted_channels_are_left_and_their_members_notified(self, connect: Connect) -> None:
         alice = connect(channels={"*": ["subscribe"]})
         bob = connect("bob=", sub="u_456", channels={ROOM: ["subscribe"]})
         for channel in (ROOM, "live:map"):
@@ -220,7 +220,7 @@ class TestNewGrantsOnALivingConnection:
         bob.receives({"type": "leave", "channel": ROOM, "user": "u_123"})
 
     @pytest.mark.parametrize(("verbs", "is_member"), [(["subscribe"], True), ([], False)])
-    def test_they_reach_a_channel_that_is_just_being_subscribed_to(
+    def test_new_grants_apply_to_a_subscribe_under_way(
         self,
         connect: Connect,
         peal: Peal,
@@ -232,18 +232,18 @@ class TestNewGrantsOnALivingConnection:
         alice = connect(exp=NOW + 60, channels={ROOM: ["subscribe"]})
         sender = peal.arrivals.admit(alice.id)
 
-        def authenticate_before_the_membership_stands(*_: object) -> bool:
+        def authenticate_before_the_membership_is_written(*_: object) -> bool:
             peal.authenticate(sender, token(exp=NOW + 120, channels={ROOM: verbs}))
             return True
 
-        monkeypatch.setattr(Admission, "reply", authenticate_before_the_membership_stands)
+        monkeypatch.setattr(Admission, "reply", authenticate_before_the_membership_is_written)
         peal.subscribe(sender, ROOM, None, None)
         for seconds in (0, 60):
             clock.now += seconds
             peal.publish(ROOM, seconds)
             assert alice.receives_in(ROOM) == ([seconds] if is_member else [])
 
-    def test_a_membership_that_ended_meanwhile_does_not_come_back(
+    def test_a_membership_that_ended_meanwhile_is_not_restored(
         self, connect: Connect, peal: Peal, dynamodb: Any, table_name: str
     ) -> None:
         alice = connect(channels={"*": ["subscribe"]})

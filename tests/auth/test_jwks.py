@@ -26,13 +26,13 @@ def jwks(server: KeyServer, clock: Clock) -> Jwks:
 
 
 class TestFetching:
-    def test_it_happens_at_first_use_and_not_again(self, jwks: Jwks, server: KeyServer) -> None:
+    def test_keys_are_fetched_once_at_first_use(self, jwks: Jwks, server: KeyServer) -> None:
         assert server.fetches == 0
         assert jwks.key("r")
         assert jwks.key("e")
         assert server.fetches == 1
 
-    def test_an_unknown_key_is_looked_for_once_a_minute(self, jwks: Jwks, server: KeyServer, clock: Clock) -> None:
+    def test_an_unknown_key_causes_one_fetch_a_minute(self, jwks: Jwks, server: KeyServer, clock: Clock) -> None:
         assert [jwks.key(f"x{n}") for n in range(5)] == [None] * 5
         assert server.fetches == 1
         server.keys.append(public(RSA, "new"))
@@ -42,9 +42,7 @@ class TestFetching:
         assert jwks.key("new")
         assert server.fetches == 2
 
-    def test_a_key_that_was_taken_back_is_forgotten_within_an_hour(
-        self, jwks: Jwks, server: KeyServer, clock: Clock
-    ) -> None:
+    def test_a_revoked_key_is_forgotten_within_an_hour(self, jwks: Jwks, server: KeyServer, clock: Clock) -> None:
         assert jwks.key("r")
         server.keys = [public(EC, "e")]
         clock.now += 3_599
@@ -52,7 +50,7 @@ class TestFetching:
         clock.now += 1
         assert jwks.key("r") is None
 
-    def test_keys_stay_in_force_while_they_cannot_be_fetched(
+    def test_keys_stay_in_force_while_fetching_fails(
         self, jwks: Jwks, server: KeyServer, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         assert jwks.key("r")
@@ -79,7 +77,7 @@ class TestFetching:
             ({"body": b" " * 262_145}, "more than 262144 bytes"),
         ],
     )
-    def test_what_was_never_fetched_is_our_fault_and_tried_again_at_once(
+    def test_a_failed_first_fetch_is_our_fault_and_retried_at_once(
         self, jwks: Jwks, server: KeyServer, answer: dict[str, Any], reason: str
     ) -> None:
         vars(server).update(answer)
@@ -89,7 +87,7 @@ class TestFetching:
         server.status, server.body = 200, None
         assert jwks.key("r")
 
-    def test_nobody_there_is_our_fault_too(self, clock: Clock) -> None:
+    def test_an_unreachable_server_is_our_fault(self, clock: Clock) -> None:
         with key_server() as gone:
             url = gone.url
         with pytest.raises(JwksError, match="cannot be fetched: URLError$"):
@@ -103,7 +101,7 @@ class TestFetching:
             assert elsewhere.fetches == 0
 
 
-def test_a_package_without_cryptography_does_not_start(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_a_missing_cryptography_package_is_reported_at_start(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr("chalicelib.auth.jwks.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError) as refused:
         Jwks("https://login.example.com/jwks.json", clock)
@@ -113,7 +111,7 @@ def test_a_package_without_cryptography_does_not_start(monkeypatch: pytest.Monke
     )
 
 
-class TestWhichKeysCount:
+class TestUsableKeys:
     @pytest.mark.parametrize(
         "entry",
         [
@@ -135,7 +133,7 @@ class TestWhichKeysCount:
             pytest.param("nonsense", id="no key at all"),
         ],
     )
-    def test_one_that_we_cannot_use_is_passed_over_and_the_others_count(
+    def test_unusable_keys_are_skipped_silently(
         self, jwks: Jwks, server: KeyServer, entry: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)
@@ -144,6 +142,6 @@ class TestWhichKeysCount:
         assert jwks.key("r")
         assert caplog.messages == []
 
-    def test_one_that_says_what_it_is_for(self, jwks: Jwks, server: KeyServer) -> None:
+    def test_a_key_may_state_its_use_and_algorithm(self, jwks: Jwks, server: KeyServer) -> None:
         server.keys = [public(RSA, "k", use="sig", alg="RS256")]
         assert jwks.key("k")

@@ -35,17 +35,17 @@ def refusal(text: str, verifier: Tokens | None = None) -> str:
     return refused.value.reason
 
 
-class TestWhatIsAccepted:
-    def test_it_proves_a_user_an_end_a_device_and_grants(self) -> None:
+class TestAccepted:
+    def test_a_token_proves_user_device_expiry_and_grants(self) -> None:
         text = token(deviceId="phone", channels={"chat:*": ["subscribe"]}, users=["*"], scope="openid")
         granted = Rights({"chat:*": frozenset({Verb.SUBSCRIBE})}, frozenset({"*"}))
         assert tokens().verify(text) == Identity("u_123", "phone", NOW + 3_600, Grants(granted))
 
     @pytest.mark.parametrize("secret", [OLD, NEW])
-    def test_any_of_the_secrets_may_have_signed_it(self, secret: str) -> None:
+    def test_a_token_may_be_signed_with_any_of_the_secrets(self, secret: str) -> None:
         assert tokens().verify(token(secret)).user_id == "u_123"
 
-    def test_what_we_sign_is_signed_with_the_newest_and_has_our_audience_and_issuer(self) -> None:
+    def test_we_sign_with_the_newest_secret_our_audience_and_our_issuer(self) -> None:
         ours = tokens(jwt_audience="peal", jwt_issuer="https://us.example")
         text = ours.sign(claims())
         assert ours.verify(text).user_id == "u_123"
@@ -58,14 +58,14 @@ class TestWhatIsAccepted:
         assert tokens(jwt_audience="peal").verify(token(aud=audience)).user_id == "u_123"
 
     @pytest.mark.parametrize("name", ["nbf", "iat"])
-    def test_clocks_may_be_some_seconds_apart(self, name: str) -> None:
+    def test_clocks_may_differ_by_five_seconds(self, name: str) -> None:
         assert tokens().verify(token(**{name: NOW + 5})).user_id == "u_123"
 
-    def test_the_end_may_have_a_fraction(self) -> None:
+    def test_the_expiry_may_have_a_fraction(self) -> None:
         assert tokens().verify(token(exp=NOW + 60.9)).expires_at == NOW + 60
 
 
-class TestWhatIsRefused:
+class TestRefused:
     @pytest.mark.parametrize(
         ("overrides", "reason"),
         [
@@ -89,50 +89,50 @@ class TestWhatIsRefused:
             ({"deny": {"channel": {}}}, "claim deny"),
         ],
     )
-    def test_a_claim_that_is_not_what_it_must_be(self, overrides: dict[str, Any], reason: str) -> None:
+    def test_a_malformed_claim(self, overrides: dict[str, Any], reason: str) -> None:
         assert refusal(token(**overrides)) == reason
 
-    def test_a_subject_that_is_no_text(self) -> None:
+    def test_a_subject_that_is_not_a_string(self) -> None:
         text = jwt.encode(claims(), NEW)
         forged = jwt.PyJWS().encode(json.dumps(claims() | {"sub": 7}).encode(), NEW, "HS256")
         assert tokens().verify(text)
         assert refusal(forged) == "InvalidSubjectError"
 
     @pytest.mark.parametrize("audience", [None, "other", ["other"], 7])
-    def test_another_audience_or_none(self, audience: Any) -> None:
+    def test_a_wrong_or_missing_audience(self, audience: Any) -> None:
         refusal(token(aud=audience), tokens(jwt_audience="peal"))
 
-    def test_an_audience_where_we_have_none(self) -> None:
+    def test_an_audience_when_none_is_configured(self) -> None:
         assert refusal(token(aud="other")) == "InvalidAudienceError"
 
     @pytest.mark.parametrize("issuer", [None, "https://them.example"])
-    def test_another_issuer_or_none(self, issuer: str | None) -> None:
+    def test_a_wrong_or_missing_issuer(self, issuer: str | None) -> None:
         refusal(token(iss=issuer), tokens(jwt_issuer="https://us.example"))
 
     @pytest.mark.parametrize("secret", ["another-secret-of-more-than-32-bytes", OLD + NEW, f"{OLD},{NEW}"])
-    def test_another_secret(self, secret: str) -> None:
+    def test_a_token_signed_with_another_secret(self, secret: str) -> None:
         assert refusal(token(secret)) == "no key fits"
 
-    def test_where_no_key_is_configured_every_token(self) -> None:
+    def test_every_token_when_no_key_is_configured(self) -> None:
         closed = tokens(jwt_secrets=None)
         assert refusal(token(), closed) == "no key fits"
         assert refusal(token(RSA, "RS256", {"kid": "k"}), closed) == "no key fits"
 
     @pytest.mark.parametrize("text", ["", "a", "a.b", "a.b.c", "a.b.c.d", "é.é.é", "\ud800", "x" * 8_193, "." * 99])
-    def test_what_is_no_token_at_all(self, text: str) -> None:
+    def test_text_that_is_not_a_token(self, text: str) -> None:
         refusal(text)
 
     @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", None, 7, ["HS256"], "HS384", "hs256", "PS256"])
-    def test_any_other_algorithm_and_none(self, algorithm: Any) -> None:
+    def test_any_other_algorithm(self, algorithm: Any) -> None:
         header, body, signature = token().split(".")
         header = encode({"alg": algorithm, "typ": "JWT"})
         refusal(f"{header}.{body}.{signature}")
         refusal(f"{header}.{body}.")
 
-    def test_a_critical_extension_that_nobody_here_knows(self) -> None:
+    def test_an_unknown_critical_extension(self) -> None:
         refusal(token(headers={"crit": ["exp"]}))
 
-    def test_a_secret_that_is_a_public_key_in_disguise(self) -> None:
+    def test_a_public_key_used_as_a_secret(self) -> None:
         # Whoever knows our public key, as everyone does, signs with it as if it were a secret.
         with key_server() as server:
             server.keys = [public(RSA, "k")]
@@ -146,25 +146,25 @@ class TestWhatIsRefused:
             assert server.fetches == 0
 
     @given(st.data())
-    def test_a_token_in_which_one_character_is_another(self, data: st.DataObject) -> None:
+    def test_a_token_with_one_character_changed(self, data: st.DataObject) -> None:
         text = token()
         at = data.draw(st.integers(0, len(text) - 1))
         other = data.draw(st.sampled_from("ABCwxyz0189-_.=").filter(lambda character: character != text[at]))
         refusal(text[:at] + other + text[at + 1 :])
 
     @given(st.integers(1, 200))
-    def test_a_token_that_is_cut(self, length: int) -> None:
+    def test_a_truncated_token(self, length: int) -> None:
         text = token()
         refusal(text[: max(0, len(text) - length)])
 
-    def test_claims_under_the_signature_of_others(self) -> None:
+    def test_other_claims_under_a_valid_signature(self) -> None:
         header, _, signature = token().split(".")
         refusal(f"{header}.{encode(claims(sub='u_456'))}.{signature}")
 
 
 class TestPublicKeys:
     @pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (EC, "ES256")], ids=["RS256", "ES256"])
-    def test_they_verify_what_their_private_half_has_signed(self, key: Any, algorithm: str) -> None:
+    def test_they_verify_what_the_private_key_has_signed(self, key: Any, algorithm: str) -> None:
         with key_server() as server:
             server.keys = [public(RSA, "r"), public(EC, "e")]
             verifier = tokens(jwt_jwks_url=server.url)
@@ -177,7 +177,7 @@ class TestPublicKeys:
             # The secrets go on working beside them.
             assert verifier.verify(token()).user_id == "u_123"
 
-    def test_they_are_never_had_from_where_the_token_says(self) -> None:
+    def test_they_are_never_fetched_from_where_the_token_says(self) -> None:
         with key_server() as ours, key_server() as theirs:
             theirs.keys = [public(RSA, "k")]
             verifier = tokens(jwt_jwks_url=ours.url)

@@ -1,4 +1,4 @@
-"""Errors of @connections are read as botocore reads them."""
+"""Refusals are read as botocore reads them."""
 
 import json
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.aws.errors import refusal
-from chalicelib.aws.http1 import Answer
+from chalicelib.aws.http1 import Response
 
 CODES = st.sampled_from(["GoneException", "a.b#GoneException:http://x/", "ns#Other", "", ":", "#"])
 BODIES = st.one_of(
@@ -20,23 +20,43 @@ BODIES = st.one_of(
 )
 
 
+JSON_BODIES = st.dictionaries(st.sampled_from(["message", "Message", "__type"]), CODES | st.text(max_size=5)).map(
+    lambda body: json.dumps(body).encode()
+)
+QUERY_ERRORS = st.sampled_from(["AWS.SimpleQueueService.NonExistentQueue;Sender", "a;b;c", "a", ";Sender", ""])
+
+
 @given(
     status=st.integers(301, 599),
     headers=st.dictionaries(st.sampled_from(["x-amzn-errortype", "x-amzn-requestid"]), CODES),
     body=BODIES,
 )
 def test_code_and_message_are_botocores(status: int, headers: dict[str, str], body: bytes) -> None:
+    check("rest-json", status, headers, body)
+
+
+@given(
+    status=st.integers(301, 599),
+    headers=st.fixed_dictionaries({}, optional={"x-amzn-query-error": QUERY_ERRORS, "x-amzn-requestid": CODES}),
+    body=JSON_BODIES,
+)
+def test_those_of_sqs_are_botocores_too(status: int, headers: dict[str, str], body: bytes) -> None:
+    check("json", status, headers, body)
+
+
+def check(protocol: str, status: int, headers: dict[str, str], body: bytes) -> None:
+    """Compare our reading with botocore's."""
     lines = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
-    answer = Answer(status, body, is_last=False, head=f"HTTP/1.1 {status}{lines}".encode())
-    error = refusal(answer, "PostToConnection", retries=None)
+    response = Response(status, body, is_last=False, head=f"HTTP/1.1 {status}{lines}".encode())
+    error = refusal(response, "PostToConnection")
     try:
-        parsed = create_parser("rest-json").parse({"status_code": status, "headers": headers, "body": body}, None)
+        parsed = create_parser(protocol).parse({"status_code": status, "headers": headers, "body": body}, None)
         expected = parsed["Error"]
     except Exception:
         expected = {"Code": None}
     if isinstance(expected["Code"], str):
         assert isinstance(error, exceptions.ClientError)
-        assert error.response["Error"] == expected
+        assert error.response["Error"] == {name: expected[name] for name in ("Code", "Message")}
     else:
-        # Where botocore breaks down, or takes something for a code that can be none.
+        # Where botocore fails, or takes for a code what cannot be one.
         assert isinstance(error, exceptions.HTTPClientError)

@@ -1,4 +1,4 @@
-"""The client behind app.websocket_api: one per endpoint, for the endpoint that is resolved and no other."""
+"""The session behind app.websocket_api: one client per endpoint, for the resolved endpoint and no other."""
 
 import logging
 from collections.abc import Iterator
@@ -11,8 +11,7 @@ import pytest
 from botocore.exceptions import NoCredentialsError, NoRegionError
 from chalice.app import WebsocketAPI
 
-from chalicelib.aws.lean import LeanClient
-from chalicelib.aws.management import CONFIG, WORKERS, ManagementSession, prepare
+from chalicelib.aws.management import CONFIG, WORKERS, ManagementClient, ManagementSession, prepare
 from tests.support.management_server import serving
 
 ENDPOINT = "http://127.0.0.1:8001/api"
@@ -30,7 +29,7 @@ def websocket_api(session: boto3.session.Session) -> Iterator[WebsocketAPI]:
             api._client.close()
 
 
-def test_chalice_sends_to_the_resolved_endpoint_and_not_to_the_one_it_guessed(websocket_api: WebsocketAPI) -> None:
+def test_chalice_sends_to_the_resolved_endpoint(websocket_api: WebsocketAPI) -> None:
     websocket_api.configure_from_api_id("a1b2c3d4e5", "api")
     websocket_api.send("c", "hi")
     assert [request.body for request in websocket_api.requests] == [b"hi"]
@@ -44,7 +43,7 @@ def test_a_lambda_without_a_websocket_event_can_send_too(websocket_api: Websocke
     assert [request.body for request in websocket_api.requests] == [b"hi"]
 
 
-def test_threads_that_send_for_the_first_time_together_share_one_client(websocket_api: WebsocketAPI) -> None:
+def test_threads_that_send_at_once_for_the_first_time_share_a_client(websocket_api: WebsocketAPI) -> None:
     prepare(websocket_api, ENDPOINT)
     start = Barrier(16)
 
@@ -56,18 +55,18 @@ def test_threads_that_send_for_the_first_time_together_share_one_client(websocke
         assert len(set(map(id, threads.map(client, range(16))))) == 1
 
 
-def test_whoever_asks_again_is_given_the_same_client(session: boto3.session.Session) -> None:
+def test_each_call_returns_the_same_client(session: boto3.session.Session) -> None:
     management = ManagementSession(session, lambda: AWS, "lean")
     assert management.client("apigatewaymanagementapi") is management.client("apigatewaymanagementapi")
 
 
-def test_the_client_is_the_one_that_the_setting_names(session: boto3.session.Session) -> None:
-    assert isinstance(made(session, "lean"), LeanClient)
+def test_the_setting_decides_which_client_it_is(session: boto3.session.Session) -> None:
+    assert isinstance(made(session, "lean"), ManagementClient)
     assert made(session, "boto3").meta.service_model.service_name == "apigatewaymanagementapi"
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
-def test_through_a_proxy_boto3_sends_and_a_line_says_so(
+def test_through_a_proxy_boto3_sends_and_a_log_line_says_so(
     session: boto3.session.Session,
     variable: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -75,13 +74,13 @@ def test_through_a_proxy_boto3_sends_and_a_line_says_so(
 ) -> None:
     caplog.set_level(logging.WARNING)
     monkeypatch.setenv(variable, "http://proxy.example.com:3128")
-    assert not isinstance(made(session, "lean"), LeanClient)
+    assert not isinstance(made(session, "lean"), ManagementClient)
     assert caplog.messages == ["A proxy leads to the connections, so boto3 sends: it needs far more CPU."]
     monkeypatch.setenv("NO_PROXY", "amazonaws.com")
-    assert isinstance(made(session, "lean"), LeanClient)
+    assert isinstance(made(session, "lean"), ManagementClient)
 
 
-def test_without_a_region_nothing_can_be_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_region_there_is_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(variable)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
@@ -103,17 +102,17 @@ def test_without_credentials_nothing_is_sent(kind: Any, monkeypatch: pytest.Monk
     client.close()
 
 
-def test_a_post_by_boto3_waits_at_most_ten_seconds_its_second_try_included() -> None:
+def test_two_tries_of_boto3_take_at_most_ten_seconds() -> None:
     tries = CONFIG["retries"]["total_max_attempts"]
     longest_pause = 1 * (tries - 1)
     assert tries * (CONFIG["connect_timeout"] + CONFIG["read_timeout"]) + longest_pause <= 10
 
 
-def test_its_pool_has_room_for_all_who_send() -> None:
+def test_the_pool_of_boto3_is_as_wide_as_there_are_workers() -> None:
     assert CONFIG["max_pool_connections"] >= max(WORKERS.values())
 
 
-def test_chalice_finds_the_region_where_the_environment_has_none(session: boto3.session.Session) -> None:
+def test_chalice_finds_the_region_in_the_session(session: boto3.session.Session) -> None:
     api = WebsocketAPI(env={})
     api.session = ManagementSession(session, lambda: ENDPOINT, "lean")
     api.configure_from_api_id("a1b2c3d4e5", "api")

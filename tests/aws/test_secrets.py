@@ -1,4 +1,4 @@
-"""Settings that are secret: README, "Settings". Against a real SSM and Secrets Manager over HTTP."""
+"""Secret settings, against a real SSM and Secrets Manager over HTTP."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from tests.conftest import Clock
 
 @pytest.fixture(scope="module")
 def engine(aws: None) -> Iterator[str]:
-    """The URL of an engine with SSM and Secrets Manager, which the one that all tests share has not."""
+    """The URL of an engine with SSM and Secrets Manager, which the shared one lacks."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port, descriptor = listener.getsockname()[1], listener.fileno()
         child = subprocess.Popen(
@@ -70,7 +70,7 @@ def test_a_value_that_refers_to_nothing_is_the_secret(secrets: Secrets) -> None:
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
-def test_a_reference_is_looked_up_and_kept_for_five_minutes(
+def test_a_reference_is_fetched_and_kept_for_five_minutes(
     session: Any, secrets: Secrets, clock: Clock, reference: str
 ) -> None:
     keep(session, reference, "first")
@@ -90,7 +90,7 @@ def test_a_reference_is_looked_up_and_kept_for_five_minutes(
         ("ssm:", "ssm", "ParamValidationError"),
     ],
 )
-def test_what_is_not_there_names_the_variable_and_not_the_value(
+def test_the_error_names_the_variable_and_not_the_value(
     secrets: Secrets, reference: str, service: str, reason: str
 ) -> None:
     with pytest.raises(SecretError) as failed:
@@ -106,7 +106,7 @@ def test_a_secret_that_holds_bytes_is_refused(session: Any, secrets: Secrets) ->
         secrets.read("JWT_SECRETS", "secretsmanager:peal/test/bytes")
 
 
-def test_one_that_cannot_be_looked_up_again_stays_what_it_was(
+def test_the_last_value_stays_where_fetching_again_fails(
     session: Any, secrets: Secrets, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="chalicelib")

@@ -1,11 +1,13 @@
-"""Requests are signed as botocore signs them, whatever is in them."""
+"""Requests are signed as botocore signs them, whatever is in them, and follow the credentials and AWS's clock."""
 
 import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from email.utils import formatdate
 from functools import cache
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,10 +18,13 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.aws import dynamodb
-from chalicelib.aws.exchange import Exchange
-from chalicelib.aws.lean import Address, request
-from chalicelib.aws.sigv4 import Credentials, second
+from chalicelib.aws.client import JsonClient, signed_request
+from chalicelib.aws.dynamodb import DynamoDBClient
+from chalicelib.aws.http import Exchange, Limits
+from chalicelib.aws.management import connection_request
+from chalicelib.aws.queue import SQSClient
+from chalicelib.aws.sigv4 import SKEW_SECONDS, Credentials, Signer, second
+from tests.conftest import Clock
 
 OPERATIONS = {"POST": "post_to_connection", "GET": "get_connection", "DELETE": "delete_connection"}
 ENDPOINTS = (
@@ -38,7 +43,7 @@ TLS = ssl.create_default_context()
 
 
 class Boto3:
-    """boto3's client of one endpoint, which shows what it would send."""
+    """A client of boto3's for one endpoint, which shows what it would send."""
 
     def __init__(self, service: str, endpoint: str, region: str) -> None:
         session = boto3.session.Session(aws_access_key_id="-", aws_secret_access_key="-", region_name=region)
@@ -65,7 +70,7 @@ def boto3_at(service: str, endpoint: str, region: str) -> Boto3:
 
 @contextmanager
 def at(epoch: int) -> Iterator[None]:
-    """It is that time for botocore."""
+    """Set the time for botocore."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(auth, "get_current_datetime", lambda: datetime.fromtimestamp(epoch, UTC))
         yield
@@ -98,9 +103,9 @@ def test_a_request_is_what_botocore_would_send(
     with at(epoch):
         management = boto3_at("apigatewaymanagementapi", endpoint, region)
         theirs = management.prepare(OPERATIONS[method], credentials, **asked)
-    to = Exchange(endpoint, TLS if endpoint.startswith("https:") else None)
-    now = second(epoch, to.host, region, credentials)
-    ours = request(Address.of(to.path), now, method, connection_id, data if method == "POST" else b"")
+    exchange = Exchange(endpoint, TLS if endpoint.startswith("https:") else None, Limits())
+    now = second(epoch, exchange.host, region, credentials, "execute-api")
+    ours = connection_request(now, method, exchange.path, connection_id, data if method == "POST" else b"")
     head, _, body = ours.partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
     headers = dict(header.split(": ", 1) for header in lines)
@@ -111,7 +116,20 @@ def test_a_request_is_what_botocore_would_send(
     assert headers["Content-Length"] == str(len(body))
 
 
+JSON_CALLS: list[tuple[type[JsonClient], str, str, Any]] = [
+    (DynamoDBClient, "GetItem", "get_item", lambda text: {"TableName": "t", "Key": {"PK": {"S": text}}}),
+    (SQSClient, "GetQueueUrl", "get_queue_url", lambda text: {"QueueName": text}),
+    (
+        SQSClient,
+        "SendMessage",
+        "send_message",
+        lambda text: {"QueueUrl": "https://sqs.invalid/0/q", "MessageBody": text, "DelaySeconds": 7},
+    ),
+]
+
+
 @given(
+    call=st.sampled_from(JSON_CALLS),
     endpoint=st.sampled_from(
         ["https://dynamodb.eu-central-1.amazonaws.com", "http://127.0.0.1:8001", "http://[::1]:8001/"]
     ),
@@ -120,19 +138,58 @@ def test_a_request_is_what_botocore_would_send(
     credentials=st.builds(Credentials, WORDS, WORDS, st.none() | WORDS),
     epoch=st.integers(946_684_800, 4_102_444_800),
 )
-def test_a_request_to_the_table_is_what_botocore_would_send(
-    endpoint: str, region: str, text_: str, credentials: Credentials, epoch: int
+def test_a_request_in_json_is_what_botocore_would_send(
+    call: tuple[type[JsonClient], str, str, Any],
+    endpoint: str,
+    region: str,
+    text_: str,
+    credentials: Credentials,
+    epoch: int,
 ) -> None:
-    asked = {"TableName": "t", "Key": {"PK": {"S": text_}}, "ConsistentRead": True}
+    client, operation, method, parameters_of = call
+    parameters = parameters_of(text_)
     with at(epoch):
-        theirs = boto3_at("dynamodb", endpoint, region).prepare("get_item", credentials, **asked)
-    host = Exchange(endpoint, TLS if endpoint.startswith("https:") else None).host
-    now = second(epoch, host, region, credentials, "dynamodb", dynamodb.headers("GetItem"))
-    head, _, body = dynamodb.request(now, json.dumps(asked).encode()).partition(b"\r\n\r\n")
+        theirs = boto3_at(client.service, endpoint, region).prepare(method, credentials, **parameters)
+    host = Exchange(endpoint, TLS if endpoint.startswith("https:") else None, Limits()).host
+    now = second(epoch, host, region, credentials, client.service, client.headers(operation))
+    body = json.dumps(parameters).encode()
+    head, _, sent = signed_request(now, "POST", "/", "/", body, sha256(body).hexdigest()).partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
-    headers = dict(header.split(": ", 1) for header in lines)
+    headers = {name.lower(): value for name, value in (header.split(": ", 1) for header in lines)}
     assert line == f"POST {urlsplit(theirs.url).path or '/'} HTTP/1.1"
-    assert body == theirs.body
-    for name in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Target", "Content-Type"):
-        assert headers.get(name) == text(theirs.headers.get(name)), name
-    assert headers["Content-Length"] == str(len(body))
+    assert sent == theirs.body
+    ignored = ("user-agent", "amz-sdk-invocation-id", "amz-sdk-request")
+    expected = {name.lower(): text(value) for name, value in theirs.headers.items() if name.lower() not in ignored}
+    assert headers == expected | {"host": host, "user-agent": "Peal"}
+
+
+class TestSigner:
+    @pytest.fixture
+    def signer(self, clock: Clock) -> Signer:
+        return Signer("h", "eu-central-1", "dynamodb", lambda: Credentials("A", "s", None), clock)
+
+    def test_what_a_second_has_in_common_is_made_once_per_kind(self, signer: Signer, clock: Clock) -> None:
+        get = signer.now("Get", {"X-Amz-Target": "Get"})
+        assert signer.now("Get", {"X-Amz-Target": "Get"}) is get
+        assert signer.now("Put", {"X-Amz-Target": "Put"}) is not get
+        clock.now += 1
+        assert signer.now("Get", {"X-Amz-Target": "Get"}) is not get
+
+    @pytest.mark.parametrize("off", [SKEW_SECONDS, -SKEW_SECONDS, 86_400])
+    def test_a_clock_that_is_far_off_is_set(self, signer: Signer, clock: Clock, off: int) -> None:
+        assert signer.set_clock(formatdate(clock.now + off, usegmt=True), signer.now())
+        assert signer.now().epoch == clock.now + off
+        assert not signer.set_clock(formatdate(clock.now + off, usegmt=True), signer.now())
+
+    def test_each_request_signed_before_may_sign_again(self, signer: Signer, clock: Clock) -> None:
+        first = second = signer.now()
+        assert signer.set_clock(formatdate(clock.now + 600, usegmt=True), first)
+        assert signer.set_clock(formatdate(clock.now + 600, usegmt=True), second)
+        assert signer.now().epoch == clock.now + 600
+
+    @pytest.mark.parametrize("date", ["", "yesterday"])
+    def test_without_a_date_the_clock_stays(self, signer: Signer, date: str) -> None:
+        assert not signer.set_clock(date, signer.now())
+
+    def test_a_few_seconds_do_not_count(self, signer: Signer, clock: Clock) -> None:
+        assert not signer.set_clock(formatdate(clock.now + SKEW_SECONDS - 1, usegmt=True), signer.now())

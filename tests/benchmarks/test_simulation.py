@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib.store.keys import ANONYMOUS_SHARDS
 from tests.conftest import PROJECT
-from tools.benchmarks import bench_cost, prices, simulate
+from tools.benchmarks import metering, prices, simulate
 from tools.benchmarks.assumptions import CHANNEL, EVERYONE, KEPT, PEAL, SEQUENTIAL, THREADS, Audience, Sender
 from tools.benchmarks.fanout_model import Plan, Tally, Throttle, cut
 from tools.benchmarks.fanout_model import simulate as play
@@ -81,34 +81,40 @@ class TestSpeed:
     def test_of_one_invocation_is_what_arithmetic_says(self, sender: Sender, memory_mb: int) -> None:
         # One page: reading is no part of that arithmetic.
         tally = play(Plan(10_000, sender, memory_mb, quota=1e6, burst=1e6, dead=0, seconds=math.inf))
-        assert tally.sent / (tally.told_by(1) - tally.told_by(0)) == pytest.approx(sender.rate(memory_mb), rel=0.04)
+        assert tally.sent / (tally.reached_by(1) - tally.reached_by(0)) == pytest.approx(
+            sender.rate(memory_mb), rel=0.04
+        )
 
     def test_of_sending_one_after_another_is_a_post_and_its_cpu(self) -> None:
         tally = play(Plan(2_000, SEQUENTIAL, dead=0))
-        assert tally.told_by(1) / 2_000 == pytest.approx(0.0113 + 0.0025, rel=0.05)
+        assert tally.reached_by(1) / 2_000 == pytest.approx(0.0113 + 0.0025, rel=0.05)
 
     def test_is_that_of_five_jobs_at_first_and_of_five_more_a_second_later(self) -> None:
-        in_the_third_second = sum(count for time, count in play(STAGGERED).told if 2 <= time < 3)
+        in_the_third_second = sum(count for time, count in play(STAGGERED).reached if 2 <= time < 3)
         assert in_the_third_second == pytest.approx(100 * (5 + 5 * 2.4), rel=0.05)
 
     def test_is_less_after_a_cold_start(self) -> None:
-        cold, warm = (play(replace(QUEUED, warm=warm)).told_by(0) for warm in (0, 2))
+        cold, warm = (play(replace(QUEUED, warm=warm)).reached_by(0) for warm in (0, 2))
         assert cold - warm == pytest.approx(0.4, abs=0.02)
 
     def test_of_reading_is_bounded_by_what_a_partition_gives(self) -> None:
         # 6,000 units, of which one partition gives 3,000 a second.
         plan = Plan(6_000, slices=4, concurrency=4, dead=0, audience=CHANNEL._replace(row_units=1, partitions=1))
         one, four = play(plan), play(replace(plan, audience=plan.audience._replace(partitions=4)))
-        assert one.told_by(1) > 2 > four.told_by(1)
+        assert one.reached_by(1) > 2 > four.reached_by(1)
 
     def test_does_not_go_back_and_a_seed_repeats_it(self) -> None:
         first, same, other = play(STORM, 1), play(STORM, 1), play(STORM, 2)
-        assert all(one[0] <= following[0] for one, following in pairwise(first.told))
-        assert (first.told, first.throttled, first.lambda_seconds) == (same.told, same.throttled, same.lambda_seconds)
-        assert first.told != other.told
+        assert all(one[0] <= following[0] for one, following in pairwise(first.reached))
+        assert (first.reached, first.throttled, first.lambda_seconds) == (
+            same.reached,
+            same.throttled,
+            same.lambda_seconds,
+        )
+        assert first.reached != other.reached
 
     def test_of_telling_nobody_is_no_number(self) -> None:
-        assert math.isnan(Tally(QUEUED).told_by(0.5))
+        assert math.isnan(Tally(QUEUED).reached_by(0.5))
 
 
 class TestTheThrottle:
@@ -161,7 +167,7 @@ class TestTheBill:
         assert tally.reads == pytest.approx((EVERYONE.page_rows + 20_000) * EVERYONE.row_units, rel=0.001)
 
     def test_has_the_prices_of_the_other_benchmark(self) -> None:
-        assert bench_cost.MESSAGE is prices.MESSAGE
+        assert metering.MESSAGE is prices.MESSAGE
 
 
 class TestTheDocument:

@@ -64,7 +64,7 @@ def find_browser() -> str | None:
 
 
 def skip(reason: str) -> NoReturn:
-    """Skip the test, or fail it where it is required to run."""
+    """Skip the test, or fail it if it is required to run."""
     if os.environ.get("BROWSER") == "required":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -87,7 +87,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_aws() -> Iterator[None]:
-    """As on a machine that knows nothing of AWS."""
+    """An environment without any AWS settings."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -123,7 +123,7 @@ def console_of(gateway: Gateway, host: str = "127.0.0.1") -> str:
 
 @pytest.fixture
 def wrong() -> list[str]:
-    """What no page may do and one has done: it fails the test, unless the test takes it away."""
+    """What a page did that no page may do; it fails the test unless the test removes it."""
     return []
 
 
@@ -175,7 +175,7 @@ def page(look: Callable[..., Page], gateway: Gateway) -> Page:
 
 
 def connect(page: Page, query: str = "") -> None:
-    """Open one socket more, as somebody with a mouse."""
+    """Open one more socket with the mouse."""
     page.locator("#options").evaluate("options => options.open = true")
     page.get_by_label("Query", exact=True).fill(query)
     opened = page.locator(".chip[data-state=open]").count()
@@ -190,7 +190,7 @@ def send(page: Page, *frames: str) -> None:
 
 
 def flood(gateway: Gateway, count: int) -> None:
-    """Post so many frames to the newest connection, as fast as one client can."""
+    """Post that many frames to the newest connection, as fast as one client can."""
     address = urlsplit(gateway.management_endpoint)
     with closing(HTTPConnection(address.hostname or "", address.port, timeout=SECONDS)) as client:
 
@@ -204,7 +204,7 @@ def flood(gateway: Gateway, count: int) -> None:
 
 
 def refusal(wrong: list[str], status: int) -> bool:
-    """Tell whether all that browsers complain of is that calls were answered with this, and take it away."""
+    """Return whether the browsers reported only answers with this status, and remove those reports."""
     said, wrong[:] = list(wrong), []
     return bool(said) and all(f"the server responded with a status of {status}" in one for one in said)
 
@@ -214,5 +214,5 @@ def show(page: Page, tab: str) -> None:
 
 
 def frames(page: Page, kind: str) -> Any:
-    """The rows of a kind: `in`, `out` or `note`; those that are shown."""
+    """Return the rows of a kind that are shown: `in`, `out` or `note`."""
     return page.locator(f"#frames > li.{kind}:not([hidden])")

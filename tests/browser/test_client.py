@@ -1,4 +1,4 @@
-"""The console as a client: it connects, sends and shows what goes both ways."""
+"""The console as a client: it connects, sends, and shows the frames of both directions."""
 
 import re
 
@@ -19,7 +19,7 @@ class TestAConversation:
         sent = frames(page, "out").locator(".timing").text_content()
         expect(frames(page, "in").locator(".timing")).to_have_text(f"+{sent}")
 
-    def test_of_frames_that_nothing_answers_no_time_is_told(self, page):
+    def test_unanswered_frames_have_no_time(self, page):
         connect(page)
         send(page, "silence")
         expect(frames(page, "out")).to_have_count(1)
@@ -39,7 +39,7 @@ class TestAConversation:
         page.get_by_label("Pretty").check()
         expect(frames(page, "out").locator("pre")).to_be_visible()
 
-    def test_what_is_no_json_stands_as_it_is_and_what_nests_deep_does_no_harm(self, page):
+    def test_other_text_is_shown_unchanged_and_deep_json_does_no_harm(self, page):
         connect(page)
         page.get_by_label("Pretty").check()
         deep = "[" * 3_000 + "]" * 3_000
@@ -73,7 +73,7 @@ class TestAConversation:
         expect(frames(page, "note").last).to_contain_text("Closed with 1001 Going away")
         expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
 
-    def test_a_refusal_is_told_and_so_is_where_to_look(self, page, wrong):
+    def test_a_refusal_says_where_to_look(self, page, wrong):
         page.get_by_text("Options").click()
         page.get_by_label("Query", exact=True).fill("stranger=1")
         page.get_by_role("button", name="Connect", exact=True).click()
@@ -84,7 +84,7 @@ class TestAConversation:
         assert len(wrong) == 1
         assert "/api?stranger=1' failed" in wrong.pop()
 
-    def test_what_is_no_url_is_said(self, page):
+    def test_an_invalid_url_is_reported(self, page):
         page.get_by_label("URL", exact=True).fill("nowhere")
         page.get_by_role("button", name="Connect", exact=True).click()
         expect(page.get_by_role("alert")).to_have_text("The URL is none: it begins with ws:// or wss://.")
@@ -103,7 +103,7 @@ class TestSeveralAtOnce:
         page.locator(".chip label").last.click()
         expect(frames(page, "in").locator(".preview")).to_have_text(["from two"])
 
-    def test_a_filter_keeps_what_has_the_text_and_one_direction(self, page):
+    def test_a_filter_keeps_one_text_and_one_direction(self, page):
         connect(page)
         send(page, "apple", "pear", "pineapple")
         expect(frames(page, "in")).to_have_count(3)
@@ -120,7 +120,7 @@ class TestSeveralAtOnce:
 
 
 class TestOptions:
-    def test_a_token_goes_where_one_says(self, page, gateway):
+    def test_a_token_is_sent_where_the_user_chooses(self, page, gateway):
         page.get_by_text("Options").click()
         page.get_by_label("Token", exact=True).fill('s3"cret')
         page.get_by_label("Name").fill("ticket")
@@ -140,7 +140,7 @@ class TestOptions:
         assert """query {'a': '1', 'ticket': 's3"cret'} protocols """ in lines
         assert "query {} protocols chat, v2, bearer.s3cret" in lines
 
-    def test_options_stay_and_tokens_do_not(self, page):
+    def test_options_are_kept_and_tokens_are_not(self, page):
         page.get_by_text("Options").click()
         page.get_by_label("Token", exact=True).fill("s3cret")
         page.get_by_label("Token goes").select_option("into a sub-protocol, behind")
@@ -157,7 +157,7 @@ class TestOptions:
 
 
 class TestWhatWasSent:
-    def test_comes_back_with_the_arrow_keys_also_after_a_reload(self, page):
+    def test_arrow_keys_recall_it_even_after_a_reload(self, page):
         connect(page)
         send(page, "one", "two", "two", "three\nlines")
         frame = page.get_by_label("Frame", exact=True)
@@ -176,7 +176,7 @@ class TestWhatWasSent:
 
 
 class TestBounds:
-    def test_a_flood_leaves_the_last_frames_and_does_not_talk(self, page, gateway):
+    def test_a_flood_leaves_the_last_frames_and_is_not_announced(self, page, gateway):
         page.evaluate(
             """() => {
                 window.said = [];
@@ -193,7 +193,7 @@ class TestBounds:
         # One sentence in two seconds at most, whatever happens.
         assert len(said) < 15
 
-    def test_who_looks_at_earlier_frames_is_left_there(self, page, gateway):
+    def test_reading_earlier_frames_is_not_disturbed(self, page, gateway):
         connect(page)
         flood(gateway, 100)
         expect(frames(page, "in").last.locator(".preview")).to_have_text("99")

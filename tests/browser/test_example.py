@@ -1,4 +1,4 @@
-"""The chat in examples/, run as its README says: people talk, lose the network, come back and have missed nothing."""
+"""The chat in examples/, run as in its README: users talk, lose the network, reconnect and have missed nothing."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ Enter = Callable[..., Page]
 
 
 class Site(SimpleHTTPRequestHandler):
-    """Serves files as `python -m http.server` does, quietly; and tokens, as the README has a backend do."""
+    """Serve files as `python -m http.server` does, and tokens as the README's backend does."""
 
     token: str | None = None
 
@@ -82,14 +82,14 @@ def site(running: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(autouse=True)
 def the_network_may_fail(browse: Callable[..., Page], wrong: list[str]) -> Iterator[None]:
-    """Browsers complain of each connection that failed; to have those is what these tests are about."""
+    """Ignore the browser's reports of failed connections, which these tests cause."""
     yield
     wrong[:] = [one for one in wrong if not one.startswith("WebSocket connection to")]
 
 
 @pytest.fixture
 def enter(site: str, gateway: Gateway, browse: Callable[..., Page]) -> Enter:
-    """Open the page of a user, who is in the room then."""
+    """Open a user's page and wait until the user is in the room."""
 
     def enter(user: str, **options: Any) -> Page:
         page = browse(f"{site}?user={user}", **options)
@@ -109,7 +109,7 @@ def here(page: Page) -> Any:
 
 
 def said(page: Page) -> Any:
-    """The messages, without notes."""
+    """Return the messages, without notes."""
     return page.locator("#said .message")
 
 
@@ -144,7 +144,7 @@ def connection_of(gateway: Gateway, user: str) -> str:
 
 
 def have_all(lines: list[str], *pages: Page) -> None:
-    """Wait until each page shows so many messages; they are these, in the order of their offsets, without a hole."""
+    """Wait until each page shows these messages, in the order of their offsets, without a gap."""
     for page in pages:
         expect(said(page)).to_have_count(len(lines))
         assert (texts(page), numbers(page)) == (lines, list(range(1, len(lines) + 1)))
@@ -161,9 +161,7 @@ class TestTalking:
         have_all(["one", "two", "three"], alice, bob)
         expect(bob.locator("#outbox li")).to_have_count(0)
 
-    def test_who_leaves_is_here_for_a_while_also_for_who_comes_meanwhile(
-        self, enter: Enter, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_user_who_leaves_stays_listed_for_a_while(self, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("chalicelib.connections.closing.GRACE_SECONDS", 6)
         alice, bob = enter("alice"), enter("bob")
         expect(here(bob)).to_have_count(2)
@@ -174,9 +172,7 @@ class TestTalking:
         for page in (bob, carol):
             expect(here(page).filter(has_text="alice")).to_have_count(0, timeout=3 * SECONDS * 1_000)
 
-    def test_what_was_said_before_is_there_and_earlier_messages_if_one_asks(
-        self, enter: Enter, gateway: Gateway
-    ) -> None:
+    def test_history_is_shown_and_more_on_request(self, enter: Enter, gateway: Gateway) -> None:
         publish(gateway, *({"text": f"{n}"} for n in range(1, 231)))
         alice = enter("alice")
         expect(said(alice)).to_have_count(100)
@@ -204,7 +200,7 @@ class TestTalking:
             alice.evaluate("document.body.innerHTML = '<b>'")
         assert "TrustedHTML" in wrong.pop()
 
-    def test_who_has_no_name_is_asked_for_one_and_all_is_done_by_keyboard(
+    def test_it_asks_for_a_name_and_works_by_keyboard(
         self, site: str, gateway: Gateway, browse: Callable[..., Page]
     ) -> None:
         page = browse(site, viewport={"width": 400, "height": 700})
@@ -222,7 +218,7 @@ class TestTalking:
 
 
 class TestComingBack:
-    def test_nothing_is_missing_and_nothing_is_there_twice(self, enter: Enter, gateway: Gateway) -> None:
+    def test_nothing_is_missing_or_repeated(self, enter: Enter, gateway: Gateway) -> None:
         alice, bob = enter("alice"), enter("bob")
         say(alice, "before")
         expect(said(bob)).to_have_count(1)
@@ -248,7 +244,7 @@ class TestComingBack:
         assert order.index("note") == 1
         assert alice.evaluate("window.isTheSamePage")
 
-    def test_whoever_is_cut_off_while_others_talk_has_all_of_it_too(self, enter: Enter, gateway: Gateway) -> None:
+    def test_a_user_offline_during_a_conversation_gets_all_of_it(self, enter: Enter, gateway: Gateway) -> None:
         alice, bob = enter("alice"), enter("bob")
         lines = [f"{n}" for n in range(30)]
         say(bob, *lines[:10])
@@ -260,7 +256,7 @@ class TestComingBack:
         say(bob, *lines[20:])
         have_all(lines, alice, bob)
 
-    def test_a_message_whose_answer_is_lost_is_said_once(self, enter: Enter, gateway: Gateway) -> None:
+    def test_a_message_whose_reply_is_lost_appears_once(self, enter: Enter, gateway: Gateway) -> None:
         alice, bob = enter("alice"), enter("bob")
         connection_id = connection_of(gateway, "alice")
         gateway.faults.delay_post(1, connection_id=connection_id)
@@ -273,7 +269,7 @@ class TestComingBack:
         say(alice, "again")
         have_all(["hello", "again"], alice, bob)
 
-    def test_in_a_room_that_has_begun_anew_one_begins_anew_and_is_told(self, enter: Enter, gateway: Gateway) -> None:
+    def test_a_room_with_a_new_epoch_starts_again_and_says_so(self, enter: Enter, gateway: Gateway) -> None:
         alice = enter("alice")
         publish(gateway, *({"text": f"old {n}"} for n in range(3)))
         expect(said(alice)).to_have_count(3)
@@ -286,7 +282,7 @@ class TestComingBack:
         )
         expect(state(alice)).to_have_text("Live")
 
-    def test_one_can_go_oneself_and_come_back(self, enter: Enter, gateway: Gateway) -> None:
+    def test_a_user_can_disconnect_and_reconnect(self, enter: Enter, gateway: Gateway) -> None:
         alice = enter("alice")
         alice.get_by_role("button", name="Go offline").click()
         expect(state(alice)).to_have_text("Offline")
@@ -298,7 +294,7 @@ class TestComingBack:
 
 
 class TestBeingSentAway:
-    def test_who_is_kicked_is_told_why_and_comes_back_only_by_itself(self, enter: Enter, gateway: Gateway) -> None:
+    def test_a_kicked_user_sees_why_and_reconnects_only_by_hand(self, enter: Enter, gateway: Gateway) -> None:
         alice = enter("alice")
         gateway.call("DELETE", "/users/alice/connections?code=signed-out&reason=Bye%20%3Cb%3E")
         expect(state(alice)).to_have_text("Sent away: Bye <b>")
@@ -307,7 +303,7 @@ class TestBeingSentAway:
         expect(said(alice)).to_have_text(["servermissed#1"])
         expect(state(alice)).to_have_text("Live")
 
-    def test_who_is_taken_out_of_the_room_too(self, enter: Enter, gateway: Gateway) -> None:
+    def test_a_user_removed_from_the_room_too(self, enter: Enter, gateway: Gateway) -> None:
         alice = enter("alice")
         gateway.call("DELETE", f"/channels/{ROOM}/members/alice")
         expect(state(alice)).to_have_text("Sent away: unsubscribed by the server")
@@ -337,9 +333,9 @@ def strict(has_sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 class TestOnAws:
-    """Where nobody is let in without a token: README.md says what to change."""
+    """Only clients with a token may connect: README.md says what to change."""
 
-    def test_the_page_talks_by_the_token_of_its_backend_and_says_what_that_does_not_grant(
+    def test_the_backends_token_is_used_and_missing_grants_are_shown(
         self, strict: str, browse: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def token(user: str, *verbs: str) -> str:

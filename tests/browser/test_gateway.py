@@ -1,4 +1,4 @@
-"""The console's views of the gateway: who is connected, what has run, what goes wrong, what the tables hold."""
+"""The console's views of the gateway: connections, invocations, faults and tables."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.browser.conftest import HOSTILE, connect, frames, refusal, send, show
 
 @pytest.fixture
 def row(page):
-    """The row of the newest connection, opened: there is one by then."""
+    """The open row of the newest connection."""
 
     def row():
         show(page, "Connections")
@@ -24,7 +24,7 @@ def row(page):
 
 
 class TestConnections:
-    def test_all_are_listed_whoever_has_opened_them_the_newest_first(self, page, gateway):
+    def test_all_are_listed_newest_first(self, page, gateway):
         alice = gateway.connect("alice", headers={"User-Agent": HOSTILE})
         bob = gateway.connect("bob", headers={"User-Agent": "bob/1"})
         bob.sends("hello")
@@ -65,7 +65,7 @@ class TestConnections:
         expect(page.locator("#connections-result")).to_have_text(re.compile(r"^Kick \S{16}: 204$"))
         expect(page.locator("#connections-empty")).to_be_visible()
 
-    def test_close_takes_any_code_that_there_is(self, page, row, wrong):
+    def test_close_accepts_every_valid_code(self, page, row, wrong):
         connect(page)
         details = row()
         details.get_by_label("Close code").fill("1005")
@@ -81,13 +81,13 @@ class TestConnections:
         details.get_by_role("button", name="Close").click()
         expect(frames(page, "note").last).to_contain_text("Closed with 4001 off you go")
 
-    def test_lose_lets_no_disconnect_follow(self, page, row, gateway):
+    def test_lose_skips_the_disconnect(self, page, row, gateway):
         connect(page)
         row().get_by_role("button", name="Lose $disconnect").click()
         expect(frames(page, "note").last).to_contain_text("Closed with 1006")
         assert [ran.cause for ran in gateway.invocations] == ["CONNECT"]
 
-    def test_what_has_run_for_it_is_one_step_away_and_back(self, page, row, gateway):
+    def test_its_invocations_are_one_step_away(self, page, row, gateway):
         gateway.connect("alice").sends("hello")
         connect(page)
         gateway.settle()
@@ -138,7 +138,7 @@ class TestInvocations:
         expect(page.locator("#tab-invocations .count")).to_have_text("")
         expect(page.locator("#invocations-rows > li")).to_have_count(0)
 
-    def test_what_is_at_work_is_shown_until_it_ends(self, page, gateway):
+    def test_a_running_invocation_is_shown_until_it_ends(self, page, gateway):
         connect(page)
         gateway.faults.delay_route(1.5, route="$default", times=1)
         show(page, "Invocations")
@@ -149,7 +149,7 @@ class TestInvocations:
 
 
 class TestFaults:
-    def test_a_switch_lets_things_go_wrong_until_it_is_off(self, page, gateway, row, wrong):
+    def test_a_switch_injects_a_fault_until_it_is_off(self, page, gateway, row, wrong):
         connect(page)
         details = row()
         show(page, "Faults")
@@ -183,14 +183,14 @@ class TestFaults:
         page.get_by_role("button", name="Switch off delay-route for $connect").click()
         expect(page.locator("#faults-empty")).to_be_visible()
 
-    def test_what_is_wrong_with_one_is_said(self, page, wrong):
+    def test_an_invalid_fault_is_reported(self, page, wrong):
         show(page, "Faults")
         page.get_by_label("delay-post: seconds").fill("0")
         page.get_by_role("switch", name="delay-post").click()
         expect(page.locator("#faults-result")).to_have_text("400 delay-post needs seconds, more than 0.")
         assert refusal(wrong, 400)
 
-    def test_what_others_arm_is_shown_too(self, page, gateway):
+    def test_faults_armed_elsewhere_are_shown_too(self, page, gateway):
         gateway.faults.kill_worker("message")
         expect(page.locator("#tab-faults .count")).to_have_text("1")
         show(page, "Faults")
@@ -204,7 +204,7 @@ class TestTables:
         expect(page.locator("#tables-empty")).to_contain_text("This project has no tables")
         expect(page.get_by_label("Table", exact=True)).to_be_disabled()
 
-    def test_rows_are_read_page_by_page_and_anew(self, look, stored):
+    def test_rows_are_read_page_by_page_and_refreshed(self, look, stored):
         page = look(stored)
         with closing(boto3.client("dynamodb", endpoint_url=stored.environment["AWS_ENDPOINT_URL_DYNAMODB"])) as table:
             for number in range(60):

@@ -1,4 +1,4 @@
-"""The console as a page: by keyboard alone, in the dark, in little room, and for nobody from elsewhere."""
+"""The console as a page: by keyboard alone, dark, narrow, and closed to other sites."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,7 +66,7 @@ class TestByKeyboard:
         press = page.keyboard.press
 
         def tab_to(name):
-            """Go on with Tab until this has the focus, which shows."""
+            """Press Tab until this has the focus, and check that it shows."""
             for _ in range(60):
                 press("Tab")
                 if page.evaluate(
@@ -118,7 +118,7 @@ class TestByKeyboard:
         expect(frames(page, "note").last).to_contain_text("Closed with 1000")
         assert gateway.faults.armed == []
 
-    def test_what_happens_is_said_to_who_does_not_look(self, page):
+    def test_events_are_announced_to_screen_readers(self, page):
         connect(page)
         expect(page.get_by_role("status").first).to_contain_text("Connection 1: Open")
         send(page, "hello", "raise")
@@ -139,7 +139,7 @@ class TestByKeyboard:
 
 class TestLooks:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_every_text_stands_out_from_its_ground(self, look, gateway, scheme):
+    def test_every_text_has_enough_contrast(self, look, gateway, scheme):
         page = look(gateway, color_scheme=scheme)
         colours = page.evaluate(
             """names => Object.fromEntries(names.map((name) =>
@@ -155,7 +155,7 @@ class TestLooks:
             assert (high + 0.05) / (low + 0.05) >= 4.5, (text, behind)
 
     @pytest.mark.parametrize("width", [400, 960, 1280])
-    def test_nothing_sticks_out_whatever_room_there_is(self, look, gateway, width):
+    def test_nothing_overflows_at_any_width(self, look, gateway, width):
         page = look(gateway, viewport={"width": width, "height": 780})
         connect(page, "name=" + "n" * 200)
         page.get_by_label("Pretty").check()
@@ -178,7 +178,7 @@ class TestLooks:
             )
             assert wide == [], tab
 
-    def test_where_there_is_room_the_client_stands_beside_the_rest(self, look, gateway):
+    def test_a_wide_page_shows_the_client_beside_the_rest(self, look, gateway):
         page = look(gateway)
         expect(page.get_by_role("tab", name="Client")).to_be_hidden()
         show(page, "Faults")
@@ -192,7 +192,7 @@ class TestLooks:
 
 
 class TestTheFeed:
-    def test_a_gateway_that_starts_again_is_found_and_begins_afresh(self, look, tmp_path, wrong):
+    def test_a_restarted_gateway_is_found_and_shown_afresh(self, look, tmp_path, wrong):
         directory = write_project(tmp_path / "again", APP, prelude="")
         with LocalGateway(directory) as first:
             page = look(first)
@@ -211,7 +211,7 @@ class TestTheFeed:
         assert all("ERR_" in said for said in wrong)
         wrong.clear()
 
-    def test_a_page_in_the_back_does_not_listen_and_misses_nothing(self, page, gateway):
+    def test_a_hidden_page_pauses_and_misses_nothing(self, page, gateway):
         alice = gateway.connect("alice")
         expect(page.locator("#invocations-rows > li")).to_have_count(1)
         set_visibility(page, "hidden")
@@ -225,7 +225,7 @@ class TestTheFeed:
 
 
 def set_visibility(page, state):
-    """Have the page believe that it is in front, or is not: without a window it always is."""
+    """Make the page believe that it is visible or hidden; without a window it is always visible."""
     page.evaluate(
         """state => {
             Object.defineProperty(document, "hidden", { value: state === "hidden", configurable: true });
@@ -236,7 +236,7 @@ def set_visibility(page, state):
 
 
 class TestOthers:
-    def test_a_name_that_somebody_has_pointed_here_leads_nowhere(self, browser, gateway):
+    def test_a_foreign_name_for_this_machine_is_refused(self, browser, gateway):
         with browser.new_context() as context:
             page = context.new_page()
             answer = page.goto(console_of(gateway, "evil.example"))
@@ -246,7 +246,7 @@ class TestOthers:
                 page.goto(console_of(gateway, "evil.example").replace("_console", "_localgateway/feed")).status == 403
             )
 
-    def test_a_page_of_another_site_reaches_none_of_it(self, browser, gateway):
+    def test_a_page_of_another_site_is_refused(self, browser, gateway):
         console = console_of(gateway)
         alice = gateway.connect("alice")
         body = ATTACK.replace("CONSOLE", console).replace("ORIGIN", console.removesuffix("/_console"))
@@ -266,7 +266,7 @@ class TestOthers:
 
 
 class serving:
-    """A site on another port, and so of another origin, whose only page is this."""
+    """Serve one page on another port, and so of another origin."""
 
     def __init__(self, body):
         class Handler(BaseHTTPRequestHandler):

@@ -113,7 +113,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         self.history = Log(self.rows, self.clock)
         self.members = Members(self.rows, ROOM, self.clock)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("chalicelib.peal.Table", MortalTable)
+            patch.setattr("chalicelib.store.store.Table", MortalTable)
             MortalTable.machine = self
             service_settings = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING)
             self.peal = build(

@@ -34,7 +34,9 @@ def connect(peal: Peal, api: FakeWebsocketApi) -> Connect:
 
 
 class TestClosing:
-    def test_one_is_told_why_closed_and_forgotten(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_connection_is_sent_the_reason_closed_and_forgotten(
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
+    ) -> None:
         alice, bob = connect("alice"), connect("bob")
         peal.close("alice=", "banned", "Be kind.")
         alice.receives({"type": "goodbye", "code": "banned", "reason": "Be kind."})
@@ -42,7 +44,7 @@ class TestClosing:
         assert api.closed == ["alice="]
         assert [connection.connection_id for connection in peal.connections_of("u_1")] == ["bob="]
 
-    def test_all_of_a_user_are_closed_and_of_nobody_else(
+    def test_closing_a_user_closes_only_that_users_connections(
         self, connect: Connect, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         connect("phone", deviceId="phone"), connect("tablet", deviceId="tablet")
@@ -52,18 +54,18 @@ class TestClosing:
         assert peal.close_user("u_1") == Closed(0, 0)
         bob.receives_nothing()
 
-    def test_all_of_a_device_are_closed_and_of_no_other(self, connect: Connect, peal: Peal) -> None:
+    def test_closing_a_device_closes_only_that_device(self, connect: Connect, peal: Peal) -> None:
         connect("one", deviceId="phone"), connect("two", deviceId="phone")
         tablet, bare = connect("tablet", deviceId="tablet"), connect("bare")
         assert peal.close_user("u_1", "phone", "closed", "Signed out.") == Closed(2, 0)
         assert {connection.connection_id for connection in peal.connections_of("u_1")} == {tablet.id, bare.id}
 
-    def test_they_are_members_of_nothing_any_more(self, connect: Connect, peal: Peal) -> None:
+    def test_closed_connections_are_members_of_no_channel(self, connect: Connect, peal: Peal) -> None:
         connect("alice").asks("subscribe", channel="live:map")
         peal.close_user("u_1")
         assert peal.publish("live:map", 1).as_dict()["sent"] == 0
 
-    def test_one_that_cannot_be_closed_stays_registered_and_stops_no_other(
+    def test_a_failed_close_stays_registered_and_stops_no_other(
         self, connect: Connect, peal: Peal, api: FakeWebsocketApi, caplog: pytest.LogCaptureFixture
     ) -> None:
         connect("a"), connect("b"), connect("c")
@@ -72,7 +74,9 @@ class TestClosing:
         assert [connection.connection_id for connection in peal.connections_of("u_1")] == ["b="]
         assert caplog.messages[-1] == "Closing b= failed: ClientError"
 
-    def test_one_that_is_gone_already_is_forgotten(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_connection_that_is_already_gone_is_forgotten(
+        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
+    ) -> None:
         connect("a")
         api.fails = {"a=": [gone(), gone(), gone()]}
         assert peal.close_user("u_1") == Closed(1, 0)
@@ -80,7 +84,7 @@ class TestClosing:
 
 
 class TestOverRest:
-    def test_what_the_registry_knows_of_a_user(self, connect: Connect, peal: Peal) -> None:
+    def test_a_users_connections_are_listed(self, connect: Connect, peal: Peal) -> None:
         connect("phone", deviceId="phone"), connect("bob", "u_2")
         status, body = rest.answer(rest.get_connections, peal, "u_1")
         assert status == 200
@@ -89,7 +93,7 @@ class TestOverRest:
         assert body["connections"][0] == (rest.answer(rest.get_connection, peal, "phone=")[1])
         assert rest.answer(rest.get_connections, peal, "nobody") == (200, {"connections": []})
 
-    def test_a_device_is_sent_away_with_a_word(self, connect: Connect, peal: Peal) -> None:
+    def test_a_device_is_closed_with_a_reason(self, connect: Connect, peal: Peal) -> None:
         phone, tablet = connect("phone", deviceId="phone"), connect("tablet", deviceId="tablet")
         query = {"deviceId": "phone", "code": "signed-out", "reason": "Signed out elsewhere."}
         assert rest.answer(rest.delete_connections, peal, "u_1", query) == (200, {"closed": 1, "failed": 0})
@@ -106,7 +110,7 @@ class TestOverRest:
             ({"reason": "x" * 513}, "reason must have at most 512 characters."),
         ],
     )
-    def test_what_is_wrong_closes_nothing(
+    def test_a_bad_query_closes_nothing(
         self, connect: Connect, peal: Peal, query: dict[str, str], message: str
     ) -> None:
         connect("phone")
@@ -125,9 +129,7 @@ class TestRateLimit:
         limited = Settings(table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, rate_limit=RateLimit(2, 3))
         return build(limited, api, session, clock, jobs=jobs)
 
-    def test_a_burst_passes_and_what_is_beyond_it_is_refused_and_not_acted_upon(
-        self, connect: Connect, clock: Clock
-    ) -> None:
+    def test_frames_beyond_the_burst_are_refused(self, connect: Connect, clock: Clock) -> None:
         alice, bob = connect("alice"), connect("bob", "u_2")
         for _ in range(5):
             alice.sends({"action": "sendMessage", "id": 1, "targetUserId": "u_2", "text": "hi"})
@@ -144,14 +146,14 @@ class TestRateLimit:
         assert alice.is_refused("ping") == "rate_limited"
         assert alice.api.closed == []
 
-    def test_what_is_no_frame_counts_as_one(self, connect: Connect) -> None:
+    def test_a_malformed_frame_counts(self, connect: Connect) -> None:
         alice = connect("alice")
         for _ in range(4):
             alice.sends("nonsense")
         codes = [frame["error"]["code"] for frame in alice.api.frames(alice.id)]
         assert codes == ["bad_frame"] * 3 + ["rate_limited"]
 
-    def test_everyone_has_a_bucket_of_their_own(self, connect: Connect) -> None:
+    def test_each_connection_has_its_own_limit(self, connect: Connect) -> None:
         alice, bob = connect("alice"), connect("bob", "u_2")
         for _ in range(3):
             alice.asks("ping")
@@ -168,7 +170,7 @@ class TestRateLimit:
         alice.asks("whoami")
         assert dynamodb_calls == ["UpdateItem"]
 
-    def test_who_is_not_registered_is_told_that_and_closed(self, connect: Connect, peal: Peal, clock: Clock) -> None:
+    def test_an_unregistered_connection_is_refused_and_closed(self, connect: Connect, peal: Peal, clock: Clock) -> None:
         alice, bob = connect("alice"), connect("bob", "u_2")
         peal.departures.forget("alice=")
         alice.sends({"action": "ping", "id": 1})

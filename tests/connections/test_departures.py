@@ -53,26 +53,28 @@ def leaves_nothing(peal: Peal, jobs: FakeJobs, bob: Client) -> None:
     assert jobs.take() == [leave]
 
 
-def test_met_by_a_frame(peal: Peal, jobs: FakeJobs, alice: Client, bob: Client) -> None:
+def test_a_frame_finds_it_gone(peal: Peal, jobs: FakeJobs, alice: Client, bob: Client) -> None:
     alice.asks("publish", channel=CHANNEL, data=1)
     leaves_nothing(peal, jobs, bob)
 
 
-def test_met_by_a_backend(peal: Peal, jobs: FakeJobs, bob: Client) -> None:
+def test_a_backend_finds_it_gone(peal: Peal, jobs: FakeJobs, bob: Client) -> None:
     assert rest.answer(rest.post_to_channel, peal, CHANNEL, b'{"data":1}')[0] == 200
     leaves_nothing(peal, jobs, bob)
 
 
-def test_met_by_a_job(peal: Peal, jobs: FakeJobs, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_finds_it_gone(
+    peal: Peal, jobs: FakeJobs, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fail_once(monkeypatch, Members, "receivers")
     alice.sends({"action": "publish", "channel": CHANNEL, "data": 1})
-    (left_by_who_published,) = jobs.take()
-    worker.work(peal, {"Records": [{"body": json.dumps(left_by_who_published)}]})
+    (left_by_the_publisher,) = jobs.take()
+    worker.work(peal, {"Records": [{"body": json.dumps(left_by_the_publisher)}]})
     leaves_nothing(peal, jobs, bob)
     assert alice.receives_in(CHANNEL) == [1]
 
 
-def test_a_job_fills_what_a_publisher_has_left_open(peal: Peal, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_fills_the_hole_that_a_publisher_left(peal: Peal, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_once(monkeypatch, Log, "write")
     alice.sends({"action": "publish", "channel": CHANNEL, "data": "lost"})
     worker.work(peal, ADVANCE)

@@ -41,14 +41,14 @@ def read(registry: Registry, clock: Clock, limit: int) -> list[tuple[str, str | 
 
 class TestReading:
     @pytest.mark.parametrize("limit", [1, 3, 10, 11, 1_000])
-    def test_page_by_page_everyone_is_named_once(
+    def test_the_pages_name_each_connection_once(
         self, rows: Table, clock: Clock, crowd: set[tuple[str, str | None]], limit: int
     ) -> None:
         named = read(Registry(rows, clock), clock, limit)
         assert len(named) == len(crowd)
         assert set(named) == crowd
 
-    def test_a_page_goes_on_although_who_stood_at_its_end_has_left(
+    def test_the_next_page_follows_though_the_last_entry_has_left(
         self, rows: Table, clock: Clock, crowd: set[tuple[str, str | None]]
     ) -> None:
         registry = Registry(rows, clock)
@@ -63,7 +63,7 @@ class TestReading:
             after = page.next
         assert {*first.connections, *rest_of_it} == crowd
 
-    def test_of_nobody_there_is_one_empty_page(self, rows: Table, clock: Clock) -> None:
+    def test_no_connections_make_one_empty_page(self, rows: Table, clock: Clock) -> None:
         assert read_page(Registry(rows, clock), clock, None, 10).as_dict() == {"connections": [], "next": None}
 
 
@@ -79,7 +79,7 @@ class TestOverRest:
             {"connectionId": "c2=", "userId": None},
         ]
 
-    def test_the_next_page_is_what_after_says(self, peal: Peal) -> None:
+    def test_after_returns_the_next_page(self, peal: Peal) -> None:
         for number in range(3):
             websocket.connect(peal, raw_events.connect(f"c{number}=", {"userId": "u_1"}))
         _, first = rest.answer(rest.get_roll, peal, {"limit": "2"})
@@ -90,7 +90,7 @@ class TestOverRest:
         assert (len(first["connections"]), sorted(named)) == (2, ["c0=", "c1=", "c2="])
 
     @pytest.mark.parametrize("limit", ["0", "1001", "-1", "1.5", "ten", ""])
-    def test_a_limit_that_is_none(self, peal: Peal, limit: str) -> None:
+    def test_an_invalid_limit_is_refused(self, peal: Peal, limit: str) -> None:
         status, body = rest.answer(rest.get_roll, peal, {"limit": limit})
         assert body is not None
         assert (status, body["error"]["message"]) == (400, "limit must be a whole number from 1 to 1000.")
@@ -98,7 +98,7 @@ class TestOverRest:
     @pytest.mark.parametrize(
         "place", ["", "?", "é", "A", "YQ", "____", urlsafe_b64encode(b"USER#u_1#c1").decode()], ids=repr
     )
-    def test_a_place_that_no_page_has_named(self, peal: Peal, place: str) -> None:
+    def test_an_unknown_place_is_refused(self, peal: Peal, place: str) -> None:
         status, body = rest.answer(rest.get_roll, peal, {"after": place})
         assert body is not None
         assert (status, body["error"]["message"]) == (400, BAD_PLACE)

@@ -29,13 +29,13 @@ def reaps(peal: Peal, **what: int) -> None:
 
 
 class TestConnections:
-    def test_a_living_one_is_left_as_it_is(self, connect: Connect, peal: Peal) -> None:
+    def test_a_living_connection_is_left_alone(self, connect: Connect, peal: Peal) -> None:
         alice = connect("alice")
         reaps(peal, checked=1)
         assert alice.asks("ping") == {}
         alice.receives_nothing()
 
-    def test_one_that_ended_without_a_word_is_forgotten(
+    def test_a_connection_that_ended_silently_is_forgotten(
         self, connect: Connect, peal: Peal, api: FakeWebsocketApi, jobs: FakeJobs
     ) -> None:
         connect("alice").asks("subscribe", channel="chat:a")
@@ -47,16 +47,14 @@ class TestConnections:
         assert peal.presence("chat:a").count == 1, "within the time of grace"
         assert [job["job"] for job in jobs.take()] == ["leave"]
 
-    def test_one_that_is_said_to_be_gone_once_is_believed_to_be_there(
-        self, connect: Connect, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_a_single_410_is_not_believed(self, connect: Connect, peal: Peal, api: FakeWebsocketApi) -> None:
         connect("alice")
         api.fails = {"alice=": [gone()]}
         api.info = _after(api.fails, api.info)  # type: ignore[method-assign]
         reaps(peal, checked=1)
         assert len(peal.connections_of("alice")) == 1
 
-    def test_one_that_may_still_be_connecting_is_not_forgotten(
+    def test_a_connection_that_may_still_be_connecting_is_kept(
         self, peal: Peal, api: FakeWebsocketApi, clock: Clock
     ) -> None:
         Client(peal, api, "new=", connected_at_ms=int(clock.now * 1000), userId="alice")
@@ -64,7 +62,7 @@ class TestConnections:
         reaps(peal, checked=1)
         assert len(peal.connections_of("alice")) == 1
 
-    def test_one_that_overstayed_is_closed(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
+    def test_an_expired_connection_is_closed(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
         alice = Client(peal, api, "alice=", token=token(exp=NOW + 60))
         reaps(peal, checked=1)
         clock.now += 60
@@ -73,7 +71,7 @@ class TestConnections:
         assert api.closed == ["alice="]
         reaps(peal)
 
-    def test_one_that_cannot_be_asked_about_stops_no_other(
+    def test_a_failed_check_stops_no_other(
         self, connect: Connect, peal: Peal, api: FakeWebsocketApi, log_lines: LogLines
     ) -> None:
         connect("alice"), connect("bob")
@@ -82,8 +80,8 @@ class TestConnections:
         assert "Checking alice= failed: ClientError" in [line["message"] for line in log_lines()]
 
 
-class TestItsPlace:
-    def test_runs_go_on_where_the_last_one_stopped_and_begin_anew_in_the_end(
+class TestRuns:
+    def test_a_run_continues_where_the_last_stopped_and_starts_over(
         self, connect: Connect, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         peal.reaper.limits = LIMITS._replace(reaped=2)
@@ -97,13 +95,13 @@ class TestItsPlace:
         reaps(peal, checked=2)
         assert seen[5:] == seen[:2] or sorted(seen[5:]) == sorted(seen[:2])
 
-    def test_a_run_ends_after_its_time(self, connect: Connect, peal: Peal) -> None:
+    def test_a_run_ends_when_its_time_is_over(self, connect: Connect, peal: Peal) -> None:
         connect("alice")
         peal.reaper.limits = LIMITS._replace(reap_seconds=0)
         reaps(peal)
 
     @pytest.mark.parametrize("after", ["{", "1", '["USER#alice"]', '["USER#alice", "alice"]'])
-    def test_a_place_that_makes_no_sense_is_the_beginning(
+    def test_an_unreadable_place_starts_from_the_beginning(
         self, after: str, connect: Connect, peal: Peal, rows: Table
     ) -> None:
         connect("alice")
@@ -112,7 +110,7 @@ class TestItsPlace:
 
 
 class TestDeliveries:
-    def test_one_that_broke_off_goes_on_by_a_job(
+    def test_an_interrupted_delivery_is_resumed_by_a_job(
         self, connect: Connect, peal: Peal, rows: Table, jobs: FakeJobs, clock: Clock
     ) -> None:
         alice, bob = connect("alice"), connect("bob")
@@ -131,7 +129,7 @@ class TestDeliveries:
         reaps(peal, checked=2, resumed=1)
         assert jobs.take() == [{"job": "advance", "channel": "feed:a", "shard": 0}]
 
-    def test_a_channel_that_can_be_no_more_is_passed_over(
+    def test_a_channel_without_a_namespace_is_skipped(
         self, connect: Connect, peal: Peal, rows: Table, api: FakeWebsocketApi
     ) -> None:
         connect("alice")
@@ -151,7 +149,7 @@ def _after(fails: dict[str, list[Exception]], info: Callable[[str], object]) -> 
     return asked
 
 
-def test_what_a_run_did_is_logged(connect: Connect, peal: Peal, log_lines: LogLines) -> None:
+def test_a_run_logs_its_counts(connect: Connect, peal: Peal, log_lines: LogLines) -> None:
     connect("alice")
     peal.reap()
     assert f"Reaped: {NOTHING | {'checked': 1}}" in [line["message"] for line in log_lines()]

@@ -111,7 +111,7 @@ def test_the_sdks_of_the_document_are_those_of_the_tests() -> None:
     example = json.loads((PROJECT / "examples" / "chat" / "package.json").read_text())["dependencies"]
     assert example == {"centrifuge": wanted}
     assert f"`centrifuge` on npm | tested: {wanted} |" in PROTOCOL
-    (pinned,) = re.findall(r"^centrifuge-python==(.*)$", (PROJECT / "requirements-dev.txt").read_text(), re.M)
+    (pinned,) = re.findall(r"^centrifuge-python==(.*)$", (PROJECT / "tools/requirements/test.txt").read_text(), re.M)
     assert f"`centrifuge-python` on PyPI | tested: {pinned} |" in PROTOCOL
 
 

@@ -1,1 +1,1 @@
-"""Deploys Peal for real, to MiniStack, and uses what was deployed. `make test-deploy` runs it, `make test` does not."""
+"""Deploy Peal to MiniStack and use what was deployed. `make test-deploy` runs these tests, `make test` does not."""

@@ -1,4 +1,4 @@
-"""A client of what has been deployed, and a backend that pushes to it."""
+"""A client of the deployed stage, and a backend that pushes to it."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.emulator import REGION, Account
 
-# A function's first answer takes as long as its Python takes to start.
+# A function's first answer includes the start of its Python.
 SECONDS = 20
 
 
@@ -25,7 +25,7 @@ class Client:
         self.socket = socket
 
     def asks(self, **frame: Any) -> Any:
-        """Send a frame and return its reply's data; what else comes meanwhile is an error."""
+        """Send a frame and return its reply's data; any other frame is an error."""
         self.socket.send(json.dumps({"id": 1, **frame}))
         reply = self.receives()
         assert reply["type"] == "reply", reply
@@ -45,7 +45,7 @@ def connected(url: str, query: str) -> Iterator[Client]:
 
 
 def call(account: Account, url: str, method: str, body: Any = None, by: Credentials | None = None) -> tuple[int, Any]:
-    """Call a REST route, as the account's owner if nobody else is named; returns status and body."""
+    """Call a REST route, by default as the account's owner; return status and body."""
     data = None if body is None else json.dumps(body)
     request = AWSRequest(method, url, data=data, headers={"Content-Type": "application/json"})
     SigV4Auth(by or Credentials(account.number, "owner"), "execute-api", REGION).add_auth(request)
@@ -58,12 +58,12 @@ def call(account: Account, url: str, method: str, body: Any = None, by: Credenti
         return answer.status, json.loads(text) if text else None
 
 
-# What the clients of these tests may do: everything.
+# The clients of these tests may do everything.
 GRANTS = {"channels": {"*": ["subscribe", "publish", "presence", "history"]}, "users": ["*"], "broadcast": True}
 
 
 def ticket(account: Account, rest_url: str, user_id: str) -> str:
-    """What that user's client has in its query string to connect."""
+    """Return the query string with which that user's client can connect."""
     status, answer = call(account, f"{rest_url}/tickets", "POST", {"userId": user_id, **GRANTS})
     assert status == 201, answer
     return f"ticket={answer['ticket']}"

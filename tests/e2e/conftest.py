@@ -1,20 +1,22 @@
-"""What the tests share: one emulator of AWS, and a clone of the project with a deployer of its own per account."""
+"""One emulator of AWS for all tests, and per account a clone of the project with a deployer of its own."""
 
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.emulator import Account, MiniStack, copy_project, running
+from tests.support.processes import interruptible, killed_after
 
 PROJECT = Path(__file__).parents[2]
 POLICY = json.loads((PROJECT / "docs" / "deployer-policy.json").read_text())
-# Where AWS asks for the rule or function that docs/deployer-policy.json names, MiniStack asks for `*`.
+# AWS checks the rule or function that docs/deployer-policy.json names; MiniStack checks `*`.
 EMULATOR_ONLY = {"Effect": "Allow", "Action": ["events:*", "lambda:CreateFunction"], "Resource": "*"}
 
 
@@ -26,12 +28,12 @@ def ministack() -> Iterator[MiniStack]:
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Chalice has packaged of requirements.txt, so that only the first clone has to."""
+    """The packages of requirements.txt that Chalice has made for the first clone."""
     return tmp_path_factory.mktemp("deployments")
 
 
 class Clone:
-    """A clone of the project, and somebody who deploys it to an account with the permissions of docs/DEPLOY.md."""
+    """A clone of the project, and a deployer with the permissions of docs/DEPLOY.md in an account."""
 
     def __init__(self, directory: Path, account: Account, libraries: Path) -> None:
         self.directory = copy_project(PROJECT, directory)
@@ -43,7 +45,7 @@ class Clone:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "pealctl.deploy", *arguments],
+            [sys.executable, "-m", "pealctl", *arguments],
             cwd=self.directory,
             env=self._process_environment(),
             capture_output=True,
@@ -53,7 +55,7 @@ class Clone:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-u", "-m", "pealctl.deploy", *arguments],
+            [sys.executable, "-u", "-m", "pealctl", *arguments],
             cwd=self.directory,
             env=self._process_environment() | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
@@ -63,7 +65,7 @@ class Clone:
         )
 
     def operates(self, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command on stage dev as somebody."""
+        """Run a command on stage dev, with the credentials of that environment."""
         return subprocess.run(
             [sys.executable, "-m", "pealctl", "--stage", "dev", *arguments],
             cwd=self.directory,
@@ -73,24 +75,28 @@ class Clone:
             timeout=60,
         )
 
-    def starts_operating(self, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-        """The same, with a command that goes on until it is interrupted."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "pealctl", "--stage", "dev", *arguments],
-            cwd=self.directory,
-            env=self._process_environment() | environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    @contextmanager
+    def operating(self, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command on stage dev beside the block, which interrupts it."""
+        with interruptible():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pealctl", "--stage", "dev", *arguments],
+                cwd=self.directory,
+                env=self._process_environment() | environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        with process, killed_after(60, process):
+            yield process
 
     def deploys(self, stage: str = "dev") -> "Deployed":
-        """Deploy; what goes wrong is shown."""
+        """Deploy, and show the output of a failure."""
         done = self.run("deploy", "--stage", stage)
         assert done.returncode == 0, done.stdout + done.stderr
         return Deployed.of(done.stdout)
 
     def forgets(self) -> None:
-        """Lose what Chalice wrote down, as a fresh clone has."""
+        """Delete Chalice's records: a fresh clone has none."""
         for path in (self.directory / ".chalice" / "deployed").glob("*.json"):
             path.unlink()
 
@@ -102,11 +108,14 @@ class Clone:
 
     def _process_environment(self) -> dict[str, str]:
         wheels = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(Path(sys.prefix) / "wheels")}
-        return {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"} | wheels | self.environment
+        # The clone's own pealctl, because tests change its permissions.
+        own = {"PYTHONPATH": str(self.directory / "packages" / "pealctl")}
+        common = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
+        return common | own | wheels | self.environment
 
 
 class Deployed:
-    """The URLs that `make deploy` prints at its end."""
+    """The URLs that `make deploy` prints at the end."""
 
     def __init__(self, websocket: str, rest: str) -> None:
         self.websocket, self.rest = websocket, rest
@@ -119,7 +128,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def clone(ministack: MiniStack, libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone and an empty account, which the tests of a module share."""
+    """A clone and an account, empty at first, that the tests of a module share."""
     return Clone(tmp_path_factory.mktemp("clone"), ministack.account(), libraries)
 
 
@@ -130,7 +139,7 @@ def fresh_clone(ministack: MiniStack, libraries: Path, tmp_path: Path) -> Clone:
 
 
 def remains(account: Account, prefix: str = "peal-") -> dict[str, list[Any]]:
-    """The names of all that there is in an account and begins so, by kind; without kinds of which there is nothing."""
+    """Return the names of everything in an account that begins with `prefix`, by kind, without empty kinds."""
     client = account.client
     stacks = client("cloudformation").describe_stacks()["Stacks"]
     found = {

@@ -1,4 +1,4 @@
-"""One MiniStack for a session of tests: started, asked, stopped; nothing of it is left."""
+"""One MiniStack for a session of tests, of which nothing is left afterwards."""
 
 import itertools
 import os
@@ -22,18 +22,18 @@ _accounts = itertools.count(100_000_000_001)
 
 
 class MiniStack:
-    """An emulator of AWS that answers at `url`, and in which permissions count (`AUTH=true`)."""
+    """An emulator of AWS at `url` that enforces permissions (`AUTH=true`)."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
     def account(self) -> "Account":
-        """An account in which nothing exists yet."""
+        """Return an empty account."""
         return Account(self.url, str(next(_accounts)))
 
 
 class Account:
-    """An account. Its owner may do everything; deployers are made, and may do what their policy says."""
+    """An account. Its owner may do everything; other users may do what their policy allows."""
 
     def __init__(self, url: str, number: str) -> None:
         self.url = url
@@ -46,11 +46,11 @@ class Account:
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, config=config, **self._owner)
 
     def make_deployer(self, policy: str) -> dict[str, str]:
-        """The user `deployer`, as `make_user`."""
+        """Create the user `deployer`; return the environment of its processes."""
         return self.make_user("deployer", policy)
 
     def make_user(self, name: str, policy: str) -> dict[str, str]:
-        """A user with that policy and no other; returns what puts a process in its place."""
+        """Create a user with that policy and no other; return the environment of its processes."""
         iam = self.client("iam")
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy)
@@ -63,7 +63,7 @@ class Account:
         }
 
     def deny(self, action: str, resource: str) -> None:
-        """The deployer is refused that action from now on, whatever its policy says."""
+        """Refuse the deployer that action from now on."""
         statement = f'{{"Effect":"Deny","Action":"{action}","Resource":"{resource}"}}'
         document = f'{{"Version":"2012-10-17","Statement":[{statement}]}}'
         self.client("iam").put_user_policy(UserName="deployer", PolicyName="deny", PolicyDocument=document)
@@ -74,7 +74,7 @@ class Account:
 
 @contextmanager
 def running() -> Iterator[MiniStack]:
-    """A MiniStack on a free port of this machine, until the block ends."""
+    """Run a MiniStack on a free port of this machine until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
@@ -100,7 +100,7 @@ def running() -> Iterator[MiniStack]:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(10)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -112,11 +112,11 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
         else:
             return
-    raise RuntimeError("MiniStack does not start")
+    raise RuntimeError("MiniStack did not start")
 
 
 def copy_project(source: Path, target: Path) -> Path:
-    """A clone: what git has and would have, and nothing else."""
+    """Copy what git tracks, or would with `git add`."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=source,

@@ -1,6 +1,6 @@
-"""Runs MiniStack, an emulator of AWS, with what `chalice deploy` and Peal need of API Gateway and it lacks.
+"""Run MiniStack, an emulator of AWS, with what `chalice deploy` and Peal need and it lacks.
 
-A script of its own: GATEWAY_PORT says where it serves. Each change below names what AWS does and MiniStack does not.
+A script of its own that serves on GATEWAY_PORT. Each change below names what AWS does and MiniStack does not.
 """
 
 import json
@@ -15,7 +15,7 @@ _connect_fields = apigateway._ws_connect_fields
 
 
 async def handle_rest(method: str, path: str, headers: Any, body: bytes, query: dict[str, Any]) -> Any:
-    """ImportRestApi and PutRestApi: Chalice makes and changes REST APIs by whole Swagger documents."""
+    """Serve ImportRestApi and PutRestApi: Chalice creates and updates REST APIs from Swagger documents."""
     parts = [part for part in path.strip("/").split("/") if part]
     if parts[:1] == ["restapis"]:
         if method == "POST" and len(parts) == 1 and "import" in query.get("mode", ""):
@@ -26,7 +26,7 @@ async def handle_rest(method: str, path: str, headers: Any, body: bytes, query: 
             overwrite(parts[1], json.loads(body))
             return apigateway_v1._get_rest_api(parts[1])
         if method == "PATCH" and len(parts) == 2:
-            # AWS takes an empty minimumCompressionSize, which Chalice sends where none is configured.
+            # AWS accepts an empty minimumCompressionSize, which Chalice sends if none is configured.
             patch = json.loads(body)
             patch["patchOperations"] = [
                 operation for operation in patch.get("patchOperations", []) if operation.get("value") != ""
@@ -47,7 +47,7 @@ def overwrite(api_id: str, document: dict[str, Any]) -> None:
 
 
 def connect_fields(headers: dict[str, str], query: Any) -> dict[str, Any]:
-    """API Gateway tells functions what scheme the client came by."""
+    """Add the scheme, as API Gateway does."""
     fields: dict[str, Any] = _connect_fields({**headers, "X-Forwarded-Proto": "http"}, query)
     return fields
 
@@ -64,13 +64,12 @@ def delete_deployment(physical_id: str, properties: dict[str, Any]) -> None:
 
 apigateway_v1.handle_request = handle_rest
 apigateway._ws_connect_fields = connect_fields
-# The domain name in events: with the port, so that functions can answer to where it says.
+# The domain name in events, with the port, so that functions can reach it.
 apigateway._HOST = f"localhost:{os.environ['GATEWAY_PORT']}"
 
 
-# CloudFormation has every type that `chalice package` emits but this one.
 def alarm_record(name: str, properties: dict[str, Any]) -> Any:
-    """CloudWatch takes alarms over expressions too; here they are only there."""
+    """Accept alarms over expressions, as CloudWatch does; here they are only stored."""
     if "Metrics" in properties:
         properties = {**properties, "Metrics": None, "Namespace": "Peal", "MetricName": "expression"}
     return _alarm_record(name, properties)
@@ -78,10 +77,11 @@ def alarm_record(name: str, properties: dict[str, Any]) -> Any:
 
 _alarm_record = provisioners._cw_metric_alarm_record
 provisioners._cw_metric_alarm_record = alarm_record
+# CloudFormation has this type, which `chalice package` emits.
 provisioners._RESOURCE_HANDLERS.setdefault(
     "AWS::ApiGatewayV2::Deployment", {"create": create_deployment, "delete": delete_deployment}
 )
-# Functions are ready at once: Chalice looks only every five seconds whether they are.
+# Functions are ready at once: Chalice looks only every five seconds.
 lambda_svc._LAMBDA_STATE_TRANSITION_DELAY = 0
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Deploying: again, from elsewhere, after a failure, beside another stage; and away with it."""
+"""Deploying: again, from another clone, after a failure, beside another stage; and destroying."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.client import call, connected, ticket
 from tests.e2e.conftest import Clone, Deployed, remains
+from tests.support.processes import killed_after
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def deployed(clone: Clone) -> Deployed:
 
 
 def live_deployment(clone: Clone) -> str:
-    """The deployment that the stage of the only WebSocket API serves."""
+    """Return the deployment that the stage of the only WebSocket API serves."""
     client = clone.account.client("apigatewayv2")
     (api,) = client.get_apis()["Items"]
     stage = client.get_stage(ApiId=api["ApiId"], StageName="api")
@@ -26,12 +27,12 @@ def live_deployment(clone: Clone) -> str:
 
 
 class TestAgain:
-    def test_a_clone_that_knows_nothing_finds_what_is_there(self, clone: Clone, deployed: Deployed) -> None:
+    def test_a_fresh_clone_finds_what_is_deployed(self, clone: Clone, deployed: Deployed) -> None:
         clone.forgets()
         again = clone.deploys()
         assert (again.websocket, again.rest) == (deployed.websocket, deployed.rest)
 
-    def test_a_file_of_another_account_is_not_believed(self, clone: Clone, deployed: Deployed) -> None:
+    def test_records_of_another_account_are_ignored(self, clone: Clone, deployed: Deployed) -> None:
         path = clone.directory / ".chalice" / "deployed" / "dev.json"
         path.write_text(path.read_text().replace(clone.account.number, "999999999999"))
         again = clone.deploys()
@@ -39,7 +40,7 @@ class TestAgain:
         assert "999999999999" not in path.read_text()
 
     def test_a_changed_route_goes_live_and_sockets_stay_open(self, clone: Clone, deployed: Deployed) -> None:
-        """Chalice alone would leave the stage on the deployment that it made with the API."""
+        """Chalice alone would leave the stage on the first deployment."""
         before = live_deployment(clone)
         clone.replace("app.py", '@app.route("/broadcast"', '@app.route("/everyone"')
         with connected(deployed.websocket, ticket(clone.account, deployed.rest, "u_1")) as client:
@@ -49,8 +50,8 @@ class TestAgain:
         assert call(clone.account, f"{deployed.rest}/everyone", "POST", {})[0] == 200
 
 
-class TestCutOff:
-    """Wherever a deploy ends, the next one goes on, and there is one API of each kind."""
+class TestInterrupted:
+    """After an interrupted deploy the next one continues, and there is one API of each kind."""
 
     @pytest.mark.parametrize(
         ("action", "resource"),
@@ -72,28 +73,28 @@ class TestCutOff:
     @pytest.mark.parametrize("line", ["Creating Rest API", "Creating websocket api"])
     def test_by_a_kill(self, fresh_clone: Clone, line: str) -> None:
         process = fresh_clone.start("deploy", "--stage", "dev")
-        with process:
+        with process, killed_after(180, process):
             assert process.stdout
-            for told in process.stdout:
-                if told.startswith(line):
+            for printed in process.stdout:
+                if printed.startswith(line):
                     break
             os.killpg(process.pid, signal.SIGKILL)
         fresh_clone.deploys()
         assert self.apis(fresh_clone) == (1, 1)
 
     def apis(self, clone: Clone) -> tuple[int, int]:
-        """How many APIs there are: WebSocket, REST."""
+        """Return how many WebSocket and REST APIs there are."""
         sockets = clone.account.client("apigatewayv2").get_apis()["Items"]
         rest = clone.account.client("apigateway").get_rest_apis()["items"]
         return len(sockets), len(rest)
 
 
 class TestTwoStages:
-    def test_each_has_its_own_and_one_goes_without_the_other(self, fresh_clone: Clone) -> None:
+    def test_destroying_one_leaves_the_other(self, fresh_clone: Clone) -> None:
         config = fresh_clone.directory / ".chalice" / "config.json"
         stages = json.loads(config.read_text())
         text = json.dumps(stages["stages"]["dev"])
-        # A name that begins like the other's: the hardest to tell apart.
+        # A name that begins like the other's is the hardest to tell apart.
         stages["stages"]["dev-two"] = json.loads(text.replace("dev-", "dev-two-"))
         config.write_text(json.dumps(stages))
         assert fresh_clone.run("policies").returncode == 0
@@ -127,7 +128,7 @@ class TestDestroying:
             "make destroy STAGE=dev CONFIRM=peal-dev-connections\n",
         )
 
-    def test_the_table_of_prod_is_protected_until_that_is_lifted(self, fresh_clone: Clone) -> None:
+    def test_the_table_of_prod_is_protected(self, fresh_clone: Clone) -> None:
         fresh_clone.deploys("prod")
         before = remains(fresh_clone.account)
         refused = fresh_clone.run("destroy", "--stage", "prod", "--confirm", "peal-prod-connections")
@@ -145,12 +146,12 @@ class TestDestroying:
 
 
 class TestCustomDomain:
-    """Chalice asks its file what is mapped; a clone that has lost it could not deploy again.
+    """Chalice reads the mapping from its records; without them it could not deploy again.
 
-    Only the WebSocket API's: MiniStack cannot change a domain name of the REST API, as Chalice does each time.
+    Only the WebSocket API's: Chalice updates a domain name of the REST API each time, and MiniStack cannot.
     """
 
-    def test_is_made_once_and_found_again(self, fresh_clone: Clone) -> None:
+    def test_it_is_created_once_and_found_again(self, fresh_clone: Clone) -> None:
         certificate = fresh_clone.account.client("acm").request_certificate(DomainName="*.example.com")[
             "CertificateArn"
         ]
@@ -170,7 +171,7 @@ class TestCustomDomain:
         assert self.mappings(fresh_clone) == []
 
     def mappings(self, clone: Clone) -> list[tuple[str, str]]:
-        """Each custom domain with the API that it leads to."""
+        """Return each custom domain with its API."""
         client = clone.account.client("apigatewayv2")
         names = [domain["DomainName"] for domain in client.get_domain_names()["Items"]]
         return [

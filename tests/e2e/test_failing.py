@@ -1,4 +1,4 @@
-"""What the person who deploys is told when AWS does not do what it should."""
+"""The sentence for each thing that AWS can refuse."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ BAD = '"Bad": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "x", "Visi
 
 
 def says(clone: Clone, *arguments: str) -> str:
-    """The last thing that a command says which fails."""
+    """Run a command that fails and return the last line that it prints."""
     done = clone.run(*arguments)
     assert done.returncode == 1, done.stdout
     return done.stderr.splitlines()[-1]
@@ -23,7 +23,7 @@ def apis(clone: Clone) -> list[str]:
 
 
 def add_api(clone: Clone, function: str | None) -> str:
-    """A WebSocket API of the stage's name; returns its id."""
+    """Create a WebSocket API of the stage's name and return its id."""
     client = clone.account.client("apigatewayv2")
     expression: dict[str, Any] = {"RouteSelectionExpression": "$request.body.action"}
     made = client.create_api(Name="peal-dev-websocket-api", ProtocolType="WEBSOCKET", **expression)["ApiId"]
@@ -35,28 +35,28 @@ def add_api(clone: Clone, function: str | None) -> str:
 
 
 class TestTheStack:
-    def test_says_which_resource_failed_and_is_mended_by_the_next_run(self, fresh_clone: Clone) -> None:
+    def test_the_failed_resource_is_named_and_the_next_run_works(self, fresh_clone: Clone) -> None:
         fresh_clone.replace("resources.json", QUEUES, BAD + QUEUES)
         sentence = says(fresh_clone, "deploy", "--stage", "dev")
-        assert sentence.startswith("CloudFormation could not make stack peal-dev: Bad: "), sentence
+        assert sentence.startswith("CloudFormation could not create stack peal-dev: Bad: "), sentence
         fresh_clone.replace("resources.json", BAD, "")
         fresh_clone.deploys()
 
-    def test_a_change_that_fails_leaves_what_was_there(self, fresh_clone: Clone) -> None:
+    def test_a_failed_change_leaves_the_stage_as_it_was(self, fresh_clone: Clone) -> None:
         deployed = fresh_clone.deploys()
         fresh_clone.replace("resources.json", QUEUES, BAD + QUEUES)
         sentence = says(fresh_clone, "deploy", "--stage", "dev")
-        assert sentence.startswith("CloudFormation could not make stack peal-dev: Bad: "), sentence
+        assert sentence.startswith("CloudFormation could not create stack peal-dev: Bad: "), sentence
         fresh_clone.replace("resources.json", BAD, "")
         assert fresh_clone.deploys().websocket == deployed.websocket
 
-    def test_what_the_deployer_may_not_do_is_said(self, fresh_clone: Clone) -> None:
+    def test_a_missing_permission_is_named(self, fresh_clone: Clone) -> None:
         fresh_clone.account.deny("cloudformation:CreateStack", "*")
         sentence = says(fresh_clone, "deploy", "--stage", "dev")
         assert sentence.startswith("AWS refused CreateStack (AccessDenied")
 
-    def test_an_alarm_topic_that_was_set_stays(self, fresh_clone: Clone) -> None:
-        """Whatever parameter of the stack somebody has set is theirs."""
+    def test_a_parameter_that_was_set_stays(self, fresh_clone: Clone) -> None:
+        """A parameter of the stack that an operator has set keeps its value."""
         fresh_clone.replace(
             "resources.json", '"Parameters": {', '"Parameters": {"Note": {"Type": "String", "Default": ""},'
         )
@@ -72,7 +72,7 @@ class TestTheStack:
 
 @pytest.fixture(scope="module")
 def foreign(clone: Clone) -> str:
-    """A WebSocket API of the stage's name that is somebody else's, and was here first."""
+    """A WebSocket API of the stage's name that another app created first."""
     return add_api(clone, "another-app-websocket_connect")
 
 
@@ -82,22 +82,22 @@ def deployed(clone: Clone, foreign: str) -> Deployed:
 
 
 class TestApisOfTheSameName:
-    """In this order: each test adds an API to those that the one before has left."""
+    """In this order: each test adds an API to those of the test before."""
 
-    def test_one_of_somebody_else_is_left_alone(self, clone: Clone, foreign: str, deployed: Deployed) -> None:
+    def test_one_of_another_app_is_left_alone(self, clone: Clone, foreign: str, deployed: Deployed) -> None:
         assert foreign not in deployed.websocket
         assert len(apis(clone)) == 2
 
-    def test_an_empty_one_is_taken_only_where_there_is_no_other(self, clone: Clone, deployed: Deployed) -> None:
+    def test_an_empty_one_is_used_only_if_there_is_no_other(self, clone: Clone, deployed: Deployed) -> None:
         add_api(clone, None)
         clone.forgets()
         assert clone.deploys().websocket == deployed.websocket
 
-    def test_of_two_that_could_be_ours_the_recorded_one_is(self, clone: Clone, deployed: Deployed) -> None:
+    def test_of_two_candidates_the_recorded_one_is_used(self, clone: Clone, deployed: Deployed) -> None:
         add_api(clone, "peal-dev-websocket_connect")
         assert clone.deploys().websocket == deployed.websocket
 
-    def test_of_two_that_could_be_ours_none_is_guessed(self, clone: Clone, deployed: Deployed, foreign: str) -> None:
+    def test_of_two_candidates_none_is_guessed(self, clone: Clone, deployed: Deployed, foreign: str) -> None:
         clone.forgets()
         sentence = says(clone, "deploy", "--stage", "dev")
         ids = re.search(r"\((\w+), (\w+)\)", sentence)
@@ -110,7 +110,7 @@ class TestApisOfTheSameName:
 
 
 class TestEventSources:
-    """A queue and a schedule: what Chalice knows only by its file, and would make twice or leave behind."""
+    """A queue and a schedule, which Chalice without its records would create twice or leave behind."""
 
     APP = """
 @app.schedule("rate(1 hour)", name="tick")
@@ -133,10 +133,10 @@ def tick(event: Any) -> None:
         assert fresh_clone.run("policies").returncode == 0
         return fresh_clone
 
-    def test_are_made_once_and_go_with_the_stage(self, ticking: Clone) -> None:
+    def test_they_are_created_once_and_deleted_with_the_stage(self, ticking: Clone) -> None:
         ticking.deploys()
         before = self.sources(ticking)
-        # The app's own schedule is the reaper's.
+        # The app's own schedule runs the reaper.
         assert [len(kind) for kind in before] == [1, 2]
         ticking.forgets()
         ticking.deploys()
@@ -146,7 +146,7 @@ def tick(event: Any) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert self.sources(ticking) == ([], [])
 
-    def test_of_a_function_that_is_gone_from_the_app_are_removed(self, ticking: Clone) -> None:
+    def test_those_of_a_removed_function_are_deleted(self, ticking: Clone) -> None:
         ticking.deploys()
         ticking.forgets()
         ticking.replace("app.py", self.APP, "")
@@ -157,7 +157,7 @@ def tick(event: Any) -> None:
         assert "reaper" in rule
 
     def sources(self, clone: Clone) -> tuple[list[str], list[str]]:
-        """The queues' mappings and the schedules' rules."""
+        """Return the queues' mappings and the schedules' rules."""
         mappings = clone.account.client("lambda").list_event_source_mappings()["EventSourceMappings"]
         rules = clone.account.client("events").list_rules()["Rules"]
         return [mapping["UUID"] for mapping in mappings], [rule["Name"] for rule in rules]

@@ -1,4 +1,4 @@
-"""What is packaged: the right files, an app that imports with nothing but what Lambda has, templates without fault."""
+"""The package: the right files, an app that imports with only what Lambda has, templates that pass the linter."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import source_from_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from samtranslator.translator.translator import Translator
 from pealctl.deploy import permissions
 from tests.conftest import PROJECT
 
-# Imports app.py with the package first on the path, and nothing of this machine's libraries but boto3's.
+# Import app.py with the package first on the path, and of this machine's libraries only boto3 and what it needs.
 IMPORT_AS_LAMBDA_WOULD = """
 import importlib.util, json, sys
 from pathlib import Path
@@ -44,16 +45,16 @@ print(json.dumps({"app": app.__file__, "chalice": chalice.__file__, "handlers": 
 
 @pytest.fixture(autouse=True)
 def region(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The transform does not work without one."""
+    """The transform needs one."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what packaging needs of what git has."""
+    """A copy of the files that packaging needs."""
     project = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / ".chalice", project / ".chalice", ignore=shutil.ignore_patterns("deploy*", "venv"))
-    for name in ("app.py", "chalicelib", "localgateway", "deployment", "requirements.txt", "resources.json"):
+    for name in ("app.py", "chalicelib", "requirements.txt", "resources.json"):
         if (PROJECT / name).is_dir():
             shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -66,7 +67,7 @@ def run(project: Path, *command: str | Path) -> None:
         "PATH": os.environ["PATH"],
         "AWS_DEFAULT_REGION": "eu-central-1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        # What `make setup` has fetched: packaging asks for libraries, and tests do not need the network.
+        # What `make test-deploy` has fetched, so that packaging libraries needs no network.
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(Path(sys.prefix) / "wheels"),
     }
@@ -76,7 +77,7 @@ def run(project: Path, *command: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that `chalice package --stage dev --merge-template resources.json` fills."""
+    """The output directory of `chalice package --stage dev --merge-template resources.json`."""
     out = tmp_path_factory.mktemp("out")
     chalice = Path(sys.executable).with_name("chalice")
     run(project, chalice, "package", "--stage", "dev", "--merge-template", "resources.json", out)
@@ -85,13 +86,13 @@ def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(project: Path) -> Path:
-    """The directory that `make package STAGE=dev` fills; cfn-lint has found no fault with it."""
-    run(project, sys.executable, "-m", "pealctl.deploy", "package", "--stage", "dev")
+    """The output directory of `make package STAGE=dev`, which has linted it."""
+    run(project, sys.executable, "-m", "pealctl", "package", "--stage", "dev")
     return project / "out" / "dev"
 
 
 def transform(path: Path) -> dict[str, Any]:
-    """What CloudFormation makes of a template: AWS's own transform."""
+    """Return what AWS's own transform makes of a template, as CloudFormation does."""
     template = json.loads(path.read_text())
     for resource in template["Resources"].values():
         if "CodeUri" in resource["Properties"]:
@@ -104,18 +105,22 @@ def lint(path: Path) -> None:
     run(path.parent, Path(sys.executable).with_name("cfn-lint"), path)
 
 
-def test_it_holds_the_app_chalices_run_time_what_verifies_tokens_and_nothing_else(package: Path) -> None:
+def modules(directory: Path) -> set[str]:
+    """Return the paths of chalicelib's sources below a directory."""
+    return {str(path.relative_to(directory)) for path in (directory / "chalicelib").rglob("*.py")}
+
+
+def test_it_holds_the_app_chalice_and_libraries_for_tokens_only(package: Path) -> None:
     with zipfile.ZipFile(package / "deployment.zip") as archive:
         names = archive.namelist()
     roots = {name.partition("/")[0] for name in names}
     libraries = {"jwt", "cryptography", "cffi", "pycparser"}
     assert {root for root in roots if "." not in root} == {"chalicelib", "chalice", *libraries}
     assert [name for name in names if name.endswith(".py") and "/" not in name] == ["app.py"]
-    modules = {path.name for path in (PROJECT / "chalicelib").glob("*.py")}
-    assert {name for name in names if name.startswith("chalicelib/")} == {f"chalicelib/{name}" for name in modules}
+    assert {name for name in names if name.startswith("chalicelib/")} == modules(PROJECT)
 
 
-def test_it_imports_with_nothing_but_what_lambda_has(package: Path, tmp_path: Path) -> None:
+def test_it_imports_with_only_what_lambda_has(package: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(package / "deployment.zip") as archive:
         archive.extractall(tmp_path)
     variables = {
@@ -144,7 +149,7 @@ def test_it_imports_with_nothing_but_what_lambda_has(package: Path, tmp_path: Pa
     assert {"websocket_connect", "websocket_message", "websocket_disconnect"} <= set(imported["handlers"])
 
 
-def test_the_template_has_the_sockets_the_routes_and_the_table(package: Path) -> None:
+def test_the_template_has_sockets_routes_and_table(package: Path) -> None:
     template: dict[str, Any] = json.loads((package / "sam.json").read_text())
     types = [resource["Type"] for resource in template["Resources"].values()]
     assert types.count("AWS::ApiGatewayV2::Api") == 1
@@ -155,19 +160,19 @@ def test_the_template_has_the_sockets_the_routes_and_the_table(package: Path) ->
     assert {"$connect", "$default", "$disconnect"} <= names
 
 
-def test_cloudformation_finds_no_fault_with_what_chalice_packages(package: Path, tmp_path: Path) -> None:
+def test_what_chalice_packages_passes_the_linter(package: Path, tmp_path: Path) -> None:
     lint(package / "sam.json")
     (tmp_path / "translated.json").write_text(json.dumps(transform(package / "sam.json")))
     lint(tmp_path / "translated.json")
 
 
-def test_cloudformation_finds_no_fault_with_what_make_package_makes(finished: Path, tmp_path: Path) -> None:
+def test_what_make_package_writes_passes_the_linter(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "translated.json").write_text(json.dumps(transform(finished / "sam.json")))
     lint(tmp_path / "translated.json")
 
 
-def test_functions_are_called_as_chalice_deploys_them(package: Path, finished: Path) -> None:
-    """Alarms, log groups and policies name them so."""
+def test_functions_have_the_names_that_chalice_deploys(package: Path, finished: Path) -> None:
+    """Alarms, log groups and policies use these names."""
     for path in (package, finished):
         template = json.loads((path / "sam.json").read_text())
         functions = [part for part in template["Resources"].values() if part["Type"] == "AWS::Serverless::Function"]
@@ -188,9 +193,9 @@ def test_make_package_ships_bytecode_that_is_used(finished: Path, tmp_path: Path
         text=True,
         timeout=60,
     )
-    modules = {path.stem for path in (PROJECT / "chalicelib").glob("*.py")}
-    assert {path.name.partition(".")[0] for path in (tmp_path / "chalicelib" / "__pycache__").iterdir()} == modules
-    # From which file each module comes: what is compiled now comes from its source.
+    compiled = {Path(source_from_cache(path)) for path in (tmp_path / "chalicelib").rglob("*.pyc")}
+    assert {str(path.relative_to(tmp_path)) for path in compiled} == modules(PROJECT)
+    # The file that each module comes from; what had to be compiled comes from its source.
     files = re.findall(r"# code object from '?(.*chalicelib.*?)'?$", done.stderr, re.MULTILINE)
     assert {Path(file).suffix for file in files} == {".pyc"}
 
@@ -200,7 +205,7 @@ def test_make_package_knows_the_stage(finished: Path) -> None:
     assert template["Parameters"]["Stage"]["Default"] == "dev"
 
 
-def test_nothing_of_the_desk_is_switched_on_on_aws() -> None:
+def test_local_conveniences_are_off_on_aws() -> None:
     config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
     for name, stage in config["stages"].items():
         variables = stage.get("environment_variables", {})

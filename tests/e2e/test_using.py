@@ -1,4 +1,4 @@
-"""What has been deployed is used: each function does what it is for, with the permissions of its policy file only."""
+"""Using what was deployed: each function works with only the permissions of its policy file."""
 
 import signal
 import time
@@ -26,7 +26,7 @@ def deployed(clone: Clone) -> Deployed:
 
 @pytest.fixture
 def join(clone: Clone, deployed: Deployed) -> Iterator[Join]:
-    """Connects a user, with a ticket of its own."""
+    """Connect a user with a ticket."""
     with ExitStack() as leaving:
 
         def join(user_id: str) -> Client:
@@ -37,7 +37,7 @@ def join(clone: Clone, deployed: Deployed) -> Iterator[Join]:
 
 
 def ghost(clone: Clone, user_id: str) -> str:
-    """A connection that died long ago without a $disconnect; returns its id."""
+    """Store a connection that died long ago without a $disconnect; return its id."""
     connection_id = f"ghost-of-{user_id}"
     row = {
         "PK": f"CONN#{connection_id}",
@@ -54,7 +54,7 @@ def ghost(clone: Clone, user_id: str) -> str:
 
 
 def rows(clone: Clone) -> set[str]:
-    """The ids of the connections that stand in the table."""
+    """Return the ids of the connections in the table."""
     items = clone.account.client("dynamodb").scan(TableName=TABLE, ConsistentRead=True)["Items"]
     return {item["connectionId"]["S"] for item in items if item["SK"]["S"] == "CONN"}
 
@@ -77,7 +77,7 @@ class TestSockets:
         assert outcome == {"sent": 0, "gone": 1, "failed": 0}
         assert dead not in rows(clone)
 
-    def test_who_leaves_is_forgotten(self, clone: Clone, join: Join) -> None:
+    def test_a_disconnected_user_is_forgotten(self, clone: Clone, join: Join) -> None:
         alice = join("u_alice")
         me = alice.asks(action="whoami")["connectionId"]
         assert me in rows(clone)
@@ -89,9 +89,7 @@ class TestSockets:
 
 
 class TestChannels:
-    def test_a_publication_reaches_a_subscriber_from_a_socket_and_from_a_backend(
-        self, clone: Clone, deployed: Deployed, join: Join
-    ) -> None:
+    def test_a_backends_publication_reaches_subscribers(self, clone: Clone, deployed: Deployed, join: Join) -> None:
         alice, bob = join("u_alice"), join("u_bob")
         for client in (alice, bob):
             client.asks(action="subscribe", channel="feed:news")
@@ -100,7 +98,7 @@ class TestChannels:
         assert [client.receives()["data"] for client in (alice, bob)] == [1, 1]
         assert alice.asks(action="history", channel="feed:news")["publications"][0]["data"] == 1
 
-    def test_jobs_are_worked_off(self, clone: Clone, deployed: Deployed) -> None:
+    def test_jobs_are_processed(self, clone: Clone, deployed: Deployed) -> None:
         sqs = clone.account.client("sqs")
         jobs, dead = (sqs.get_queue_url(QueueName=f"peal-dev-{name}")["QueueUrl"] for name in ("jobs", "jobs-dead"))
         sqs.send_message(QueueUrl=jobs, MessageBody='{"job":"advance","channel":"feed:news","shard":0}')
@@ -111,16 +109,14 @@ class TestChannels:
 
 
 def waiting(sqs: Any, url: str) -> tuple[int, int]:
-    """How many messages wait in a queue, and how many are being worked at."""
+    """Return how many messages wait in a queue, and how many are being processed."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return int(attributes[names[0]]), int(attributes[names[1]])
 
 
 class TestSecrets:
-    def test_a_token_is_verified_with_a_key_that_only_systems_manager_has(
-        self, clone: Clone, deployed: Deployed
-    ) -> None:
+    def test_a_token_is_verified_with_a_key_from_systems_manager(self, clone: Clone, deployed: Deployed) -> None:
         key = "a-key-of-more-than-32-bytes-for-HS256"
         ssm = clone.account.client("ssm")
         ssm.put_parameter(Name="/peal/dev/jwt-secrets", Value=key, Type="SecureString")
@@ -137,7 +133,7 @@ class TestRest:
         sent = (200, {"sent": 1, "gone": 0, "failed": 0})
         assert call(clone.account, f"{deployed.rest}/users/u_bob/messages", "POST", {"text": "1"}) == sent
         assert call(clone.account, f"{one}/messages", "POST", {"text": "2"}) == sent
-        # Somebody of another test may be leaving right now.
+        # A client of another test may be disconnecting.
         assert call(clone.account, f"{deployed.rest}/broadcast", "POST", {"note": "3"})[1]["sent"] >= 1
         assert [bob.receives().get("text"), bob.receives().get("text"), bob.receives().get("note")] == ["1", "2", "3"]
         assert call(clone.account, one, "GET")[1]["userId"] == "u_bob"
@@ -150,19 +146,19 @@ class TestRest:
         assert (status, outcome["gone"]) == (200, 1)
         assert dead not in rows(clone)
 
-    def test_nobody_pushes_without_the_permission(self, clone: Clone, deployed: Deployed) -> None:
-        """The deployer may make tickets, for its smoke test, and nothing else."""
+    def test_a_push_needs_the_permission(self, clone: Clone, deployed: Deployed) -> None:
+        """The deployer may only create tickets, for its smoke test."""
         deployer = Credentials(clone.environment["AWS_ACCESS_KEY_ID"], clone.environment["AWS_SECRET_ACCESS_KEY"])
         status, answer = call(clone.account, f"{deployed.rest}/broadcast", "POST", {}, by=deployer)
         assert (status, "not authorized" in str(answer)) == (403, True)
 
 
 class TestCommandLine:
-    """`pealctl --stage dev`: where the stage is it asks AWS, all else the REST API."""
+    """`pealctl --stage dev` asks AWS where the stage is, and everything else of its REST API."""
 
     @pytest.fixture
     def operator(self, clone: Clone) -> dict[str, str]:
-        """Somebody who may do what docs/OPERATIONS.md says and nothing else."""
+        """An operator with exactly the permissions of docs/OPERATIONS.md."""
         return clone.account.make_user("operator", (PROJECT / "docs" / "operator-policy.json").read_text())
 
     def test_an_operator_looks_sends_and_follows(
@@ -183,7 +179,7 @@ class TestCommandLine:
         assert says("send", "--channel", "chat:ops", "--data", '{"a+b=":"é"}').startswith("sent 1, gone 0, failed 0; ")
         assert [bob.receives().get("text"), bob.receives().get("data")] == ["hi", {"a+b=": "é"}]
         assert says("history", "chat:ops").endswith('  1  (server)  {"a+b=":"é"}\n')
-        with clone.starts_operating(operator, "tail", "live:ops") as tail:
+        with clone.operating(operator, "tail", "live:ops") as tail:
             deadline = time.monotonic() + 20
             while "live:ops" not in says("connections", "--user", "peal-tail") and time.monotonic() < deadline:
                 time.sleep(0.2)
@@ -193,8 +189,8 @@ class TestCommandLine:
             tail.send_signal(signal.SIGINT)
         assert says("kick", "--user", "u_bob") == "closed 1, failed 0\n"
 
-    def test_who_may_not_is_told(self, clone: Clone, deployed: Deployed) -> None:
-        """The deployer may find the stage, make tickets, and nothing else."""
+    def test_a_missing_permission_is_named(self, clone: Clone, deployed: Deployed) -> None:
+        """The deployer may only find the stage and create tickets."""
         done = clone.operates(clone.environment, "send", "--everyone", "hi")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("POST /broadcast is refused (403): ")
@@ -207,7 +203,7 @@ def test_nobody_connects_without_a_ticket(deployed: Deployed) -> None:
 
 
 def test_no_function_logs_an_error(clone: Clone, deployed: Deployed) -> None:
-    """Runs after the others: what they did has gone well on the inside too."""
+    """Runs after the others: none of what they did has failed inside."""
     logs = clone.account.client("logs")
     for group in logs.describe_log_groups()["logGroups"]:
         events = logs.filter_log_events(logGroupName=group["logGroupName"])["events"]

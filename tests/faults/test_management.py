@@ -1,6 +1,6 @@
 """@connections refuses, fails, hangs or lies: what becomes of real sends to a server that does.
 
-Everything but the server is Peal as it ships: the lean client, its retries, delivery, the table.
+Everything but the server is Peal as it ships: the client, its retries, delivery, the table.
 """
 
 import json
@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
 import boto3
 import pytest
 from chalice.app import WebsocketAPI
 
-from chalicelib.aws import exchange
+from chalicelib.aws.management import ManagementClient
+from chalicelib.aws.sigv4 import Credentials
 from chalicelib.delivery.delivery import Outcome
 from chalicelib.errors import NotFound
 from chalicelib.handlers import websocket
@@ -43,17 +45,19 @@ def server() -> Iterator[ManagementServer]:
 
 @pytest.fixture
 def peal(
-    server: ManagementServer, table_name: str, session: boto3.session.Session, clock: Clock, jobs: FakeJobs,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Peal]:  # fmt: skip
-    """A whole service that sends to the server."""
-    monkeypatch.setattr(exchange, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    server: ManagementServer, table_name: str, session: boto3.session.Session, clock: Clock, jobs: FakeJobs
+) -> Iterator[Peal]:
+    """The whole service, which sends to the server and waits less long for it than it would for AWS."""
     settings = Settings(
         table_name, allow_anonymous=True, anonymous_grants=EVERYTHING, management_endpoint=server.endpoint
     )
     api = WebsocketAPI()
-    yield build(settings, api, session, clock, jobs=jobs)
-    api.session.client("apigatewaymanagementapi").close()
+    peal = build(settings, api, session, clock, jobs=jobs)
+    limits = ManagementClient.limits._replace(answer_seconds=PATIENCE_SECONDS)
+    client = ManagementClient(server.endpoint, "eu-central-1", lambda: Credentials("A", "s", None), None, limits=limits)
+    api.session = SimpleNamespace(region_name="eu-central-1", client=lambda *_, **__: client)
+    yield peal
+    client.close()
 
 
 Crowd = Callable[[str], list[str]]

@@ -53,7 +53,7 @@ class TestPing:
         alice.sends({"action": "ping", "id": 1})
         alice.receives(reply(1))
 
-    def test_a_ping_without_one_costs_no_frame(self, alice: Client) -> None:
+    def test_a_ping_without_an_id_gets_none(self, alice: Client) -> None:
         alice.sends({"action": "ping"})
         alice.receives_nothing()
 
@@ -74,7 +74,7 @@ class TestWhoami:
             )
         )
 
-    def test_someone_anonymous_is_a_connection_and_no_user(self, stranger: Client) -> None:
+    def test_an_anonymous_client_is_a_connection_without_a_user(self, stranger: Client) -> None:
         stranger.sends({"action": "whoami", "id": 1})
         (frame,) = stranger.api.frames("stranger=")
         assert frame["data"]["userId"] is None
@@ -88,9 +88,7 @@ class TestAuthenticate:
         settings = Settings(table_name, jwt_secrets=NEW, allow_late_authentication=True)
         return build(settings, api, session, clock)
 
-    def test_a_connection_without_a_credential_is_signed_in_by_it(
-        self, stranger: Client, peal: Peal, clock: Clock
-    ) -> None:
+    def test_it_signs_in_a_connection_without_a_credential(self, stranger: Client, peal: Peal, clock: Clock) -> None:
         clock.now += 9
         stranger.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456", deviceId="phone")})
         stranger.receives(reply(1, userId="u_456", expiresAt=SOON + 3_600))
@@ -101,11 +99,11 @@ class TestAuthenticate:
         assert peal.send_to_user("u_456", "hi").sent == 1
 
     @pytest.mark.parametrize("frame", [{"action": "ping"}, {"action": "whoami"}, {"action": "dance"}])
-    def test_until_then_every_other_frame_is_refused(self, stranger: Client, frame: dict[str, Any]) -> None:
+    def test_before_it_every_other_frame_is_refused(self, stranger: Client, frame: dict[str, Any]) -> None:
         stranger.sends(frame | {"id": 1})
         stranger.is_told("unauthenticated", "Not signed in.", 1)
 
-    def test_until_then_nothing_is_sent_to_it(self, stranger: Client, peal: Peal) -> None:
+    def test_before_it_nothing_is_sent_to_the_connection(self, stranger: Client, peal: Peal) -> None:
         assert peal.broadcast("hi").sent == 0
         assert peal.send_to_connection(stranger.id, "hi") == Outcome(gone=1)
         stranger.receives_nothing()
@@ -124,7 +122,7 @@ class TestAuthenticate:
         stranger.sends(frame)
         stranger.is_told("unauthenticated", "Not signed in.", 1 if "id" in frame else None, then_closed=True)
 
-    def test_it_keeps_a_living_connection_for_longer(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
+    def test_it_extends_a_connection(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
         alice = Client(peal, api, "alice=", token=token(exp=SOON + 60, users=["u_1"]))
         clock.now += 59
         alice.sends({"action": "authenticate", "id": 1, "token": token(exp=SOON + 120, users=["u_2"])})
@@ -134,13 +132,13 @@ class TestAuthenticate:
         assert api.frames("alice=")[0]["data"]["expiresAt"] == SOON + 120
         assert peal.connection("alice=").grants == Grants(Rights(users=frozenset({"u_2"})))
 
-    def test_it_never_makes_it_another_users(self, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_it_never_changes_the_user(self, peal: Peal, api: FakeWebsocketApi) -> None:
         alice = Client(peal, api, "alice=", token=token())
         alice.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456")})
         alice.is_told("forbidden", "This is not allowed.", 1)
         assert peal.connection("alice=").user_id == "u_123"
 
-    def test_a_connection_that_closes_meanwhile_does_not_come_back(self, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_connection_closed_meanwhile_is_not_registered_again(self, peal: Peal, api: FakeWebsocketApi) -> None:
         Client(peal, api, "alice=", token=token())
         connection = peal.arrivals.admit("alice=")
         peal.departures.forget("alice=")
@@ -149,12 +147,12 @@ class TestAuthenticate:
         assert peal.broadcast().sent == 0
 
 
-class TestWhenTimeRunsOut:
+class TestExpiry:
     @pytest.fixture
     def ann(self, peal: Peal, api: FakeWebsocketApi) -> Client:
         return Client(peal, api, "ann=", token=token(exp=SOON + 60, users=["*"], broadcast=True))
 
-    def test_nothing_more_is_sent(self, ann: Client, peal: Peal, clock: Clock) -> None:
+    def test_an_expired_connection_is_sent_nothing(self, ann: Client, peal: Peal, clock: Clock) -> None:
         clock.now += 59
         assert peal.send_to_user("u_123", "hi").sent == 1
         clock.now += 1
@@ -163,7 +161,7 @@ class TestWhenTimeRunsOut:
         assert peal.broadcast().sent == 0
 
     @pytest.mark.parametrize("action", ["ping", "broadcastAll", "authenticate", "dance"])
-    def test_a_frame_is_refused_and_the_connection_closed_and_forgotten(
+    def test_a_frame_of_it_is_refused_and_the_connection_closed(
         self, ann: Client, bob: Client, clock: Clock, dynamodb: Any, table_name: str, action: str
     ) -> None:
         clock.now += 60
@@ -172,7 +170,7 @@ class TestWhenTimeRunsOut:
         bob.receives_nothing()
         assert "CONN#ann=" not in str(dynamodb.scan(TableName=table_name)["Items"])
 
-    def test_a_connection_that_is_closed_already_is_not_closed_again(
+    def test_a_connection_that_is_already_closed_is_not_closed_again(
         self, ann: Client, clock: Clock, api: FakeWebsocketApi
     ) -> None:
         clock.now += 60
@@ -181,14 +179,14 @@ class TestWhenTimeRunsOut:
         ann.receives_nothing()
         assert api.closed == []
 
-    def test_the_row_lives_no_longer_than_api_gateway_lets_a_socket(self, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_the_row_lives_no_longer_than_a_socket_can(self, peal: Peal, api: FakeWebsocketApi) -> None:
         Client(peal, api, "late=", token=token(exp=SOON + 100_000))
         connection = peal.connection("late=")
         assert (connection.expires_at, connection.ttl) == (SOON + 100_000, 1_795_426_200 + 7_800)
 
 
 class TestSendMessage:
-    def test_the_seed_frame_reaches_all_connections_of_the_user_and_nobody_else(
+    def test_it_reaches_all_connections_of_the_user_and_nobody_else(
         self, alice: Client, bob: Client, bobs_tablet: Client, stranger: Client
     ) -> None:
         alice.sends('{"action":"sendMessage","targetUserId":"u_456","text":"hi"}')
@@ -204,28 +202,26 @@ class TestSendMessage:
         alice.receives_nothing()
         stranger.receives_nothing()
 
-    def test_with_an_id_the_sender_learns_how_many_got_it(
-        self, alice: Client, bob: Client, bobs_tablet: Client
-    ) -> None:
+    def test_with_an_id_the_sender_gets_the_counts(self, alice: Client, bob: Client, bobs_tablet: Client) -> None:
         alice.sends({"action": "sendMessage", "id": 2, "targetUserId": "u_456", "text": "hi"})
         alice.receives(reply(2, sent=2, gone=0, failed=0))
 
-    def test_one_connection_can_be_meant(self, alice: Client, bob: Client, bobs_tablet: Client) -> None:
+    def test_it_can_address_one_connection(self, alice: Client, bob: Client, bobs_tablet: Client) -> None:
         alice.sends({"action": "sendMessage", "id": 3, "targetConnectionId": "bob=", "data": {"x": [1, None]}})
         (frame,) = bob.api.frames("bob=")
         assert (frame["text"], frame["data"]) == (None, {"x": [1, None]})
         bobs_tablet.receives_nothing()
         alice.receives(reply(3, sent=1, gone=0, failed=0))
 
-    def test_a_user_who_is_not_here_has_an_audience_of_nobody(self, alice: Client) -> None:
+    def test_a_user_who_is_not_connected_has_no_receivers(self, alice: Client) -> None:
         alice.sends({"action": "sendMessage", "id": 4, "targetUserId": "nobody", "text": "hi"})
         alice.receives(reply(4, sent=0, gone=0, failed=0))
 
-    def test_a_connection_that_is_not_here_is_gone(self, alice: Client) -> None:
+    def test_an_unknown_connection_is_gone(self, alice: Client) -> None:
         alice.sends({"action": "sendMessage", "id": 5, "targetConnectionId": "nobody=", "text": "hi"})
         alice.receives(reply(5, sent=0, gone=1, failed=0))
 
-    def test_bad_receivers_are_counted_and_the_dead_forgotten(
+    def test_bad_receivers_are_counted_and_the_gone_forgotten(
         self, alice: Client, bob: Client, bobs_tablet: Client, peal: Peal, api: FakeWebsocketApi
     ) -> None:
         Client(peal, api, "bobs-tv=", userId="u_456")
@@ -262,7 +258,7 @@ class TestSendMessage:
             ),
         ],
     )
-    def test_wrong_fields_are_named_and_nobody_gets_anything(
+    def test_a_wrong_field_is_named_and_nothing_is_sent(
         self, alice: Client, bob: Client, fields: dict[str, Any], message: str
     ) -> None:
         alice.sends({"action": "sendMessage", "id": 9, **fields})
@@ -271,14 +267,14 @@ class TestSendMessage:
 
 
 class TestBroadcastAll:
-    def test_the_seed_frame_reaches_everyone_the_sender_and_strangers_among_them(
+    def test_it_reaches_everyone_including_sender_and_anonymous_clients(
         self, alice: Client, bob: Client, stranger: Client
     ) -> None:
         alice.sends('{"action":"broadcastAll"}')
         for client in (alice, bob, stranger):
             client.receives({"type": "broadcast", "time": NOW, "note": None, "data": None})
 
-    def test_with_an_id_the_sender_learns_how_many_got_it(self, alice: Client, bob: Client) -> None:
+    def test_with_an_id_the_sender_gets_the_counts(self, alice: Client, bob: Client) -> None:
         alice.sends({"action": "broadcastAll", "id": 1, "note": "hello", "data": {"x": 1}})
         broadcast = {"type": "broadcast", "time": NOW, "note": "hello", "data": {"x": 1}}
         alice.receives(broadcast, reply(1, sent=2, gone=0, failed=0))
@@ -289,7 +285,7 @@ class TestBroadcastAll:
         alice.is_told("invalid", "note must be a string.")
         bob.receives_nothing()
 
-    def test_time_has_a_fraction(self, alice: Client, clock: Clock) -> None:
+    def test_the_time_has_milliseconds(self, alice: Client, clock: Clock) -> None:
         clock.now += 0.25
         alice.sends({"action": "broadcastAll"})
         assert alice.api.frames("alice=")[0]["time"] == "2026-11-23T09:30:10.250Z"
@@ -323,7 +319,7 @@ class TestErrors:
         alice.sends({"action": "ping", "id": "still here"})
         alice.receives(reply("still here"))
 
-    def test_an_error_carries_the_id_where_it_could_be_read(self, alice: Client) -> None:
+    def test_an_error_has_the_id_if_it_could_be_read(self, alice: Client) -> None:
         alice.sends({"action": "dance", "id": "d"})
         alice.is_told("unknown_action", "There is no action 'dance'.", "d")
 
@@ -331,7 +327,7 @@ class TestErrors:
         alice.sends({"action": "x" * 9_000})
         alice.is_told("unknown_action", f"There is no action {'x' * 64!r}.")
 
-    def test_what_goes_wrong_on_our_side_is_logged_and_not_told(
+    def test_a_failure_on_our_side_is_logged_and_not_revealed(
         self, alice: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def broken(request: Request) -> dict[str, Any]:
@@ -353,7 +349,9 @@ class TestErrors:
 
 class TestTheTableOfActions:
     @pytest.mark.any_frames
-    def test_adding_an_action_is_one_function_and_one_row(self, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_adding_an_action_takes_one_function_and_one_row(
+        self, alice: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def shout(request: Request) -> dict[str, Any]:
             return {"text": request.frame.string("text").upper()}
 

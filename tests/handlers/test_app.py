@@ -47,16 +47,16 @@ class TestWebsocketHandlers:
         assert answer.payload == {"statusCode": 200}
         assert app.peal.connection(ID).user_id == "u_456"
 
-    def test_connect_refuses_what_is_wrong(self, client: Client) -> None:
+    def test_connect_refuses_an_invalid_user(self, client: Client) -> None:
         event = connect_event(ID, {"userId": "a#b"})
         assert client.lambda_.invoke("websocket_connect", event).payload == {"statusCode": 400}
 
-    def test_connect_without_a_connection_id_is_400_and_no_crash(self, client: Client) -> None:
+    def test_connect_without_a_connection_id_is_400(self, client: Client) -> None:
         event = connect_event(ID)
         del event["requestContext"]["connectionId"]
         assert client.lambda_.invoke("websocket_connect", event).payload == {"statusCode": 400}
 
-    def test_message_acts_and_replies(self, client: Client, api: FakeWebsocketApi) -> None:
+    def test_message_runs_the_action(self, client: Client, api: FakeWebsocketApi) -> None:
         client.lambda_.invoke("websocket_connect", connect_event(ID, {"userId": "u_456"}))
         for text in ('{"action":"sendMessage","targetUserId":"u_456","text":"hi"}', '{"action":"broadcastAll"}'):
             answer = client.lambda_.invoke("websocket_message", message_event(text, ID))
@@ -70,7 +70,7 @@ class TestWebsocketHandlers:
         with pytest.raises(NotFound):
             app.peal.connection(ID)
 
-    def test_the_names_are_the_ones_that_chalice_deploys(self, app: ModuleType) -> None:
+    def test_the_handlers_have_the_names_that_chalice_deploys(self, app: ModuleType) -> None:
         handlers = app.app.websocket_handlers
         assert {key: handler.name for key, handler in handlers.items()} == {
             "$connect": "websocket_connect",
@@ -121,7 +121,7 @@ class TestRestHandlers:
         assert client.http.delete("/users/u_456/connections").json_body == {"closed": 1, "failed": 0}
         assert sorted(api.closed) == ["phone=", "tablet="]
 
-    def test_a_ticket_lets_a_client_in(self, client: Client, app: ModuleType) -> None:
+    def test_a_ticket_admits_a_client(self, client: Client, app: ModuleType) -> None:
         status, body = self.post(client, "/tickets", {"userId": "u_456"})
         assert status == 201
         event = connect_event(ID, {"ticket": body["ticket"]})
@@ -131,7 +131,7 @@ class TestRestHandlers:
     def test_a_broadcast_needs_no_body(self, client: Client) -> None:
         assert client.http.post("/broadcast").json_body == {"sent": 0, "gone": 0, "failed": 0}
 
-    def test_what_is_wrong_is_400_with_a_message(self, client: Client) -> None:
+    def test_a_bad_request_is_400_with_a_message(self, client: Client) -> None:
         status, body = self.post(client, "/users/u_456/messages", {"text": 7})
         assert (status, body["error"]["message"]) == (400, "text must be a string.")
 

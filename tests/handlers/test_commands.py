@@ -60,28 +60,28 @@ def goodbye(code: int, reason: str) -> dict[str, Any]:
 
 
 class TestConnecting:
-    def test_the_first_command_is_what_makes_it_this_protocol(self, alice: Sdk, peal: Peal) -> None:
+    def test_connect_switches_the_connection_to_this_protocol(self, alice: Sdk, peal: Peal) -> None:
         assert alice.connected == {"client": "alice=", "version": "peal"}
         assert peal.connection("alice=").codec == "centrifuge"
 
-    def test_again_it_changes_nothing(self, alice: Sdk, dynamodb_calls: list[str]) -> None:
+    def test_a_second_connect_changes_nothing(self, alice: Sdk, dynamodb_calls: list[str]) -> None:
         assert alice.calls("connect") == alice.connected
         assert dynamodb_calls == ["GetItem"]
 
-    def test_a_token_signs_in_whoever_came_without(self, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_token_signs_in_an_anonymous_connection(self, peal: Peal, api: FakeWebsocketApi) -> None:
         anyone = Sdk(peal, api, "c=", connect={"token": token(exp=NOW + 3_600)})
         assert anyone.connected == {"client": "c=", "version": "peal", "expires": True, "ttl": 3_570}
         me = peal.connection("c=")
         assert (me.user_id, me.codec) == ("u_123", "centrifuge")
         assert [connection.connection_id for connection in peal.connections_of("u_123")] == ["c="]
 
-    def test_a_token_of_another_user_does_not(self, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_token_of_another_user_is_refused(self, peal: Peal, api: FakeWebsocketApi) -> None:
         assert Sdk(peal, api, "c=", userId="bob", connect={"token": token()}).connected["code"] == 103
 
     @pytest.mark.parametrize(
         ("credential", "code"), [({}, 101), ({"token": "not.a.token"}, 101), ({"token": token(exp=NOW - 1)}, 109)]
     )
-    def test_who_must_show_one_and_has_none_that_counts_stays_outside(
+    def test_a_client_without_a_valid_token_is_not_admitted(
         self, build: Build, api: FakeWebsocketApi, credential: dict[str, str], code: int
     ) -> None:
         strict = build(allow_late_authentication=True)
@@ -90,18 +90,18 @@ class TestConnecting:
         assert client.calls("subscribe", channel=ROOM)["code"] == 101
         assert strict.connection("c=").codec == "peal"
 
-    def test_a_token_that_comes_late_is_enough(self, build: Build, api: FakeWebsocketApi) -> None:
+    def test_a_late_token_is_enough(self, build: Build, api: FakeWebsocketApi) -> None:
         strict = build(allow_late_authentication=True)
         Sdk(strict, api, "c=", connect={"token": token()})
         assert strict.send_to_user("u_123", "hi") == Outcome(sent=1)
 
-    def test_commands_before_it_are_refused_and_the_socket_stays_open(self, bob: Client) -> None:
+    def test_commands_before_connect_are_refused_and_the_socket_stays_open(self, bob: Client) -> None:
         bob.sends('{"id":1,"publish":{"channel":"chat:lobby","data":1}}')
         bob.receives({"id": 1, "error": {"code": 101, "message": "Not signed in."}})
         bob.sends({"action": "ping", "id": 2})
         bob.receives({"type": "reply", "id": 2, "data": {}})
 
-    def test_who_has_gone_meanwhile_is_sent_away(
+    def test_a_connection_forgotten_meanwhile_is_closed(
         self, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         client = Client(peal, api, "c=")
@@ -110,7 +110,7 @@ class TestConnecting:
         client.receives({"push": goodbye(3005, "Not signed in any more: connect again.")})
         assert api.closed == ["c="]
 
-    def test_a_refresh_keeps_it_for_longer(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
+    def test_a_refresh_extends_the_connection(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
         client = Sdk(peal, api, "c=", connect={"token": token(exp=NOW + 60)})
         assert client.calls("refresh", token=token(exp=NOW + 3_600)) == {"expires": True, "ttl": 3_570}
         clock.now += 120
@@ -128,24 +128,20 @@ class TestFrames:
         assert second == {"id": 3, "error": {"code": 104, "message": "There is no action 'dance'."}}
         assert third["history"]["publications"] == []
 
-    def test_all_of_a_clients_subscribes_may_come_in_one(self, alice: Sdk, api: FakeWebsocketApi) -> None:
+    def test_one_frame_may_hold_all_subscribes_of_a_client(self, alice: Sdk, api: FakeWebsocketApi) -> None:
         ids = alice.sends_commands(*(("subscribe", {"channel": f"chat:{n}"}) for n in range(20)))
         answers = api.frames(alice.id)
         assert sorted(answer["id"] for answer in answers) == ids
         assert all("subscribe" in answer for answer in answers)
 
-    def test_what_follows_a_connect_in_its_frame_is_done_as_who_it_signs_in(
-        self, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_commands_after_a_connect_run_as_its_user(self, peal: Peal, api: FakeWebsocketApi) -> None:
         client = Client(peal, api, "c=")
         lines = [{"id": 1, "connect": {"token": token()}}, {"id": 2, "rpc": {"method": "whoami"}}]
         client.sends("\n".join(map(json.dumps, lines)))
         _, answer = api.frames("c=")
         assert answer["rpc"]["data"]["userId"] == "u_123"
 
-    def test_that_it_is_connected_a_client_is_told_before_anything_else(
-        self, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_the_reply_to_connect_is_sent_first(self, peal: Peal, api: FakeWebsocketApi) -> None:
         peal.publish(ROOM, 1)
         client = Client(peal, api, "c=", userId="carol")
         recover = {"recover": True, "epoch": peal.history(ROOM).epoch, "offset": 0}
@@ -164,18 +160,18 @@ class TestFrames:
         assert sorted(ids[2:4]) == [3, 4]
         assert ids[4:] == [5]
 
-    def test_as_many_as_there_can_be_channels_fit_a_frame_and_more_are_none(self, peal: Peal) -> None:
+    def test_a_frame_holds_at_most_1024_commands(self, peal: Peal) -> None:
         line = '{"id":1,"ping":{}}'
         assert len(centrifuge.parse("\n".join([line] * 1_024)) or ()) == 1_024
         assert centrifuge.parse("\n".join([line] * 1_025)) is None
 
-    def test_a_command_without_an_id_is_done_and_not_answered(self, alice: Sdk, peal: Peal) -> None:
+    def test_a_command_without_an_id_is_done_without_a_reply(self, alice: Sdk, peal: Peal) -> None:
         alice.sends('{"publish":{"channel":"chat:lobby","data":1}}')
         alice.sends('{"publish":{"channel":"feed:news","data":1}}')
         alice.receives_nothing()
         assert peal.history(ROOM).offset == 1
 
-    def test_one_that_is_too_large_is_refused_and_the_others_done(self, alice: Sdk, api: FakeWebsocketApi) -> None:
+    def test_a_command_that_is_too_large_does_not_stop_the_others(self, alice: Sdk, api: FakeWebsocketApi) -> None:
         alice.sends_commands(("publish", {"channel": ROOM, "data": "x" * 32_000}), ("ping", {}))
         refusal, answer = api.frames(alice.id)
         assert refusal["error"]["code"] == 107
@@ -183,7 +179,7 @@ class TestFrames:
         assert "ping" in answer
 
     @pytest.mark.parametrize("text", ['{"action":"ping","id":1}', "hello", '{"id":1,"dance":{}}'])
-    def test_what_is_no_frame_of_this_protocol_ends_the_connection(
+    def test_a_frame_of_another_protocol_closes_the_connection(
         self, alice: Sdk, api: FakeWebsocketApi, text: str
     ) -> None:
         alice.sends(text)
@@ -194,7 +190,7 @@ class TestFrames:
         alice.sends("{}")
         alice.receives_nothing()
 
-    def test_a_frame_costs_as_many_as_it_has_commands(self, build: Build, api: FakeWebsocketApi) -> None:
+    def test_the_rate_limit_counts_commands(self, build: Build, api: FakeWebsocketApi) -> None:
         peal = build(allow_anonymous=True, rate_limit=RateLimit(per_second=1, burst=3))
         client = Sdk(peal, api, "c=")
         client.sends_commands(("ping", {}), ("ping", {}), ("ping", {}))
@@ -203,15 +199,13 @@ class TestFrames:
         client.sends_commands(("ping", {}), ("ping", {}))
         assert ["ping" in frame for frame in api.frames("c=")] == [True, True]
 
-    def test_who_is_not_registered_any_more_is_told_to_come_back(
-        self, alice: Sdk, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_a_forgotten_connection_is_asked_to_reconnect(self, alice: Sdk, peal: Peal, api: FakeWebsocketApi) -> None:
         peal.departures.forget("alice=")
         alice.sends_commands(("ping", {}), ("ping", {}))
         assert alice.receives_pushes() == [goodbye(3005, "Not signed in any more: connect again.")]
         assert api.closed == ["alice="]
 
-    def test_what_goes_wrong_on_our_side_is_told_as_just_that(
+    def test_a_failure_on_our_side_is_reported_without_details(
         self, alice: Sdk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object) -> None:
@@ -223,7 +217,7 @@ class TestFrames:
 
 
 class TestPushes:
-    def test_both_kinds_of_client_are_told_in_one_pass(
+    def test_clients_of_both_protocols_are_sent_to_in_one_pass(
         self, alice: Sdk, bob: Client, peal: Peal, dynamodb_calls: list[str]
     ) -> None:
         alice.calls("subscribe", channel="live:map")
@@ -242,28 +236,28 @@ class TestPushes:
         assert [frame["type"] for frame in frames] == ["message", "message", "broadcast"]
         assert (frames[0]["text"], frames[1]["data"], frames[2]["note"]) == ("hi", 1, "all")
 
-    def test_who_comes_and_goes(self, alice: Sdk, bob: Client) -> None:
+    def test_joins_and_leaves(self, alice: Sdk, bob: Client) -> None:
         alice.calls("subscribe", channel=ROOM)
         bob.asks("subscribe", channel=ROOM)
         bob.asks("unsubscribe", channel=ROOM)
         info = {"info": {"user": "bob", "client": "bob="}}
         assert alice.receives_pushes() == [{"channel": ROOM, "join": info}, {"channel": ROOM, "leave": info}]
 
-    def test_whoever_a_server_unsubscribes_is_told(self, alice: Sdk, peal: Peal) -> None:
+    def test_an_unsubscribe_by_the_server(self, alice: Sdk, peal: Peal) -> None:
         alice.calls("subscribe", channel=ROOM)
         assert peal.unsubscribe_user(ROOM, "alice") == 1
         assert alice.receives_pushes() == [
             {"channel": ROOM, "unsubscribe": {"code": 2000, "reason": "unsubscribed by the server"}}
         ]
 
-    def test_whoever_is_closed_is_told_before(self, alice: Sdk, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_a_disconnect_precedes_the_close(self, alice: Sdk, peal: Peal, api: FakeWebsocketApi) -> None:
         peal.close_user("alice", reason="Signed out elsewhere.")
         assert alice.receives_pushes() == [goodbye(3503, "Signed out elsewhere.")]
         assert api.closed == ["alice="]
 
 
 class TestSubscribing:
-    def test_it_is_told_where_it_joins_and_is_sent_what_follows(self, alice: Sdk, peal: Peal) -> None:
+    def test_the_reply_has_the_position_and_pushes_continue_from_it(self, alice: Sdk, peal: Peal) -> None:
         epoch = peal.publish(ROOM, 1).epoch
         assert alice.calls("subscribe", channel=ROOM) == {
             "recoverable": True,
@@ -275,23 +269,19 @@ class TestSubscribing:
         (push,) = alice.receives_pushes()
         assert (push["channel"], push["pub"]) == (ROOM, {"data": 2, "offset": 2})
 
-    def test_what_it_missed_comes_in_the_reply(self, alice: Sdk, peal: Peal) -> None:
+    def test_the_reply_has_what_was_missed(self, alice: Sdk, peal: Peal) -> None:
         *_, epoch = (peal.publish(ROOM, n).epoch for n in range(3))
         result = alice.calls("subscribe", channel=ROOM, recover=True, epoch=epoch, offset=1)
         assert (result["recovered"], result["offset"]) == (True, 1)
         assert [each["data"] for each in result["publications"]] == [1, 2]
 
     @pytest.mark.parametrize("position", [{}, {"epoch": "_"}, {"epoch": "over", "offset": 1}])
-    def test_a_position_that_means_nothing_is_not_recovered(
-        self, alice: Sdk, peal: Peal, position: dict[str, Any]
-    ) -> None:
+    def test_an_unknown_position_is_not_recovered(self, alice: Sdk, peal: Peal, position: dict[str, Any]) -> None:
         peal.publish(ROOM, 1)
         result = alice.calls("subscribe", channel=ROOM, recover=True, **position)
         assert (result["was_recovering"], "recovered" in result, result["offset"]) == (True, False, 1)
 
-    def test_who_may_not_read_history_is_told_that_something_may_be_missing(
-        self, peal: Peal, api: FakeWebsocketApi
-    ) -> None:
+    def test_without_the_history_grant_nothing_is_recovered(self, peal: Peal, api: FakeWebsocketApi) -> None:
         credential = token(channels={ROOM: ["subscribe"]})
         client = Sdk(peal, api, "c=", connect={"token": credential})
         epoch = peal.publish(ROOM, 1).epoch
@@ -308,7 +298,7 @@ class TestSubscribing:
             ({"channel": ROOM, "recover": "yes"}, 107),
         ],
     )
-    def test_what_is_wrong_says_so(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
+    def test_a_bad_subscribe_gets_the_code_of_its_error(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
         assert alice.calls("subscribe", **fields)["code"] == code
 
     def test_unsubscribing_twice_is_no_error(self, alice: Sdk, peal: Peal) -> None:
@@ -320,7 +310,7 @@ class TestSubscribing:
         assert alice.calls("unsubscribe", channel=ROOM) == {}
         assert slept == list(router.PAUSES_SECONDS)
 
-    def test_many_that_wait_in_one_frame_wait_no_longer_than_one(
+    def test_the_commands_of_a_frame_share_one_waiting_time(
         self, alice: Sdk, api: FakeWebsocketApi, peal: Peal
     ) -> None:
         slept: list[float] = []
@@ -330,7 +320,7 @@ class TestSubscribing:
         assert slept == list(router.PAUSES_SECONDS)
 
 
-class TestWhatIsAskedForLastIsWhatHappens:
+class TestTheLastCommandWins:
     """API Gateway hands frames on at once, and SDKs send one after the other without waiting for answers."""
 
     @pytest.fixture(params=[ROOM, "live:map"])
@@ -338,9 +328,7 @@ class TestWhatIsAskedForLastIsWhatHappens:
         """A channel with history and one without."""
         return str(request.param)
 
-    def test_an_unsubscribe_that_comes_after_its_time_undoes_no_later_subscribe(
-        self, alice: Sdk, bob: Client, peal: Peal, room: str
-    ) -> None:
+    def test_a_late_unsubscribe_undoes_no_later_subscribe(self, alice: Sdk, bob: Client, peal: Peal, room: str) -> None:
         before = peal.connection(alice.id)
         peal.subscribe(before, room, None, 6, join_ref=6)
         at_seven = peal.connection(alice.id)
@@ -352,7 +340,7 @@ class TestWhatIsAskedForLastIsWhatHappens:
         assert peal.connection(alice.id).channels == frozenset()
 
     @pytest.mark.parametrize("late", ["add_channel", "get"])
-    def test_nor_does_one_in_its_midst(
+    def test_a_late_unsubscribe_during_a_subscribe_does_not_undo_it(
         self, alice: Sdk, peal: Peal, room: str, late: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         peal.subscribe(peal.connection(alice.id), room, None, 6, join_ref=6)
@@ -370,16 +358,14 @@ class TestWhatIsAskedForLastIsWhatHappens:
         assert peal.publish(room, 1).outcome == Outcome(sent=1)
         assert room in peal.connection(alice.id).channels
 
-    def test_a_subscribe_that_comes_after_its_time_leaves_the_later_one(
-        self, alice: Sdk, peal: Peal, room: str
-    ) -> None:
+    def test_a_late_subscribe_keeps_the_later_membership(self, alice: Sdk, peal: Peal, room: str) -> None:
         before = peal.connection(alice.id)
         peal.subscribe(before, room, None, 8, join_ref=8)
         peal.subscribe(before, room, None, 6, join_ref=6)
         peal.unsubscribe(peal.connection(alice.id), room, join_ref=7)
         assert peal.publish(room, 1).outcome == Outcome(sent=1)
 
-    def test_an_unsubscribe_waits_for_the_subscribe_that_it_has_overtaken(
+    def test_an_unsubscribe_waits_for_the_subscribe_that_it_overtook(
         self, alice: Sdk, peal: Peal, room: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = peal.connection(alice.id)
@@ -387,7 +373,7 @@ class TestWhatIsAskedForLastIsWhatHappens:
         assert alice.calls("unsubscribe", channel=room) == {}
         assert peal.publish(room, 1).outcome == Outcome()
 
-    def test_who_waits_to_be_let_in_is_let_in_for_its_last_turn(
+    def test_a_waiting_subscriber_is_admitted_with_its_last_join_ref(
         self, alice: Sdk, peal: Peal, rows: Table, clock: Clock
     ) -> None:
         epoch, leases = peal.publish(ROOM, 0).epoch, Leases(rows, clock)
@@ -406,7 +392,7 @@ class TestWhatIsAskedForLastIsWhatHappens:
 
 
 class TestConnectingWithSubscriptions:
-    def test_it_is_a_member_and_knows_where_it_joined(self, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_the_client_is_a_member_and_knows_its_position(self, peal: Peal, api: FakeWebsocketApi) -> None:
         epoch = peal.publish(ROOM, 1).epoch
         client = Sdk(peal, api, "c=", userId="carol", connect={"subs": {ROOM: {}, "live:map": {}, "nowhere:1": {}}})
         joined = {"recoverable": True, "positioned": True, "epoch": epoch, "offset": 1}
@@ -415,7 +401,7 @@ class TestConnectingWithSubscriptions:
         peal.publish("live:map", 3)
         assert [push["pub"]["data"] for push in client.receives_pushes()] == [2, 3]
 
-    def test_missed_publications_come_with_and_after_the_reply(self, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_what_was_missed_follows_in_the_reply_and_in_pushes(self, peal: Peal, api: FakeWebsocketApi) -> None:
         peal.recovery.limits = LIMITS._replace(part_bytes=0)
         *_, epoch = (peal.publish(ROOM, n).epoch for n in range(4))
         subs = {ROOM: {"recover": True, "epoch": epoch, "offset": 1}, "feed:x": {"recover": True, "epoch": "over"}}
@@ -426,22 +412,22 @@ class TestConnectingWithSubscriptions:
         assert [push["pub"]["data"] for push in client.receives_pushes()] == [2, 3]
         assert "recovered" not in client.connected["subs"]["feed:x"]
 
-    def test_what_was_published_meanwhile_is_not_missed(
+    def test_publications_during_connect_are_not_missed(
         self, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        send = Delivery.send
+        reply = Delivery.reply
 
         def publish_meanwhile(*arguments: Any) -> Any:
-            monkeypatch.setattr(Delivery, "send", send)
-            outcome = send(*arguments)
+            monkeypatch.setattr(Delivery, "reply", reply)
+            outcome = reply(*arguments)
             peal.publish(ROOM, "meanwhile")
             return outcome
 
-        monkeypatch.setattr(Delivery, "send", publish_meanwhile)
+        monkeypatch.setattr(Delivery, "reply", publish_meanwhile)
         client = Sdk(peal, api, "c=", connect={"subs": {ROOM: {}}})
         assert [push["pub"]["data"] for push in client.receives_pushes()] == ["meanwhile"]
 
-    def test_who_was_told_that_it_is_a_member_and_is_none_is_to_come_back(
+    def test_a_failed_subscription_asks_the_client_to_reconnect(
         self, peal: Peal, api: FakeWebsocketApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object) -> None:
@@ -457,15 +443,15 @@ class TestConnectingWithSubscriptions:
         assert Sdk(peal, api, "d=", connect={"subs": {ROOM: None}}).connected["subs"].keys() == {ROOM}
 
 
-class TestAsking:
-    def test_publish_is_the_action(self, alice: Sdk, peal: Peal) -> None:
+class TestOtherCommands:
+    def test_publish_does_what_the_action_does(self, alice: Sdk, peal: Peal) -> None:
         assert alice.calls("publish", channel=ROOM, data=None) == {}
         (published,) = peal.history(ROOM).publications
         assert (published.data, published.sender) == (None, {"userId": "alice", "connectionId": "alice="})
         assert alice.calls("publish", channel="feed:news", data=1)["code"] == 103
         assert alice.calls("publish", channel=ROOM)["code"] == 107
 
-    def test_presence_is_each_connection(self, alice: Sdk, bob: Client) -> None:
+    def test_presence_lists_each_connection(self, alice: Sdk, bob: Client) -> None:
         alice.calls("subscribe", channel=ROOM)
         bob.asks("subscribe", channel=ROOM)
         assert alice.calls("presence", channel=ROOM) == {
@@ -480,12 +466,12 @@ class TestAsking:
     @pytest.mark.parametrize(
         "limits", [LIMITS._replace(counted=1), LIMITS._replace(listed_bytes=50)], ids=["counted", "listed"]
     )
-    def test_a_list_that_would_not_fit_is_refused(self, alice: Sdk, bob: Client, limits: Limits) -> None:
+    def test_a_presence_list_that_would_not_fit_is_refused(self, alice: Sdk, bob: Client, limits: Limits) -> None:
         alice.calls("subscribe", channel=ROOM)
         bob.asks("subscribe", channel=ROOM)
         assert alice.calls("presence", channel=ROOM)["code"] == 106
 
-    def test_who_was_cut_off_is_listed_until_the_others_are_told_or_it_is_back(
+    def test_a_disconnected_user_is_listed_until_its_leave_or_return(
         self, alice: Sdk, peal: Peal, api: FakeWebsocketApi, jobs: FakeJobs, clock: Clock
     ) -> None:
         def here() -> set[str]:
@@ -509,7 +495,7 @@ class TestAsking:
             worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
         assert here() == {"alice="}
 
-    def test_history_is_as_much_as_is_asked_for(self, alice: Sdk, peal: Peal) -> None:
+    def test_history_returns_as_much_as_was_asked_for(self, alice: Sdk, peal: Peal) -> None:
         for n in range(3):
             peal.publish(ROOM, n)
         whole = alice.calls("history", channel=ROOM, limit=-1)
@@ -537,10 +523,10 @@ class TestAsking:
             ({"channel": "user:bob"}, 103),
         ],
     )
-    def test_a_history_that_cannot_be_says_so(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
+    def test_a_bad_history_gets_the_code_of_its_error(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
         assert alice.calls("history", **{"channel": ROOM} | fields)["code"] == code
 
-    def test_rpc_is_any_action_by_its_name(self, alice: Sdk, bob: Client) -> None:
+    def test_rpc_calls_any_action_by_name(self, alice: Sdk, bob: Client) -> None:
         answer = alice.calls("rpc", method="sendMessage", data={"targetUserId": "bob", "text": "hi"})
         assert answer == {"data": {"sent": 1, "gone": 0, "failed": 0}}
         assert alice.calls("rpc", method="whoami")["data"]["userId"] == "alice"
@@ -557,10 +543,10 @@ class TestAsking:
             ({"method": "sendMessage", "data": {"targetConnectionId": 7, "text": "hi"}}, 107),
         ],
     )
-    def test_an_rpc_that_cannot_be_says_so(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
+    def test_a_bad_rpc_gets_the_code_of_its_error(self, alice: Sdk, fields: dict[str, Any], code: int) -> None:
         assert alice.calls("rpc", **fields)["code"] == code
 
-    def test_what_is_sent_is_an_action_frame_that_wants_no_reply(self, alice: Sdk, bob: Client) -> None:
+    def test_send_runs_an_action_frame_without_a_reply(self, alice: Sdk, bob: Client) -> None:
         alice.sends('{"send":{"data":{"action":"sendMessage","targetUserId":"bob","text":"hi"}}}')
         alice.sends('{"send":{"data":{"action":"sendMessage"}}}')
         alice.sends('{"send":{"data":"hi"}}')

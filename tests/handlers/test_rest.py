@@ -36,7 +36,7 @@ class TestSending:
         assert answer == (200, {"sent": 1, "gone": 0, "failed": 0})
         assert api.frames(ID)[0]["text"] == "hi"
 
-    def test_to_a_user_who_is_not_here(self, connected: Peal) -> None:
+    def test_to_a_user_who_is_not_connected(self, connected: Peal) -> None:
         assert rest.answer(rest.post_to_user, connected, "nobody", b'{"text":"hi"}') == (
             200,
             {"sent": 0, "gone": 0, "failed": 0},
@@ -53,7 +53,7 @@ class TestSending:
             {"error": NOT_FOUND},
         )
 
-    def test_to_a_connection_that_turns_out_gone(self, connected: Peal, api: FakeWebsocketApi) -> None:
+    def test_to_a_connection_that_turns_out_to_be_gone(self, connected: Peal, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [gone(), gone()]}
         assert rest.answer(rest.post_to_connection, connected, ID, b'{"text":"hi"}') == (404, {"error": NOT_FOUND})
 
@@ -66,7 +66,7 @@ class TestSending:
 
 
 class TestOneConnection:
-    def test_what_the_registry_knows(self, connected: Peal) -> None:
+    def test_it_is_what_the_registry_knows(self, connected: Peal) -> None:
         assert rest.answer(rest.get_connection, connected, PATH_ID) == (
             200,
             {
@@ -88,16 +88,16 @@ class TestOneConnection:
         )
 
     @pytest.mark.parametrize(("door", "query"), [(rest.get_connection, []), (rest.delete_connection, [{}])])
-    def test_a_stranger_is_not_found(self, connected: Peal, door: Any, query: list[Any]) -> None:
+    def test_an_unknown_connection_is_not_found(self, connected: Peal, door: Any, query: list[Any]) -> None:
         assert rest.answer(door, connected, "nobody=", *query) == (404, {"error": NOT_FOUND})
 
-    def test_deleting_closes_and_forgets(self, connected: Peal, api: FakeWebsocketApi) -> None:
+    def test_deleting_closes_and_forgets_it(self, connected: Peal, api: FakeWebsocketApi) -> None:
         assert rest.answer(rest.delete_connection, connected, PATH_ID, {}) == (204, None)
         assert api.frames(ID) == [{"type": "goodbye", "code": "closed", "reason": None}]
         assert api.closed == [ID]
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
 
-    def test_deleting_one_that_is_gone_already_forgets_it(self, connected: Peal, api: FakeWebsocketApi) -> None:
+    def test_deleting_one_that_is_already_gone_forgets_it(self, connected: Peal, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [gone()]}
         assert rest.answer(rest.delete_connection, connected, ID, {}) == (204, None)
         assert rest.answer(rest.get_connection, connected, ID)[0] == 404
@@ -109,7 +109,7 @@ class TestOneConnection:
 
 
 class TestTickets:
-    def test_a_client_connects_with_one_once(self, peal: Peal) -> None:
+    def test_a_ticket_connects_one_client_once(self, peal: Peal) -> None:
         body = b'{"userId":"u_456","deviceId":"phone","expiresAt":1795430000,"channels":{"chat:*":["subscribe"]}}'
         status, answer = rest.answer(rest.post_ticket, peal, body)
         assert status == 201

@@ -39,7 +39,7 @@ class TestPublishing:
         assert (push["data"], push["from"], push["messageId"]) == ({"n": 1}, None, "m-1")
 
     @pytest.mark.parametrize("channel", [ROOM, MAP])
-    def test_a_batch_is_published_in_its_order(self, peal: Peal, alice: Client, channel: str) -> None:
+    def test_a_batch_is_published_in_order(self, peal: Peal, alice: Client, channel: str) -> None:
         status, body = post(peal, channel, {"messages": [{"data": n, "messageId": f"m-{n % 3}"} for n in range(4)]})
         assert (status, body["channel"]) == (200, channel)
         assert [message.get("sent") for message in body["messages"]] == [1, 1, 1, None]
@@ -62,13 +62,13 @@ class TestPublishing:
             ({"messages": [{"data": 1}, {}]}, "data must be given."),
         ],
     )
-    def test_what_is_wrong_is_named_and_nothing_is_published(
+    def test_a_bad_request_is_explained_and_publishes_nothing(
         self, peal: Peal, alice: Client, body: object, message: str
     ) -> None:
         assert post(peal, ROOM, body) == error(400, "invalid", message)
         alice.receives_nothing()
 
-    def test_a_batch_may_be_larger_than_a_frame_but_none_of_its_messages(self, peal: Peal, alice: Client) -> None:
+    def test_a_batch_but_no_message_may_be_larger_than_a_frame(self, peal: Peal, alice: Client) -> None:
         large = "x" * 31_000
         assert post(peal, ROOM, {"messages": [{"data": large}] * 8})[0] == 200
         assert alice.receives_in(ROOM) == [large] * 8
@@ -77,8 +77,8 @@ class TestPublishing:
         assert post(peal, ROOM, {"data": "x" * 256_000})[1]["error"]["code"] == "too_large"
 
 
-class TestLooking:
-    def test_at_a_channel(self, peal: Peal, alice: Client) -> None:
+class TestReading:
+    def test_a_channel(self, peal: Peal, alice: Client) -> None:
         epoch = post(peal, ROOM, {"data": 1})[1]["epoch"]
         status, body = rest.answer(rest.get_channel, peal, quote(ROOM, safe=""))
         assert (status, body) == (
@@ -103,12 +103,12 @@ class TestLooking:
         assert body
         assert (body["epoch"], body["offset"], body["count"], body["connections"]) == (None, None, None, None)
 
-    def test_at_its_members(self, peal: Peal, alice: Client) -> None:
+    def test_its_members(self, peal: Peal, alice: Client) -> None:
         status, body = rest.answer(rest.get_members, peal, ROOM)
         assert (status, body) == (200, {"channel": ROOM, **peal.presence(ROOM).as_dict()})
         assert rest.answer(rest.get_members, peal, MAP)[0] == 400
 
-    def test_at_its_history(self, peal: Peal, alice: Client) -> None:
+    def test_its_history(self, peal: Peal, alice: Client) -> None:
         for n in range(1, 5):
             epoch = post(peal, ROOM, {"data": n})[1]["epoch"]
 
@@ -132,12 +132,12 @@ class TestLooking:
             ({"epoch": "x"}, "since must be an object with an epoch, a string, and an offset, a whole number."),
         ],
     )
-    def test_what_is_wrong_with_the_query_is_named(self, peal: Peal, query: dict[str, str], message: str) -> None:
+    def test_a_bad_query_is_explained(self, peal: Peal, query: dict[str, str], message: str) -> None:
         assert rest.answer(rest.get_history, peal, ROOM, query) == error(400, "invalid", message)
 
 
 class TestUnsubscribing:
-    def test_all_connections_of_the_user_are_told_and_nobody_else(
+    def test_all_connections_of_the_user_are_unsubscribed_and_notified(
         self, peal: Peal, alice: Client, api: FakeWebsocketApi
     ) -> None:
         tablet, bob = Client(peal, api, "tablet=", userId="alice"), Client(peal, api, "bob=", userId="bob")
@@ -159,7 +159,7 @@ class TestUnsubscribing:
         }
 
 
-def test_a_connection_that_a_server_closes_is_in_no_channel_and_a_job_will_tell(
+def test_closing_a_connection_ends_its_memberships_and_queues_a_leave(
     peal: Peal, alice: Client, jobs: FakeJobs
 ) -> None:
     assert rest.answer(rest.delete_connection, peal, alice.id, {}) == (204, None)

@@ -1,6 +1,7 @@
-"""The command line beside the local gateway, which runs the project as it is.
+"""The command line beside the local gateway, which runs the project.
 
-As a process of its own where its beginning, its end or its pipes are the point, else in this one, which is faster.
+Tests of how a command starts, ends or uses its pipes run it as a process; all others run it in this one, which is
+faster.
 """
 
 import io
@@ -19,6 +20,7 @@ import pytest
 from localgateway.testing import Gateway
 from pealctl.__main__ import main
 from tests.conftest import PROJECT
+from tests.support.processes import interruptible
 
 SECONDS = 20
 PROGRAM = (sys.executable, "-m", "pealctl")
@@ -37,28 +39,29 @@ class Done(NamedTuple):
 
 
 class Running:
-    """A command that is still at it, read as it prints."""
+    """A command that still runs, read as it prints."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*PROGRAM, *arguments],
-            cwd=PROJECT,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        with interruptible():
+            self.process = subprocess.Popen(
+                [*PROGRAM, *arguments],
+                cwd=PROJECT,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
 
     def prints(self) -> str:
-        """The next line of its output."""
+        """Return the next line of its output."""
         return self._line(self.process.stdout)
 
     def notes(self) -> str:
-        """The next line that it tells the person."""
+        """Return the next line that it prints for the person."""
         return self._line(self.process.stderr)
 
     def is_interrupted(self) -> Done:
-        """How it ends once somebody types Ctrl-C; what was read before is not in it."""
+        """Type Ctrl-C; return how it ends, without the lines that were read before."""
         self.process.send_signal(signal.SIGINT)
         out, err = self.process.communicate(timeout=SECONDS)
         return Done(self.process.returncode, out.decode(), err.decode())
@@ -69,7 +72,7 @@ class Running:
         for stream in (self.process.stdout, self.process.stderr):
             assert stream
             stream.close()
-        self.process.wait()
+        self.process.wait(SECONDS)
 
     def _line(self, stream: Any) -> str:
         line, deadline = b"", time.monotonic() + SECONDS
@@ -82,10 +85,10 @@ class Running:
 
 
 def environment() -> dict[str, str]:
-    """Nobody's AWS account, and a proxy that must not be asked for what is on this machine."""
+    """Return an environment with no AWS account, and with a proxy that must not be used for this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "PYTEST_"))}
-    nobody = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    return kept | nobody | {"AWS_EC2_METADATA_DISABLED": "true", "http_proxy": "http://127.0.0.1:9"}
+    no_account = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    return kept | no_account | {"AWS_EC2_METADATA_DISABLED": "true", "http_proxy": "http://127.0.0.1:9"}
 
 
 def run(*arguments: str, stdin: bytes = b"") -> Done:
@@ -98,7 +101,7 @@ def run(*arguments: str, stdin: bytes = b"") -> Done:
 
 @pytest.fixture
 def stage(gateway: Gateway) -> tuple[str, ...]:
-    """What points a command at the gateway of this test."""
+    """The options that point a command at the gateway of this test."""
     assert gateway.rest_url
     return "--url", gateway.rest_url, "--socket-url", gateway.url
 
@@ -123,7 +126,7 @@ def peal_says(stage: tuple[str, ...]) -> Callable[..., Done]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
-    """Start a command that goes on until it is told."""
+    """Start a command that runs until it is interrupted."""
     with ExitStack() as stack:
 
         def start(*arguments: str) -> Running:

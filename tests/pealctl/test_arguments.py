@@ -1,4 +1,4 @@
-"""What is wrong with a command line is told before anything is asked or sent."""
+"""A wrong command line is refused before anything is asked or sent."""
 
 import pytest
 
@@ -14,35 +14,44 @@ class TestWrong:
             (["send", "hi"], "one of the arguments --user --connection --channel --everyone is required"),
             (["send", "--user", "u", "--everyone", "hi"], "argument --everyone: not allowed with argument --user"),
             (["send", "--user", "u"], "nothing to send: give TEXT, --data JSON, or - to read it from standard input"),
-            (["send", "--channel", "c:d"], "a channel takes TEXT or --data JSON, and not both"),
-            (["send", "--channel", "c:d", "hi", "--data", "1"], "a channel takes TEXT or --data JSON, and not both"),
-            (["send", "--user", "u", "hi", "--message-id", "m"], "--message-id is for a --channel"),
+            (["send", "--channel", "c:d"], "a channel takes either TEXT or --data JSON"),
+            (["send", "--channel", "c:d", "hi", "--data", "1"], "a channel takes either TEXT or --data JSON"),
+            (["send", "--user", "u", "hi", "--message-id", "m"], "--message-id needs a --channel"),
             (["send", "--user", "u", "-", "--data", "-"], "TEXT and --data cannot both be read from standard input"),
-            (["send", "--user", "", "hi"], "argument --user: '' is no name"),
-            (["connection", ".."], "argument ID: '..' is no name"),
-            (["kick", "--connection", "c", "--device", "d"], "--device is one of a --user's"),
+            (["send", "--user", "", "hi"], "argument --user: '' is not a name"),
+            (["connection", ".."], "argument ID: '..' is not a name"),
+            (["kick", "--connection", "c", "--device", "d"], "--device needs a --user"),
             (["kick"], "one of the arguments --user --connection is required"),
             (["history", "c:d", "-n", "-1"], "argument -n/--last: invalid count value: '-1'"),
             (["history", "c:d", "-n", "1", "--all"], "argument --all: not allowed with argument -n/--last"),
             (["ticket", "u", "--grants", "[]"], "argument --grants: invalid grants value: '[]'"),
-            (["connections", "--url", "x"], "argument --url: 'x' is no http or https URL"),
-            (["connections", "--url", "https://x/?a"], "argument --url: 'https://x/?a' is no http or https URL"),
-            (["tail", "c:d", "--socket-url", "http://x"], "argument --socket-url: 'http://x' is no ws or wss URL"),
+            (["deploy", "--stage", "dev", "--confirm", "t"], "unrecognized arguments: --confirm t"),
+            (["--json", "deploy"], "--json is not an option of deploy"),
+            (["--url", "http://x", "destroy"], "--url is not an option of destroy"),
+            (["connections", "--url", "x"], "argument --url: 'x' is not a URL (http or https)"),
+            (
+                ["connections", "--url", "https://x/?a"],
+                "argument --url: 'https://x/?a' is not a URL (http or https)",
+            ),
+            (
+                ["tail", "c:d", "--socket-url", "http://x"],
+                "argument --socket-url: 'http://x' is not a URL (ws or wss)",
+            ),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
-    def test_is_said_with_status_2(self, arguments: list[str], sentence: str) -> None:
+    def test_it_ends_with_status_2(self, arguments: list[str], sentence: str) -> None:
         done = say(*arguments)
         assert (done.status, done.out) == (2, "")
         assert done.err.endswith(f"error: {sentence}\n")
 
     @pytest.mark.parametrize("json", ["secret", "NaN", '{"a":Infinity}', "[1,"])
-    def test_what_is_to_be_sent_is_not_repeated(self, json: str) -> None:
+    def test_data_is_not_repeated(self, json: str) -> None:
         done = say("send", "--user", "u", "--data", json)
-        assert (done.status, done.err.splitlines()[-1]) == (2, "pealctl: error: --data is no JSON")
+        assert (done.status, done.err.splitlines()[-1]) == (2, "pealctl: error: --data is not JSON")
 
-    @pytest.mark.parametrize(("options", "what"), [(["-"], "standard input is no UTF-8"), (["--data", "-"], "--data")])
-    def test_standard_input_that_is_no_text(self, options: list[str], what: str) -> None:
+    @pytest.mark.parametrize(("options", "what"), [(["-"], "standard input is not UTF-8"), (["--data", "-"], "--data")])
+    def test_standard_input_that_is_not_text(self, options: list[str], what: str) -> None:
         done = say("send", "--user", "u", *options, stdin=b"\xff")
         assert done.status == 2
         assert f"error: {what}" in done.err
@@ -58,11 +67,11 @@ class TestRight:
         ],
         ids=" ".join,
     )
-    def test_which_stage_and_how_to_print_may_stand_on_either_side(self, arguments: list[str]) -> None:
+    def test_common_options_may_stand_on_either_side(self, arguments: list[str]) -> None:
         options = parse(arguments)
         assert (options.stage, options.json, options.url) == ("dev", True, None)
 
-    def test_unless_told_otherwise_it_is_the_desks_stage_and_for_people(self) -> None:
+    def test_defaults_are_the_local_stage_and_no_json(self) -> None:
         options = parse(["connections"])
         assert (options.stage, options.json, options.user) == ("local", False, None)
 
@@ -75,11 +84,11 @@ class TestRight:
         ],
         ids=" ".join,
     )
-    def test_an_id_that_begins_like_an_option(self, arguments: list[str]) -> None:
+    def test_an_id_may_begin_with_a_dash(self, arguments: list[str]) -> None:
         assert parse(arguments).id == "-pNLNqvmJSoNHZQ="
 
     @pytest.mark.parametrize("command", [["kick"], ["send", "hi"]], ids=" ".join)
-    def test_an_id_that_begins_so_after_an_option(self, command: list[str]) -> None:
+    def test_an_id_after_an_option_may_begin_with_a_dash(self, command: list[str]) -> None:
         assert parse([*command, "--connection", "-pNLNqvmJSoNHZQ="]).connection == "-pNLNqvmJSoNHZQ="
 
     def test_null_is_data_too(self) -> None:

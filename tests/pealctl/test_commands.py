@@ -1,6 +1,7 @@
-"""What each command does and prints, on the project as the local gateway runs it: README, "From a terminal"."""
+"""What each command does and prints, on the project that the local gateway runs."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,26 +9,32 @@ import pytest
 
 from localgateway.faults import parse_fault
 from localgateway.testing import Client, Gateway
-from tests.pealctl.conftest import Done
+from tests.pealctl.conftest import SECONDS, Done
 
 Say = Callable[..., Done]
 
 
 def subscribed(gateway: Gateway, user: str, channel: str) -> Client:
+    """Return a client that is a member of the channel."""
     client = gateway.connect(user, device="phone")
     client.sends({"action": "subscribe", "id": 1, "channel": channel})
     client.receives({"type": "reply"})
+    # The reply may come before the membership is written.
+    deadline = time.monotonic() + SECONDS
+    while user not in [one["userId"] for one in gateway.call("GET", f"/channels/{channel}/members").body["members"]]:
+        assert time.monotonic() < deadline, f"{user} is not in {channel}"
+        time.sleep(0.02)
     return client
 
 
 def printed(done: Done) -> list[Any]:
-    """What a command with --json has printed, one object a line."""
+    """Return what a command with --json has printed, one object a line."""
     assert (done.status, done.err) == (0, "")
     return [json.loads(line) for line in done.lines]
 
 
 class TestWhoIsConnected:
-    def test_all_of_them_with_their_users(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_everyone_with_their_users(self, gateway: Gateway, peal_says: Say) -> None:
         alice, stranger = gateway.connect("u_1"), gateway.connect()
         done = peal_says("connections")
         assert (done.status, done.err) == (0, "")
@@ -39,8 +46,9 @@ class TestWhoIsConnected:
             {"connectionId": alice.connection_id, "userId": "u_1"},
         ]
 
+    @pytest.mark.slow
     def test_page_by_page(self, gateway: Gateway, peal_says: Say, dynamodb: Any) -> None:
-        """More than one page of them, written as $connect writes them."""
+        """More than one page of rows, written as $connect writes them."""
         ids = [f"c{number:04}" for number in range(1_005)]
         for start in range(0, len(ids), 25):
             puts = [{"PutRequest": {"Item": row(one)}} for one in ids[start : start + 25]]
@@ -48,7 +56,7 @@ class TestWhoIsConnected:
         done = peal_says("connections", "--json")
         assert sorted(one["connectionId"] for one in printed(done)) == ids
 
-    def test_one_users_with_what_is_known_of_them(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_one_users_connections_in_detail(self, gateway: Gateway, peal_says: Say) -> None:
         alice = subscribed(gateway, "u_1", "chat:lobby")
         gateway.connect("u_2")
         (line,) = peal_says("connections", "--user", "u_1").lines
@@ -68,7 +76,7 @@ class TestWhoIsConnected:
         assert (record["connectionId"], record["userId"]) == (alice.connection_id, "u_1")
         assert (record["attributes"], record["channels"], record["deviceId"]) == ('{"room":"a"}', "-", "-")
 
-    def test_a_connection_that_is_not_there(self, peal_says: Say) -> None:
+    def test_an_unknown_connection(self, peal_says: Say) -> None:
         assert peal_says("connection", "nobody=") == Done(1, "", "There is no such connection.\n")
 
 
@@ -78,7 +86,7 @@ def row(connection_id: str) -> dict[str, Any]:
 
 
 class TestChannels:
-    def test_who_is_in_one(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_members(self, gateway: Gateway, peal_says: Say) -> None:
         subscribed(gateway, "u_1", "chat:lobby")
         assert peal_says("members", "chat:lobby") == Done(0, "u_1  1  -\n", "")
         (here,) = printed(peal_says("members", "chat:lobby", "--json"))
@@ -90,14 +98,15 @@ class TestChannels:
             "complete": True,
         }
 
-    def test_too_many_to_list(self, gateway: Gateway, peal_says: Say, dynamodb: Any) -> None:
+    @pytest.mark.slow
+    def test_too_many_members_to_list(self, gateway: Gateway, peal_says: Say, dynamodb: Any) -> None:
         for start in range(0, 400, 25):
             puts = [{"PutRequest": {"Item": member(number)}} for number in range(start, start + 25)]
             dynamodb.batch_write_item(RequestItems={"peal-local-connections": puts})
         done = peal_says("members", "chat:lobby")
         assert done == Done(0, "", "Too many to list: 400 users with 400 connections.\n")
 
-    def test_where_one_stands_and_what_it_can_do(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_position_and_options(self, gateway: Gateway, peal_says: Say) -> None:
         peal_says("send", "--channel", "chat:lobby", "hi")
         record = dict(line.split(None, 1) for line in peal_says("channel", "chat:lobby").lines)
         assert (record["channel"], record["offset"], record["count"]) == ("chat:lobby", "1", "0")
@@ -105,11 +114,11 @@ class TestChannels:
         (described,) = printed(peal_says("channel", "chat:lobby", "--json"))
         assert described["options"]["historySize"] == 1_000
 
-    def test_one_that_cannot_be(self, peal_says: Say) -> None:
+    def test_an_impossible_channel(self, peal_says: Say) -> None:
         done = peal_says("channel", "nowhere:lobby")
         assert done == Done(1, "", "channel must be in one of the namespaces chat, feed, live, user.\n")
 
-    def test_what_was_published(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_history(self, gateway: Gateway, peal_says: Say) -> None:
         publish(gateway, "chat:lobby", range(25))
         done = peal_says("history", "chat:lobby")
         assert [line.split("  ")[1:] for line in done.lines] == [
@@ -122,7 +131,8 @@ class TestChannels:
         assert few[1].keys() == {"type", "channel", "epoch", "offset", "data", "from", "time", "messageId"}
         assert (few[1]["type"], few[1]["channel"]) == ("publication", "chat:lobby")
 
-    def test_what_fills_more_than_a_page(self, gateway: Gateway, peal_says: Say) -> None:
+    @pytest.mark.slow
+    def test_history_of_more_than_a_page(self, gateway: Gateway, peal_says: Say) -> None:
         large = [f"{number}" + "x" * 9_999 for number in range(8)]
         publish(gateway, "feed:news", large)
         for how_many in (["--all"], ["-n", "8"], ["-n", "1000"]):
@@ -130,7 +140,7 @@ class TestChannels:
             assert [one["data"] for one in every] == large
         assert [one["data"] for one in printed(peal_says("history", "feed:news", "--json", "-n", "5"))] == large[3:]
 
-    def test_who_published_it(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_publishers(self, gateway: Gateway, peal_says: Say) -> None:
         alice, stranger = gateway.connect("u_1"), gateway.connect()
         for client in (alice, stranger):
             client.sends({"action": "publish", "id": 1, "channel": "chat:lobby", "data": "hi"})
@@ -138,11 +148,11 @@ class TestChannels:
         names = [line.split("  ")[2:] for line in peal_says("history", "chat:lobby").lines]
         assert names == [["u_1", '"hi"'], [stranger.connection_id, '"hi"']]
 
-    def test_one_without_history(self, peal_says: Say) -> None:
+    def test_a_channel_without_history(self, peal_says: Say) -> None:
         done = peal_says("history", "live:x")
         assert done == Done(1, "", "channel is in a namespace without history.\n")
 
-    def test_what_a_terminal_would_act_upon_is_escaped(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_control_characters_are_escaped(self, gateway: Gateway, peal_says: Say) -> None:
         evil = "\x1b[2J \x9b31m \x07 \u202e \n"
         publish(gateway, "chat:lobby", [evil])
         for done in (peal_says("history", "chat:lobby"), peal_says("history", "chat:lobby", "--json")):
@@ -187,30 +197,30 @@ class TestSending:
         done = peal_says(*once)
         epoch = alice.receives({"type": "publication", "data": None, "messageId": "m-1", "offset": 1})["epoch"]
         assert done.out == f"sent 1, gone 0, failed 0; offset 1 of epoch {epoch}\n"
-        assert peal_says(*once).out == f"queued: somebody else delivers it; offset 1 of epoch {epoch}\n"
+        assert peal_says(*once).out == f"queued: another function delivers it; offset 1 of epoch {epoch}\n"
         alice.receives_nothing()
 
     def test_to_a_channel_without_history(self, peal_says: Say) -> None:
         assert peal_says("send", "--channel", "live:x", "hi").out == "sent 0, gone 0, failed 0\n"
 
-    def test_what_standard_input_says(self, gateway: Gateway, peal_says: Say) -> None:
-        """So that what is secret stands in no list of processes and in no shell's history."""
+    def test_standard_input(self, gateway: Gateway, peal_says: Say) -> None:
+        """Keeps secrets out of lists of processes and the shell's history."""
         alice = gateway.connect("u_1")
         assert peal_says("send", "--user", "u_1", "-", stdin="grüße\n".encode()).status == 0
         assert peal_says("send", "--user", "u_1", "--data", "-", stdin=b'{"a":"b"}').status == 0
         alice.receives({"text": "grüße"})
         alice.receives({"text": None, "data": {"a": "b"}})
 
-    def test_to_nobody(self, peal_says: Say) -> None:
+    def test_to_a_user_without_connections(self, peal_says: Say) -> None:
         assert peal_says("send", "--user", "u_9", "hi") == Done(0, "sent 0, gone 0, failed 0\n", "")
         assert peal_says("send", "--connection", "c=", "hi") == Done(1, "", "There is no such connection.\n")
 
-    def test_where_one_cannot_be_reached_the_status_says_so(self, gateway: Gateway, peal_says: Say) -> None:
+    def test_a_failed_send_makes_the_status_1(self, gateway: Gateway, peal_says: Say) -> None:
         gateway.connect("u_1")
         gateway.faults.arm(parse_fault("throttle=10"))
         assert peal_says("send", "--user", "u_1", "hi") == Done(1, "sent 0, gone 0, failed 1\n", "")
 
-    def test_more_than_a_frame_holds(self, peal_says: Say) -> None:
+    def test_a_frame_that_is_too_large(self, peal_says: Say) -> None:
         done = peal_says("send", "--user", "u_1", "-", stdin=b"x" * 32_000)
         assert done == Done(1, "", "32012 bytes are more than the 32000 a frame may have.\n")
 
@@ -237,14 +247,14 @@ class TestKicking:
 
 class TestTickets:
     @pytest.mark.parametrize("options", [[], ["--device", "phone", "--expires-in", "600"]])
-    def test_it_lets_that_user_connect_once(self, gateway: Gateway, peal_says: Say, options: list[str]) -> None:
+    def test_it_admits_that_user_once(self, gateway: Gateway, peal_says: Say, options: list[str]) -> None:
         done = peal_says("ticket", "u_7", *options)
         alice = gateway.connect(query={"ticket": done.out.strip()})
         alice.sends({"action": "whoami", "id": 1})
         me = alice.receives()["data"]
         assert (me["userId"], me["deviceId"]) == ("u_7", "phone" if options else None)
         assert (me["expiresAt"] is None) is not bool(options)
-        assert done.err.startswith("It lets u_7 connect once, with ?ticket=, until ")
+        assert done.err.startswith("With ?ticket= it lets u_7 connect once, until ")
 
     def test_with_grants(self, gateway: Gateway, peal_says: Say) -> None:
         grants = '{"channels":{"feed:*":["subscribe"]}}'
@@ -255,7 +265,7 @@ class TestTickets:
             alice.sends({"action": "subscribe", "id": 1, "channel": channel})
             alice.receives({"type": kind})
 
-    def test_grants_that_are_none(self, peal_says: Say) -> None:
+    def test_invalid_grants(self, peal_says: Say) -> None:
         done = peal_says("ticket", "u_7", "--grants", '{"userId":"u_8"}')
-        assert done == Done(1, "", "--grants has userId, which is no grant: see docs/PROTOCOL.md.\n")
+        assert done == Done(1, "", "--grants has userId, which is not a grant: see docs/PROTOCOL.md.\n")
         assert peal_says("ticket", "u_7", "--grants", '{"users":[7]}').status == 1

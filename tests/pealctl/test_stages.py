@@ -1,4 +1,4 @@
-"""Where a stage is, how one asks it, and what is said when it does not answer as it should."""
+"""Where a stage is, how requests are signed, and the sentence for each answer that is wrong."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ REQUEST = "GET /connections/c"
 
 
 class Server(HTTPServer):
-    """Answers every request with what is next, and remembers it."""
+    """Answer every request with the next answer, and remember the request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -62,7 +62,7 @@ def server() -> Iterator[Server]:
         thread.start()
         yield server
         server.shutdown()
-        thread.join()
+        thread.join(10)
 
 
 IDENTITY = (
@@ -73,7 +73,7 @@ IDENTITY = (
 
 @pytest.fixture
 def account(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """What stands for AWS: it says who one is, whatever it is asked."""
+    """A server in place of AWS, which answers everything with an identity."""
     monkeypatch.chdir(PROJECT)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
@@ -84,7 +84,7 @@ def account(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def ask(server: Server, *answers: tuple[int, Any], name: str = "dev", signer: Signer | None = None) -> Any:
-    """What a stage of that name says of the connection c, where the server answers so, and so at last."""
+    """Ask a stage of that name for the connection c, with these answers; the last one is repeated."""
     server.answers = [
         (status, text if isinstance(text, bytes) else json.dumps(text).encode()) for status, text in answers
     ]
@@ -93,11 +93,11 @@ def ask(server: Server, *answers: tuple[int, Any], name: str = "dev", signer: Si
 
 
 class TestAnswers:
-    def test_what_only_reads_is_asked_three_times(self, server: Server) -> None:
+    def test_a_read_is_tried_three_times(self, server: Server) -> None:
         assert ask(server, (0, b""), (500, {}), (200, {"a": 1})) == {"a": 1}
         assert len(server.seen) == 3
 
-    def test_what_changes_something_is_asked_once(self, server: Server) -> None:
+    def test_a_change_is_tried_once(self, server: Server) -> None:
         server.answers = [(503, b"{}")]
         with pytest.raises(Unavailable):
             Api(Target("dev", server.url, lambda: "", None)).post("broadcast", body={})
@@ -115,7 +115,7 @@ class TestAnswers:
                 {"message": "Missing Authentication Token"},
                 CommandError,
                 f"{REQUEST} is refused (403): Missing Authentication Token. "
-                "The stage may be older than this command: deploy it anew.",
+                "The stage may be older than this command: deploy it again.",
             ),
             (
                 403,
@@ -134,54 +134,54 @@ class TestAnswers:
                 500,
                 {"error": {"code": "internal_error", "message": "Something went wrong on our side."}},
                 Unavailable,
-                f"{REQUEST} failed on the stage's side (500). Why: docs/OPERATIONS.md, Questions. Try again.",
+                f"{REQUEST} failed on the stage's side (500): see docs/OPERATIONS.md, Questions. Try again.",
             ),
             (
                 504,
                 {"message": "Endpoint request timed out"},
                 Unavailable,
-                f"{REQUEST} was not answered within API Gateway's 29 s. It may go on, and be done all the same.",
+                f"{REQUEST} was not answered within API Gateway's 29 s. It may still be running, and succeed.",
             ),
             (200, b"<html>", CommandError, "What answers at URL is not Peal's REST API: is the URL right?"),
             (200, b"[]", CommandError, "What answers at URL is not Peal's REST API: is the URL right?"),
         ],
     )
-    def test_that_say_no(self, server: Server, status: int, answer: Any, kind: type, sentence: str) -> None:
+    def test_refusals(self, server: Server, status: int, answer: Any, kind: type, sentence: str) -> None:
         with pytest.raises(kind) as error:
             ask(server, (status, answer))
         assert str(error.value) == sentence.replace("URL is not", f"{server.url} is not")
 
-    def test_that_fail_on_the_desk(self, server: Server) -> None:
+    def test_local_failures(self, server: Server) -> None:
         with pytest.raises(
-            Unavailable, match=r"^GET /connections/c failed .* Why: the output of `make dev`. Try again.$"
+            Unavailable, match=r"^GET /connections/c failed .* see the output of `make dev`. Try again.$"
         ):
             ask(server, (502, {}), name="local")
 
-    def test_that_never_come(self, server: Server) -> None:
+    def test_no_answer(self, server: Server) -> None:
         with pytest.raises(Unavailable) as error:
             ask(server, (0, b""))
-        said = "Remote end closed connection without response"
-        assert str(error.value) == f"{server.url} does not answer ({said}): try again."
+        reason = "Remote end closed connection without response"
+        assert str(error.value) == f"{server.url} does not answer ({reason}): try again."
 
-    def test_of_another_version(self, server: Server) -> None:
+    def test_an_answer_of_another_version(self, server: Server) -> None:
         answer = ask(server, (200, {"page": {}}))
         with pytest.raises(CommandError) as error:
             answer["page"]["next"]
-        assert str(error.value) == "The stage's answer has no 'next': it runs another version than this command's."
+        assert str(error.value) == "The stage's answer has no 'next': it runs a different version from this command."
 
-    def test_nobody_at_the_desk(self) -> None:
+    def test_no_local_stage(self) -> None:
         done = say("--url", "http://127.0.0.1:9", "connections")
         assert done == Done(
             1,
             "",
-            "Nobody answers at http://127.0.0.1:9 ([Errno 111] Connection refused): start it with `make dev`, say "
-            "where it is with --url, or which stage on AWS with --stage.\n",
+            "Nothing answers at http://127.0.0.1:9 ([Errno 111] Connection refused): start it with `make dev`, pass "
+            "its --url, or name a --stage on AWS.\n",
         )
 
 
 class TestSigning:
-    def test_requests_are_signed_as_aws_wants_them(self, server: Server) -> None:
-        """Names with `=` stand in paths percent-encoded, and are signed as that once more."""
+    def test_requests_to_aws_are_signed(self, server: Server) -> None:
+        """Paths hold `=` percent-encoded, and signatures hold that encoded once more."""
         signer = Signer(Credentials("AKID", "secret", "token"), "eu-central-1")
         server.answers = [(200, b"{}")]
         api = Api(Target("dev", server.url, lambda: "", signer))
@@ -202,18 +202,18 @@ class TestSigning:
             assert f"Credential=AKID/{headers['X-Amz-Date'][:8]}/eu-central-1/execute-api/" in headers["Authorization"]
             assert headers["Authorization"].endswith(f"Signature={signature}")
 
-    def test_on_the_desk_they_are_not(self, server: Server) -> None:
+    def test_local_requests_are_not_signed(self, server: Server) -> None:
         ask(server, (200, {}), name="local")
         assert "Authorization" not in server.seen[0][2]
 
 
 class TestFinding:
-    def test_the_desk_is_where_make_dev_puts_it(self) -> None:
+    def test_the_local_stage_is_where_make_dev_serves(self) -> None:
         found = target.find("local", None, None, PROJECT)
         assert (found.url, found.socket_url, found.signer) == ("http://127.0.0.1:8000", "ws://127.0.0.1:8001/api", None)
 
     @pytest.mark.parametrize("url", ["http://127.0.0.2:1", "http://localhost:1/", "https://[::1]:1"])
-    def test_or_where_somebody_says(self, url: str) -> None:
+    def test_a_local_stage_may_have_another_url(self, url: str) -> None:
         found = target.find("local", url, "ws://127.0.0.1:2/api", PROJECT)
         assert (found.url, found.socket_url, found.signer) == (url.rstrip("/"), "ws://127.0.0.1:2/api", None)
 
@@ -232,8 +232,7 @@ class TestFinding:
         with pytest.raises(CommandError) as error:
             _ = found.socket_url
         assert str(error.value) == (
-            "Where clients connect is not known: say it with --socket-url wss://..., or name the --stage instead of "
-            "its --url."
+            "Where clients connect is not known: pass --socket-url wss://..., or name the --stage instead of its --url."
         )
 
     def test_a_stage_that_is_not_deployed(self, account: Server) -> None:
@@ -259,20 +258,20 @@ class TestNoAccess:
 
     def test_no_such_stage(self, account: Server) -> None:
         assert say("--stage", "qa", "connections").err == (
-            ".chalice/config.json has no stage qa; on AWS there can be dev and prod.\n"
+            ".chalice/config.json has no stage qa; stages for AWS are dev and prod.\n"
         )
 
-    def test_who_may_not_ask_where_the_stage_is(self, account: Server) -> None:
+    def test_no_permission_to_find_the_stage(self, account: Server) -> None:
         denied = {"__type": "AccessDeniedException", "message": "User: x may not."}
         account.answers = [(200, IDENTITY), (403, json.dumps(denied).encode())]
         assert say("--stage", "dev", "connections") == Done(
             1,
             "",
-            "AWS refused GetRestApis (AccessDeniedException): User: x may not. Whoever may not ask AWS where the stage "
-            "is says so with --url.\n",
+            "AWS refused GetRestApis (AccessDeniedException): User: x may not. If you may not ask AWS where the "
+            "stage is, pass --url.\n",
         )
 
-    def test_aws_that_does_not_answer_half_way(self, account: Server) -> None:
+    def test_aws_stops_answering(self, account: Server) -> None:
         account.answers = [(200, IDENTITY), (0, b"")]
         done = say("--stage", "dev", "connections")
         assert (done.status, done.out) == (1, "")
@@ -280,6 +279,6 @@ class TestNoAccess:
 
 
 def test_a_directory_without_a_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The desk needs none: only a stage on AWS is looked up in it."""
+    """The local stage needs none: only stages on AWS are looked up in it."""
     monkeypatch.chdir(tmp_path)
-    assert say("--url", "http://127.0.0.1:9", "connections").err.startswith("Nobody answers")
+    assert say("--url", "http://127.0.0.1:9", "connections").err.startswith("Nothing answers")

@@ -7,7 +7,7 @@ from chalicelib.protocol.events import parse_connect, parse_disconnect, parse_me
 from tests.support import raw_events
 
 
-def test_a_connect_event_tells_who_comes_from_where() -> None:
+def test_a_connect_event_names_the_connection_and_its_client() -> None:
     event = parse_connect(raw_events.connect("abc=", {"userId": "u_1"}))
     assert event.context.connection_id == "abc="
     assert event.context.connected_at_ms == raw_events.CONNECTED_AT_MS
@@ -16,7 +16,7 @@ def test_a_connect_event_tells_who_comes_from_where() -> None:
     assert event.query == {"userId": "u_1"}
 
 
-def test_header_names_are_lower_case_because_clients_write_them_as_they_like() -> None:
+def test_header_names_are_lower_case() -> None:
     assert parse_connect(raw_events.connect()).headers["x-forwarded-proto"] == "https"
 
 
@@ -42,7 +42,7 @@ def test_a_message_without_text_is_an_empty_one(body: object) -> None:
 
 
 @pytest.mark.parametrize("connected_at", [None, "now", 0, -1, True])
-def test_a_connection_time_that_is_none_is_not_believed(connected_at: object) -> None:
+def test_an_impossible_connection_time_is_ignored(connected_at: object) -> None:
     event = parse_connect(raw_events.connect(connectedAt=connected_at))
     assert event.context.connected_at_ms is None
 

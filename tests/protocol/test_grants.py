@@ -36,7 +36,7 @@ class TestPatterns:
         assert [channel for channel in reached if not may(grants, "u_1", Verb.PUBLISH, channel)] == []
         assert [channel for channel in missed if may(grants, "u_1", Verb.PUBLISH, channel)] == []
 
-    def test_a_verb_grants_itself_only(self) -> None:
+    def test_a_verb_grants_only_itself(self) -> None:
         grants = parse_grants({"channels": {"chat:*": ["subscribe", "history"]}})
         allowed = [verb for verb in CHANNEL_VERBS if may(grants, "u_1", verb, "chat:a")]
         assert allowed == [Verb.SUBSCRIBE, Verb.HISTORY]
@@ -47,17 +47,17 @@ class TestPatterns:
         assert may(grants, "u_1", Verb.PUBLISH, "chat:a")
         assert not may(grants, "u_1", Verb.PUBLISH, "chat:b")
 
-    def test_users_are_reached_by_name_by_prefix_or_all(self) -> None:
+    def test_users_are_named_matched_by_prefix_or_all(self) -> None:
         grants = parse_grants({"users": ["u_2", "team:*"]})
         assert may(grants, "u_1", Verb.SEND, "u_2")
         assert may(grants, "u_1", Verb.SEND, "team:ann")
         assert not may(grants, "u_1", Verb.SEND, "u_3")
 
-    def test_only_a_grant_for_all_reaches_someone_anonymous(self) -> None:
+    def test_only_a_grant_for_all_users_reaches_an_anonymous_client(self) -> None:
         assert not may(parse_grants({"users": ["u_2", "team:*"]}), "u_1", Verb.SEND, None)
         assert may(parse_grants({"users": ["*"]}), "u_1", Verb.SEND, None)
 
-    def test_to_broadcast_is_a_grant_of_its_own(self) -> None:
+    def test_broadcast_is_a_grant_of_its_own(self) -> None:
         assert may(parse_grants({"broadcast": True}), "u_1", Verb.BROADCAST)
         assert not may(parse_grants({"users": ["*"], "channels": {"*": VERB_NAMES}}), "u_1", Verb.BROADCAST)
 
@@ -73,14 +73,14 @@ class TestPersonalChannels:
         assert may(NOTHING, "team:ann", Verb.SUBSCRIBE, "user:team:ann")
         assert not may(NOTHING, "team", Verb.SUBSCRIBE, "user:team:ann")
 
-    def test_the_channel_of_no_name_belongs_to_nobody(self) -> None:
+    def test_the_channel_of_an_empty_name_belongs_to_nobody(self) -> None:
         assert not may(NOTHING, None, Verb.SUBSCRIBE, "user:")
         assert not may(EVERYTHING, None, Verb.SUBSCRIBE, "user:")
 
-    def test_whoever_has_everything_has_not_the_channel_of_another(self) -> None:
+    def test_a_grant_for_everything_excludes_other_personal_channels(self) -> None:
         assert [verb for verb in CHANNEL_VERBS if may(EVERYTHING, "u_1", verb, "user:u_2")] == []
 
-    def test_a_denial_keeps_out_the_owner_too(self) -> None:
+    def test_a_denial_applies_to_the_owner_too(self) -> None:
         grants = parse_grants({"deny": {"channels": {"user:*": ["subscribe"]}}})
         assert not may(grants, "u_1", Verb.SUBSCRIBE, "user:u_1")
 
@@ -107,21 +107,17 @@ asked = st.one_of(
 
 class TestWhatAlwaysHolds:
     @given(granted=rights, denied=rights, user_id=users, ask=asked)
-    def test_what_a_denial_would_grant_is_denied_whatever_is_granted(
-        self, granted: Any, denied: Any, user_id: str | None, ask: Any
-    ) -> None:
+    def test_a_denial_beats_every_grant(self, granted: Any, denied: Any, user_id: str | None, ask: Any) -> None:
         if parse_grants(denied).allow(user_id, *ask) and ask[1] != f"user:{user_id}":
             assert not may(parse_grants(granted | {"deny": denied}), user_id, *ask)
 
     @given(denied=rights, user_id=users, ask=asked)
-    def test_nothing_granted_is_nothing_allowed_but_ones_own_channel(
-        self, denied: Any, user_id: str | None, ask: Any
-    ) -> None:
+    def test_without_grants_only_the_own_channel_is_allowed(self, denied: Any, user_id: str | None, ask: Any) -> None:
         if may(parse_grants({"deny": denied}), user_id, *ask):
             assert ask[1] == f"user:{user_id}"
 
     @given(given=claims, user_id=users, verb=st.sampled_from(CHANNEL_VERBS))
-    def test_no_wildcard_reaches_the_personal_channel_of_another(
+    def test_no_wildcard_reaches_another_users_personal_channel(
         self, given: Any, user_id: str | None, verb: Verb
     ) -> None:
         for owner in {"u_1", "u_2", "u_3"} - {user_id}:
@@ -129,7 +125,7 @@ class TestWhatAlwaysHolds:
             assert named or not may(parse_grants(given), user_id, verb, f"user:{owner}")
 
     @given(claims)
-    def test_grants_survive_their_way_through_the_table(self, given: Any) -> None:
+    def test_grants_survive_being_stored(self, given: Any) -> None:
         grants = parse_grants(given)
         assert parse_grants(json.loads(json.dumps(grants.as_claims()))) == grants
 
@@ -174,5 +170,5 @@ class TestMalformedClaims:
             parse_grants(claims)
         assert str(refused.value) == sentence
 
-    def test_claims_of_others_are_not_looked_at(self) -> None:
+    def test_other_claims_are_ignored(self) -> None:
         assert parse_grants({"scope": "openid", "roles": 7}) == NOTHING

@@ -27,28 +27,28 @@ def offsets(found: Missed) -> list[list[int | None]]:
     return [[each.offset for each in part] for part in found.parts()]
 
 
-def test_who_asks_for_nothing_is_given_nothing() -> None:
+def test_without_a_position_nothing_is_recovered() -> None:
     found = of(None, publication(8, 1))
     assert (offsets(found), found.recovered) == ([], None)
 
 
-def test_who_has_all_has_missed_nothing() -> None:
+def test_a_subscriber_at_the_top_has_missed_nothing() -> None:
     found = of(Position("e", TOP))
     assert (offsets(found), found.recovered) == ([], True)
 
 
 @pytest.mark.parametrize("recover", [Position("over", 7), Position("e", TOP + 1), Position("e", 5)])
-def test_from_a_position_that_is_not_kept_nothing_is_recovered(recover: Position) -> None:
+def test_nothing_is_recovered_from_a_position_that_is_not_kept(recover: Position) -> None:
     found = of(recover, *(publication(n, 1) for n in range(9)), size=2)
     assert (offsets(found), found.recovered) == ([], False)
 
 
-def test_numbers_that_nobody_used_are_no_loss() -> None:
+def test_filled_holes_are_no_loss() -> None:
     found = of(Position("e", 6), publication(7), publication(8))
     assert (offsets(found), found.recovered) == ([], True)
 
 
-def test_a_publication_that_is_larger_than_a_part_is_one() -> None:
+def test_a_publication_larger_than_a_part_is_a_part_of_its_own() -> None:
     found = of(Position("e", 5), *(publication(n, LIMITS.part_bytes) for n in (6, 7, 8)))
     assert offsets(found) == [[6], [7], [8]]
 
@@ -58,7 +58,7 @@ def test_a_publication_that_is_larger_than_a_part_is_one() -> None:
     st.lists(st.integers(0, LIMITS.part_bytes), min_size=TOP, max_size=TOP),
     st.none() | st.integers(1, TOP),
 )
-def test_the_parts_together_are_all_of_it_in_order_up_to_what_is_lost(
+def test_the_parts_hold_everything_in_order_up_to_the_first_loss(
     since: int, sizes: list[int], lost: int | None
 ) -> None:
     kept = [publication(n, size) for n, size in enumerate(sizes, 1) if n != lost]

@@ -18,32 +18,32 @@ def told(region: str | None = "eu-central-1", proto: str = "https", **context: o
     return management_endpoint(parse_connect(event), region)
 
 
-class TestWhatAnEventTells:
-    def test_the_apis_own_name_is_used_as_it_stands(self) -> None:
+class TestLearningFromAnEvent:
+    def test_the_apis_own_name_is_used_unchanged(self) -> None:
         assert told() == AWS
         assert told(region=None) == AWS
 
-    def test_behind_a_custom_domain_it_is_the_apis_own_name_all_the_same(self) -> None:
+    def test_behind_a_custom_domain_the_apis_own_name_is_used(self) -> None:
         assert told(domainName="ws.example.com") == AWS
 
-    def test_in_china_names_end_otherwise(self) -> None:
+    def test_in_china_the_domain_is_amazonaws_com_cn(self) -> None:
         assert told(domainName="ws.example.com", region="cn-north-1") == (
             "https://a1b2c3d4e5.execute-api.cn-north-1.amazonaws.com.cn/api"
         )
 
     @pytest.mark.parametrize("proto", ["http", "https"])
-    def test_a_gateway_on_the_desk_is_reached_as_the_client_reached_it(self, proto: str) -> None:
+    def test_a_local_gateway_is_reached_as_the_client_reached_it(self, proto: str) -> None:
         assert told(proto=proto, domainName="127.0.0.1:8001") == f"{proto}://127.0.0.1:8001/api"
         assert told(proto=proto, domainName="[::1]:8001") == f"{proto}://[::1]:8001/api"
 
-    def test_no_header_of_a_client_turns_aws_into_plain_http(self) -> None:
+    def test_no_client_header_turns_aws_into_plain_http(self) -> None:
         assert told(proto="http") == AWS
         assert told(proto="http", domainName="ws.example.com") == AWS
         assert told(proto="evil://", domainName="127.0.0.1:8001") == "https://127.0.0.1:8001/api"
 
 
 class TestResolving:
-    def test_what_one_lambda_learns_another_finds_in_the_table(self, rows: Table) -> None:
+    def test_what_one_lambda_learns_another_reads_from_the_table(self, rows: Table) -> None:
         assert Endpoint(rows, None, "eu-central-1").learn(EVENT) == AWS
         assert Endpoint(rows, None, None).resolve() == AWS
 
@@ -59,7 +59,7 @@ class TestResolving:
         assert ours.resolve() == AWS
         assert Endpoint(rows, None, None).resolve() == AWS.replace("/api", "/other")
 
-    def test_an_instance_writes_it_once_and_not_per_connection(self, rows: Table, dynamodb_calls: list[str]) -> None:
+    def test_an_instance_writes_it_once(self, rows: Table, dynamodb_calls: list[str]) -> None:
         endpoint = Endpoint(rows, None, None)
         for _ in range(3):
             endpoint.learn(EVENT)
@@ -71,7 +71,7 @@ class TestResolving:
         assert {endpoint.resolve() for _ in range(3)} == {AWS}
         assert dynamodb_calls == ["PutItem", "GetItem"]
 
-    def test_nobody_knowing_it_is_an_error_that_says_what_to_do(self, rows: Table) -> None:
+    def test_an_unknown_endpoint_is_an_error_that_says_what_to_do(self, rows: Table) -> None:
         with pytest.raises(ConfigurationError) as unknown:
             Endpoint(rows, None, None).resolve()
         assert str(unknown.value) == (

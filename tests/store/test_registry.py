@@ -51,20 +51,20 @@ def registry(rows: Table, clock: Clock) -> Registry:
 
 
 class TestChannelsOfAConnection:
-    def test_the_row_names_them_and_each_once(self, registry: Registry) -> None:
+    def test_the_row_names_each_channel_once(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         for channel in ("chat:1", "chat:2", "chat:1"):
             assert registry.add_channel(CONNECTION.connection_id, channel, 2)
         registry.remove_channel(CONNECTION.connection_id, frozenset({"chat:2", "chat:3"}))
         assert registry.get(CONNECTION.connection_id) == replace(CONNECTION, channels=frozenset({"chat:1"}))
 
-    def test_of_two_that_race_for_the_last_place_one_gets_it(self, registry: Registry) -> None:
+    def test_only_one_of_two_gets_the_last_place(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         assert registry.add_channel(CONNECTION.connection_id, "chat:1", 1)
         with pytest.raises(LimitExceeded, match=r"^At most 1 channels\.$"):
             registry.add_channel(CONNECTION.connection_id, "chat:2", 1)
 
-    def test_who_is_not_registered_gets_no_row_by_it(self, registry: Registry) -> None:
+    def test_nothing_creates_a_row_for_an_unknown_connection(self, registry: Registry) -> None:
         assert not registry.add_channel("nobody=", "chat:1", 1)
         registry.remove_channel("nobody=", frozenset({"chat:1"}))
         registry.expire("nobody=")
@@ -72,35 +72,35 @@ class TestChannelsOfAConnection:
 
 
 class TestRegistering:
-    def test_what_was_put_is_what_one_gets(self, registry: Registry) -> None:
+    def test_get_returns_what_was_put(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         assert registry.get(CONNECTION.connection_id) == CONNECTION
 
-    def test_someone_anonymous_has_no_user_and_no_device(self, registry: Registry) -> None:
+    def test_an_anonymous_connection_has_no_user_and_no_device(self, registry: Registry) -> None:
         stranger = replace(CONNECTION, user_id=None, device_id=None, source_ip=None, user_agent=None, attributes={})
         registry.put(stranger)
         assert registry.get(CONNECTION.connection_id) == stranger
 
-    def test_a_stranger_is_not_registered(self, registry: Registry) -> None:
+    def test_an_unknown_connection_is_not_registered(self, registry: Registry) -> None:
         assert registry.get("nobody=") is None
 
     def test_it_is_one_conditional_write(self, registry: Registry, dynamodb_calls: list[str]) -> None:
         registry.put(CONNECTION)
         assert dynamodb_calls == ["PutItem"]
 
-    def test_a_second_connection_of_the_same_id_never_overwrites_the_first(self, registry: Registry) -> None:
+    def test_a_second_connection_with_the_same_id_is_refused(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         with pytest.raises(Conflict, match="^The connection id is taken.$"):
             registry.put(replace(CONNECTION, user_id="u_2"))
         assert registry.get(CONNECTION.connection_id) == CONNECTION
         assert ids(registry.by_user("u_2")) == []
 
-    def test_the_same_record_again_is_our_own_write_whose_answer_was_lost(self, registry: Registry) -> None:
+    def test_the_same_record_may_be_put_again_after_a_lost_answer(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         registry.put(CONNECTION)
         assert registry.get(CONNECTION.connection_id) == CONNECTION
 
-    def test_of_two_that_race_for_one_id_exactly_one_wins(self, registry: Registry) -> None:
+    def test_exactly_one_of_many_racing_for_an_id_wins(self, registry: Registry) -> None:
         start = Barrier(8)
 
         def put(n: int) -> bool:
@@ -118,7 +118,7 @@ class TestRegistering:
         assert connection
         assert connection.user_id == f"u_{won.index(True)}"
 
-    def test_a_row_of_another_version_reads_as_far_as_it_can_be_understood(
+    def test_a_row_of_another_version_is_read_as_far_as_possible(
         self, registry: Registry, dynamodb: Any, table_name: str
     ) -> None:
         key = {"PK": {"S": "CONN#old="}, "SK": {"S": "CONN"}}
@@ -130,7 +130,7 @@ class TestRegistering:
         )
 
     @pytest.mark.parametrize("grants", ["{", "[]", "7", '{"users":7}', '{"channels":{"#":[]}}'])
-    def test_grants_of_another_version_that_cannot_be_read_grant_nothing(
+    def test_unreadable_grants_of_another_version_grant_nothing(
         self, registry: Registry, dynamodb: Any, table_name: str, grants: str
     ) -> None:
         registry.put(CONNECTION)
@@ -148,29 +148,29 @@ class TestSigningIn:
     ANN = Identity("u_1", "tablet", 1_795_427_000, Grants(Rights(users=frozenset({"*"}))))
     SIGNED_IN = replace(CONNECTION, device_id="tablet", expires_at=1_795_427_000, ttl=1_795_427_000, grants=ANN.grants)
 
-    def test_an_end_and_grants_are_kept(self, registry: Registry) -> None:
+    def test_expiry_and_grants_are_stored(self, registry: Registry) -> None:
         registry.put(self.SIGNED_IN)
         assert registry.get(CONNECTION.connection_id) == self.SIGNED_IN
 
-    def test_whoever_has_not_is_registered_and_reached_by_nothing(self, registry: Registry) -> None:
+    def test_a_connection_that_has_not_signed_in_is_sent_nothing(self, registry: Registry) -> None:
         registry.put(self.LATE)
         assert registry.get(CONNECTION.connection_id) == self.LATE
         assert ids(registry.everyone()) == []
 
-    def test_whoever_has_is_the_users_from_then_on(self, registry: Registry, dynamodb_calls: list[str]) -> None:
+    def test_signing_in_makes_it_the_users_connection(self, registry: Registry, dynamodb_calls: list[str]) -> None:
         registry.put(self.LATE)
         assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000) == self.SIGNED_IN
         assert dynamodb_calls == ["PutItem", "UpdateItem"]
         assert registry.get(CONNECTION.connection_id) == self.SIGNED_IN
         assert ids(registry.by_user("u_1")) == ids(registry.everyone()) == [CONNECTION.connection_id]
 
-    def test_renewing_keeps_what_the_new_credential_does_not_say(self, registry: Registry) -> None:
+    def test_renewing_keeps_what_the_new_credential_leaves_out(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         renewed = registry.renew(CONNECTION.connection_id, replace(self.ANN, device_id=None), 1_795_427_000)
         assert renewed == replace(self.SIGNED_IN, device_id="phone")
 
     @pytest.mark.parametrize(("user_id", "channels"), [("u_2", []), ("u_2", ["chat:1"]), (None, ["chat:1"])])
-    def test_the_connection_of_another_stays_as_it_was(
+    def test_the_connection_of_another_user_is_not_changed(
         self, registry: Registry, user_id: str | None, channels: list[str]
     ) -> None:
         theirs = replace(CONNECTION, user_id=user_id, channels=frozenset(channels))
@@ -180,12 +180,12 @@ class TestSigningIn:
         assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000) is None
         assert registry.get(CONNECTION.connection_id) == theirs
 
-    def test_someone_anonymous_who_is_in_no_channel_is_the_users_from_then_on(self, registry: Registry) -> None:
+    def test_an_anonymous_connection_without_channels_can_sign_in(self, registry: Registry) -> None:
         registry.put(replace(CONNECTION, user_id=None))
         assert registry.renew(CONNECTION.connection_id, self.ANN, 1_795_427_000)
         assert ids(registry.by_user("u_1")) == ids(registry.everyone()) == [CONNECTION.connection_id]
 
-    def test_what_is_gone_or_has_run_out_does_not_come_back(
+    def test_a_gone_or_expired_connection_cannot_be_renewed(
         self, registry: Registry, clock: Clock, dynamodb: Any, table_name: str
     ) -> None:
         assert registry.renew("nobody=", self.ANN, 1_795_427_000) is None
@@ -196,7 +196,7 @@ class TestSigningIn:
 
 
 class TestForgetting:
-    def test_forgetting_touches_that_connection_and_no_other(self, registry: Registry) -> None:
+    def test_forgetting_touches_only_that_connection(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         registry.put(replace(CONNECTION, connection_id="other="))
         assert registry.forget(CONNECTION.connection_id) == CONNECTION
@@ -206,7 +206,7 @@ class TestForgetting:
     def test_forgetting_twice_is_no_error(self, registry: Registry) -> None:
         assert registry.forget(CONNECTION.connection_id) is None
 
-    def test_what_put_wrote_is_taken_back_but_never_another_connection(self, registry: Registry) -> None:
+    def test_take_back_removes_only_what_put_wrote(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         registry.take_back(replace(CONNECTION, connected_at="2026-11-23T09:30:07.000Z"))
         assert registry.get(CONNECTION.connection_id) == CONNECTION
@@ -222,12 +222,12 @@ class TestForgetting:
         assert registry.prune(CONNECTION.connection_id) == (connection if is_pruned else None)
         assert (registry.get(CONNECTION.connection_id) is None) is is_pruned
 
-    def test_pruning_who_is_not_there_is_no_error(self, registry: Registry) -> None:
+    def test_pruning_an_unknown_connection_is_no_error(self, registry: Registry) -> None:
         assert registry.prune("nobody=") is None
 
 
 class TestExpiry:
-    def test_a_row_whose_time_has_run_out_is_not_there_although_it_stands_in_the_table(
+    def test_an_expired_row_does_not_count_even_while_it_is_stored(
         self, registry: Registry, clock: Clock, dynamodb: Any, table_name: str
     ) -> None:
         registry.put(CONNECTION)
@@ -241,27 +241,27 @@ class TestExpiry:
 
 
 class TestAudiences:
-    def test_a_user_has_all_their_connections_and_nobody_elses(self, registry: Registry) -> None:
+    def test_a_users_audience_is_exactly_that_users_connections(self, registry: Registry) -> None:
         for user, device in [("u_1", "a"), ("u_1", "b"), ("u_10", "c"), (None, "d")]:
             registry.put(replace(CONNECTION, connection_id=f"{device}=", user_id=user))
         assert sorted(ids(registry.by_user("u_1"))) == ["a=", "b="]
         assert ids(registry.by_user("u_10")) == ["c="]
         assert ids(registry.by_user("nobody")) == []
 
-    def test_everyone_is_everyone_the_anonymous_among_them(self, registry: Registry) -> None:
+    def test_everyone_includes_anonymous_connections(self, registry: Registry) -> None:
         names = {f"c{n}=" for n in range(30)}
         for n, connection_id in enumerate(sorted(names)):
             registry.put(replace(CONNECTION, connection_id=connection_id, user_id=None if n % 2 else f"u_{n}"))
         assert sorted(ids(registry.everyone())) == sorted(names)
 
-    def test_they_say_which_codec_each_reads(self, registry: Registry) -> None:
+    def test_each_receiver_has_its_codec(self, registry: Registry) -> None:
         registry.put(CONNECTION)
         registry.put(replace(CONNECTION, connection_id="other="))
         assert registry.speak(CONNECTION, CENTRIFUGE) == replace(CONNECTION, codec=CENTRIFUGE)
         expected = [Receiver("L0SM9cOFvHcCIhw=", CENTRIFUGE), Receiver("other=")]
         assert sorted(registry.everyone()) == sorted(registry.by_user("u_1")) == expected
 
-    def test_everyone_is_connections_and_no_other_rows(self, registry: Registry, rows: Table) -> None:
+    def test_everyone_excludes_rows_that_are_not_connections(self, registry: Registry, rows: Table) -> None:
         rows.put({"PK": "ENDPOINT", "SK": "ENDPOINT", "managementEndpoint": "https://x"})
         assert ids(registry.everyone()) == []
 
@@ -295,14 +295,14 @@ class TestFailure:
             (lambda registry: list(registry.everyone()), "Scan"),
         ],
     )
-    def test_what_dynamodb_refuses_names_the_operation_and_the_reason(
+    def test_an_error_names_the_operation_and_the_reason(
         self, dynamodb: Any, clock: Clock, call: Callable[[Registry], object], operation: str
     ) -> None:
         with pytest.raises(TableError) as failed:
             call(Registry(Table(dynamodb, "no-such-table", clock), clock))
         assert str(failed.value) == f"DynamoDB {operation} failed: ResourceNotFoundException"
 
-    def test_a_table_that_does_not_answer_is_an_error_too(self, clock: Clock) -> None:
+    def test_a_table_that_does_not_answer_is_an_error(self, clock: Clock) -> None:
         config = Config(connect_timeout=1, retries={"total_max_attempts": 1})
         client = boto3.client("dynamodb", endpoint_url="http://127.0.0.1:9", config=config)
         with pytest.raises(TableError, match="^DynamoDB GetItem failed: EndpointConnectionError$"):

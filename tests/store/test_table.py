@@ -39,7 +39,7 @@ class TestBatches:
         assert stands(rows) == ["100"]
         rows.write()
 
-    def test_what_dynamodb_leaves_undone_is_written_again(
+    def test_unprocessed_items_are_written_again(
         self, rows: Table, fast: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: Counter[str] = Counter()
@@ -57,14 +57,16 @@ class TestBatches:
         assert len(stands(rows)) == 30
         assert asked["BatchWriteItem"] > 2
 
-    def test_but_not_for_ever(self, rows: Table, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unprocessed_items_are_not_retried_for_ever(
+        self, rows: Table, fast: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         go_through(lambda *asked: {"UnprocessedItems": asked[-1]["RequestItems"]}, monkeypatch)
         with pytest.raises(TableError, match=r"^DynamoDB BatchWriteItem failed: UnprocessedItems$"):
             rows.write(puts=items(1))
 
 
-class TestTwoAtOnce:
-    def test_what_another_transaction_holds_is_tried_again(
+class TestTransactions:
+    def test_a_conflicting_transaction_is_retried(
         self, rows: Table, fast: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         conflict = {"CancellationReasons": [{"Code": "TransactionConflict"}, {"Code": "None"}]}
@@ -84,7 +86,7 @@ class TestTwoAtOnce:
         with pytest.raises(TableError, match=r"^DynamoDB TransactWriteItems failed: TransactionCanceledException$"):
             rows.put_both(first, second)
 
-    def test_what_stands_in_the_way_is_told_and_neither_is_written(self, rows: Table) -> None:
+    def test_an_existing_item_is_returned_and_neither_is_written(self, rows: Table) -> None:
         first, second, third = items(3)
         rows.put(second | {"n": "old"})
         assert rows.put_both(first, second) == (None, second | {"n": "old"})
@@ -100,7 +102,7 @@ class TestTwoAtOnce:
             rows.put_both(*items(2))
 
 
-def test_what_has_expired_is_not_there_whether_or_not_it_was_swept(rows: Table, clock: Any) -> None:
+def test_an_expired_item_does_not_count_even_while_it_is_stored(rows: Table, clock: Any) -> None:
     first, second = items(2)
     rows.put(first | {"ttl": int(clock.now)})  # type: ignore[arg-type]
     assert stands(rows) == []

@@ -26,22 +26,22 @@ def refusal(tickets: Tickets, ticket: str) -> str:
     return refused.value.reason
 
 
-def test_a_ticket_stands_for_whom_it_was_issued(tickets: Tickets) -> None:
+def test_a_ticket_returns_the_identity_it_was_issued_for(tickets: Tickets) -> None:
     assert tickets.redeem(tickets.issue(ANN).ticket) == ANN
 
 
-def test_of_what_was_not_said_nothing_is_known(tickets: Tickets) -> None:
+def test_what_an_identity_leaves_out_stays_unknown(tickets: Tickets) -> None:
     bare = Identity("u_123", None, None, NOTHING)
     assert tickets.redeem(tickets.issue(bare).ticket) == bare
 
 
-def test_it_can_be_used_once(tickets: Tickets) -> None:
+def test_a_ticket_can_be_used_once(tickets: Tickets) -> None:
     ticket = tickets.issue(ANN).ticket
     tickets.redeem(ticket)
     assert refusal(tickets, ticket) == "unknown, used or late ticket"
 
 
-def test_of_many_who_race_for_it_one_gets_it(tickets: Tickets) -> None:
+def test_only_one_of_many_redeems_it(tickets: Tickets) -> None:
     ticket = tickets.issue(ANN).ticket
 
     def race(_: int) -> bool:
@@ -54,7 +54,7 @@ def test_of_many_who_race_for_it_one_gets_it(tickets: Tickets) -> None:
         assert sum(racers.map(race, range(24))) == 1
 
 
-def test_it_runs_out_after_its_time_to_live(tickets: Tickets, clock: Clock) -> None:
+def test_a_ticket_expires_after_its_time_to_live(tickets: Tickets, clock: Clock) -> None:
     first, second = tickets.issue(ANN), tickets.issue(ANN)
     assert first.expires_at == clock.now + 60
     clock.now += 59
@@ -63,18 +63,18 @@ def test_it_runs_out_after_its_time_to_live(tickets: Tickets, clock: Clock) -> N
     assert refusal(tickets, second.ticket) == "unknown, used or late ticket"
 
 
-def test_it_is_no_use_once_its_user_has_run_out(tickets: Tickets, clock: Clock) -> None:
+def test_a_ticket_is_useless_after_its_identity_expired(tickets: Tickets, clock: Clock) -> None:
     ticket = tickets.issue(Identity("u_123", None, int(clock.now) + 30, NOTHING)).ticket
     clock.now += 30
     assert refusal(tickets, ticket) == "expired"
 
 
 @pytest.mark.parametrize("ticket", ["", "x", "x" * 129, "é", "\ud800", "a#b"])
-def test_what_nobody_issued_is_refused(tickets: Tickets, ticket: str) -> None:
+def test_an_unknown_ticket_is_refused(tickets: Tickets, ticket: str) -> None:
     refusal(tickets, ticket)
 
 
-def test_whoever_reads_the_table_cannot_connect(tickets: Tickets, dynamodb: Any, table_name: str) -> None:
+def test_the_table_does_not_reveal_tickets(tickets: Tickets, dynamodb: Any, table_name: str) -> None:
     ticket = tickets.issue(ANN).ticket
     assert len(ticket) == 43
     (row,) = dynamodb.scan(TableName=table_name)["Items"]
@@ -83,7 +83,7 @@ def test_whoever_reads_the_table_cannot_connect(tickets: Tickets, dynamodb: Any,
 
 
 @pytest.mark.parametrize("claims", ["", "[]", "{}", '{"userId":"a#b"}', '{"userId":"u_1","users":7}'])
-def test_one_that_another_version_has_written_otherwise_is_refused(
+def test_an_unreadable_ticket_of_another_version_is_refused(
     tickets: Tickets, dynamodb: Any, table_name: str, claims: str
 ) -> None:
     ticket = tickets.issue(ANN).ticket

@@ -1,30 +1,47 @@
-"""An @connections endpoint that answers as a test says, byte for byte, over TLS or without."""
+"""A server that answers as a test says, byte for byte, over TLS or without: as @connections, DynamoDB or SQS."""
 
+import json
 import socket
 import ssl
 import struct
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event, Thread
+from typing import Any
 from urllib.parse import unquote
 
 import trustme
 
-# What happens to a request: bytes are sent, a function does as it likes with the socket.
+# What happens to a request: bytes are sent, a function does what it likes with the socket.
 Move = bytes | Callable[[socket.socket], object]
 
 
 def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
-    """An answer with a length, as API Gateway sends them."""
+    """Return an answer with a length, as API Gateway sends them."""
     lines = (f"HTTP/1.1 {status} Reason", f"Content-Length: {len(body)}", *headers)
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def refuses(status: int, kind: str) -> bytes:
+    """Return a refusal as @connections sends them."""
     return answer(status, b"", f"x-amzn-ErrorType: {kind}")
+
+
+def json_answer(content: Any, status: int = 200, *headers: str) -> bytes:
+    """Return an answer as DynamoDB and SQS send them."""
+    body = json.dumps(content).encode()
+    return answer(
+        status, body, "Content-Type: application/x-amz-json-1.0", f"x-amz-crc32: {zlib.crc32(body)}", *headers
+    )
+
+
+def json_refusal(code: str, status: int = 400, *headers: str, **details: Any) -> bytes:
+    """Return a refusal as DynamoDB and SQS send them."""
+    return json_answer({"__type": f"com.amazonaws.service#{code}", "message": "No.", **details}, status, *headers)
 
 
 OK = answer(200)
@@ -39,14 +56,14 @@ def closes(connection: socket.socket) -> None:
 
 
 def resets(connection: socket.socket) -> None:
-    """The other side is told nothing but RST."""
+    """Send nothing but RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 @dataclass(frozen=True)
 class Request:
-    """What came: the connection id of its path, and of which TCP connection it was the how many-th."""
+    """A request that came; `tcp` is the number of its TCP connection, from 0."""
 
     method: str
     path: str
@@ -65,7 +82,7 @@ class ManagementServer:
 
     Attributes:
         endpoint: the URL to send to.
-        moves: for each connection id what happens to its next requests; whoever has none left is answered 200.
+        moves: what happens to the next requests for each connection id; without an entry they are answered 200.
         requests: all that came so far.
     """
 
@@ -74,8 +91,13 @@ class ManagementServer:
     requests: list[Request] = field(default_factory=list)
 
     def on(self, connection_id: str, *moves: Move) -> None:
-        """The next request for the connection is answered so; called again, the one after it."""
+        """Answer the next request for the connection this way; called again, the one after it."""
         self.moves[connection_id].append(moves)
+
+    def then(self, *answers: Move) -> None:
+        """Answer the next requests for the path `/` this way, one after the other."""
+        for each in answers:
+            self.on("", each)
 
     def serve(self, connection: socket.socket, number: int) -> None:
         with suppress(OSError), connection:
@@ -104,8 +126,8 @@ class ManagementServer:
 
 
 @contextmanager
-def serving(authority: trustme.CA | None, name: str = "127.0.0.1") -> Iterator[ManagementServer]:
-    """A server on 127.0.0.1 whose certificate, if there is an authority, is for `name`."""
+def serving(authority: trustme.CA | None, name: str = "127.0.0.1", path: str = "/api") -> Iterator[ManagementServer]:
+    """Serve on 127.0.0.1, with a certificate for `name` if there is an authority."""
     tls = None
     if authority:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -113,7 +135,7 @@ def serving(authority: trustme.CA | None, name: str = "127.0.0.1") -> Iterator[M
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         listener.settimeout(0.05)
         scheme = "https" if tls else "http"
-        server = ManagementServer(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/api")
+        server = ManagementServer(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}{path}")
         stopped, threads, open_ = Event(), [], []
 
         def accept() -> None:

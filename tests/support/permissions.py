@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore import handlers
 
-from chalicelib.aws.dynamodb import LeanDynamoDB
+from chalicelib.aws.client import JsonClient
 from chalicelib.handlers import jobs, rest, websocket
 from chalicelib.peal import Peal
 from pealctl.deploy.permissions import ALLOWED, LOOKUPS, VERIFYING
@@ -125,7 +125,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(permissions, "permissions")
     # Every botocore session that is made from now on begins with these.
     handlers.BUILTIN_HANDLERS.append(("provide-client-params", permissions.before_call))
-    LeanDynamoDB.call = _noting_dynamodb(LeanDynamoDB.call, permissions)
+    JsonClient.call = _noting_ours(JsonClient.call, permissions)
     for module, name, function in DOORS:
         setattr(module, name, _through(getattr(module, name), function))
     for fake, name, calls in FAKES:
@@ -143,10 +143,10 @@ def _through(door: Callable[..., Any], function: str) -> Callable[..., Any]:
     return through
 
 
-def _noting_dynamodb(call: Callable[..., Any], permissions: Permissions) -> Callable[..., Any]:
-    def noting(client: LeanDynamoDB, operation: str, asked: Mapping[str, Any]) -> Any:
-        permissions.note("dynamodb", operation, asked)
-        return call(client, operation, asked)
+def _noting_ours(call: Callable[..., Any], permissions: Permissions) -> Callable[..., Any]:
+    def noting(client: JsonClient, operation: str, parameters: Mapping[str, Any]) -> Any:
+        permissions.note(client.service, operation, parameters)
+        return call(client, operation, parameters)
 
     return noting
 

@@ -175,7 +175,7 @@ int main(int count, char **arguments) {
         }
         for (long now = now_us(); due_first != due_end && due[due_first % MAX_CONNECTIONS].due_us <= now; due_first++) {
             Due next = due[due_first % MAX_CONNECTIONS];
-            /* Whoever has gone meanwhile, or came to its number, is not answered. */
+            /* A connection that has closed, or was replaced under the same number, is not answered. */
             if (connections[next.fd] && connections[next.fd]->serial == next.serial) answer(next.fd);
         }
     }

@@ -1,4 +1,4 @@
-"""Measures what ships and what it costs to start: package size, and the CPU time of a cold start up to its first send.
+"""Measure what ships and what it costs to start: package size, and CPU time of a cold start until its first send.
 
     python tools/benchmarks/bench_cold_start.py [--rounds 15] [--powertools]
 
@@ -127,7 +127,7 @@ ROW = (
 
 @dataclass(frozen=True)
 class Variant:
-    """What a process does from its first instruction to its end, in which package."""
+    """What a process does from start to end, and in which package."""
 
     name: str
     code: str
@@ -135,7 +135,7 @@ class Variant:
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Says yes to whatever DynamoDB or API Gateway is asked, with the row of a connection that never ends."""
+    """Answer every request to DynamoDB or API Gateway with the row of a connection that never expires."""
 
     protocol_version = "HTTP/1.1"
 
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def package(project: Path, app: str | None = None, requirement: str = "") -> Path:
-    """Build a package and unpack it; gives the directory. Its sizes are those of `deployment.zip` beside it."""
+    """Build a package, unpack it and return the directory; `deployment.zip` is beside it."""
     for name in SHIPS if app is None else ():
         target = project / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -215,13 +215,13 @@ def package(project: Path, app: str | None = None, requirement: str = "") -> Pat
 
 
 def without_bytecode(package: Path) -> Path:
-    """Copy the package as `chalice package` alone would make it; gives the directory."""
+    """Copy the package as `chalice package` alone would make it; return the directory."""
     return Path(shutil.copytree(package, package.with_name("source"), ignore=shutil.ignore_patterns("__pycache__")))
 
 
 @contextmanager
 def running(stub: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Run a stub in a process of its own; gives its URL."""
+    """Run a stub in a process of its own; yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), stub) as server:
         child = os.fork()
         if child == 0:
@@ -252,7 +252,7 @@ def environment_for(endpoint: str) -> Mapping[str, str]:
 
 
 def measure(variant: Variant, environment: Mapping[str, str]) -> float:
-    """Run the variant once, to its end; gives the CPU time of its process in milliseconds."""
+    """Run the variant once, to its end; return the CPU time of its process in milliseconds."""
     process = subprocess.Popen(
         [sys.executable, "-c", variant.code], cwd=variant.package, env=dict(environment), stdout=subprocess.DEVNULL
     )

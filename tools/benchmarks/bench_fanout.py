@@ -1,12 +1,13 @@
-"""Measures a fan-out: one frame to many connections, by boto3 one after another, by boto3 in threads, and by Peal.
+"""Measure a fan-out: one frame to many connections, by boto3 one after another, by boto3 in threads, and by Peal.
 
     python tools/benchmarks/bench_fanout.py [ways | workers | pinning | lambda] [--rounds 5]
 
 @connections is a server of its own (at_connections.c, compiled with cc and OpenSSL's headers), over TLS, on the last
 CPU, which answers at once or after 10 ms. Each measurement is a process of its own, on the first CPU: its first round
-opens the connections and is told apart, of the others medians count. Beside them, in the same run, the floor: the same
-bytes, made beforehand, over as many connections, by one thread and epoll. `workers` compares how many; `pinning` lets
-the process use two CPUs; `lambda` too, with the CPU time of some of Lambda's sizes (by cgroup, which needs root).
+opens the connections and is shown separately, of the others medians count. The same run measures the floor: the same
+bytes, made beforehand, over as many connections, by one thread and epoll. `workers` compares numbers of threads;
+`pinning` lets the process use two CPUs; `lambda` does too, with the CPU time of some of Lambda's sizes (by cgroup,
+which needs root).
 Linux only; nothing is asked of AWS.
 """
 
@@ -52,9 +53,9 @@ THREADS = 32
 SIZES = (10, 100, 1_000, 10_000)
 LATENCIES_MS = (0, 10)
 WORKERS_COMPARED = (32, 64, 96, 128)
-# What part of a CPU Lambda gives to functions of so many MB: all of it to 1,769.
+# The share of a CPU that Lambda gives to a function of that many MB; 1,769 MB have all of it.
 LAMBDA_PERCENT = {512: 29, 1_024: 58, 1_769: 100}
-# One after another takes 12 ms each: more would only take longer.
+# One after another takes 12 ms each: more receivers would only take longer.
 MOST_IN_A_ROW = 1_000
 
 
@@ -70,7 +71,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Result:
-    """What a process measured: its first fan-out, the median of the others, and its memory at most."""
+    """What a process measured: its first fan-out, the median of the others, and its peak memory."""
 
     cold: Round
     warm: Round
@@ -82,7 +83,7 @@ class Result:
         return self.receivers / self.warm.last_ms * 1000
 
 
-# Sends the frame to so many connections.
+# Sends the frame to that many connections.
 Send = Callable[[int], object]
 
 
@@ -91,7 +92,7 @@ def connection_ids(receivers: int) -> Iterator[str]:
 
 
 class ThreadsSession:
-    """A boto3 session whose clients keep as many connections as there are threads."""
+    """Return a boto3 session whose clients keep a connection per thread."""
 
     region_name = "eu-central-1"
 
@@ -120,7 +121,7 @@ def boto3_in_a_row(endpoint: str) -> Send:
 
 def boto3_in_threads(endpoint: str) -> Send:
     api, text = door(endpoint, ThreadsSession()), dump(FRAME)
-    # Chalice does not lock: else each thread would make a client.
+    # Chalice does not lock; without this each thread would make a client.
     api._get_client()
 
     def send(receivers: int) -> None:
@@ -144,7 +145,7 @@ def peal(endpoint: str, workers: int = WORKERS["lean"]) -> Send:
 
 
 def floor(endpoint: str, workers: int = WORKERS["lean"]) -> Send:
-    """The least that Python could need: nothing is signed, nothing parsed, no thread."""
+    """The least that Python could need: no signature, no parsing, no thread."""
     netloc = endpoint.split("/")[2]
     body = dump(FRAME)
     request = (
@@ -198,7 +199,7 @@ WAYS: dict[str, Callable[..., Send]] = {
 
 
 class Server:
-    """The running server: what it was asked, and how long it takes to answer."""
+    """The running server: the requests it received, and how long it takes to answer."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -213,7 +214,7 @@ class Server:
 
 @contextmanager
 def serving(directory: Path) -> Iterator[Server]:
-    """Compile and run the server, on the last CPU there is."""
+    """Compile the server and run it on the last CPU."""
     program = directory / "at_connections"
     compiler = ["cc", "-O2", "-o", program, HERE / "at_connections.c", "-lssl", "-lcrypto"]
     try:
@@ -245,7 +246,7 @@ def serving(directory: Path) -> Iterator[Server]:
 
 @contextmanager
 def quota(percent: int) -> Iterator[Path]:
-    """A control group whose processes have so much of one CPU's time, in periods of 20 ms as on Lambda."""
+    """Make a control group whose processes have that share of one CPU, in periods of 20 ms as on Lambda."""
     old, new = Path("/sys/fs/cgroup/cpu/peal-bench"), Path("/sys/fs/cgroup/peal-bench")
     try:
         if old.parent.is_dir():
@@ -267,7 +268,7 @@ def quota(percent: int) -> Iterator[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("compare", nargs="?", choices=COMPARISONS, default="ways", help="what is compared (ways)")
+    parser.add_argument("compare", nargs="?", choices=COMPARISONS, default="ways", help="what to compare (ways)")
     parser.add_argument("--rounds", type=int, default=5, help="fan-outs of each process that count (5)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

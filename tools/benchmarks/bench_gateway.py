@@ -1,8 +1,8 @@
-"""Measures the local gateway and serverless-offline side by side: start-up, idle sockets, @connections.
+"""Measure the local gateway and serverless-offline side by side: start-up, idle sockets, @connections.
 
     python tools/benchmarks/bench_gateway.py
 
-Rounds alternate between the two, so that whatever else the machine does meets both; what counts are medians and ratios.
+Rounds alternate between the two, so that other work on the machine affects both; medians and ratios count.
 Without Node.js, or without npm's registry, the gateway is measured alone. Linux only: memory and CPU time are /proc's.
 """
 
@@ -68,7 +68,7 @@ exports.answer = async (event) => ({ statusCode: 200, body: event.requestContext
 
 @dataclass
 class Server:
-    """One gateway to be measured: how it is started, and where its stage is in URLs."""
+    """One gateway to measure: how to start it, and its stage's part of URLs."""
 
     name: str
     command: list[str]
@@ -78,7 +78,7 @@ class Server:
 
     @contextmanager
     def running(self) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-        """Run it; gives the process and the seconds until the first client was connected."""
+        """Run it; yield the process and the seconds until the first client was connected."""
         started_at = time.perf_counter()
         process = subprocess.Popen(
             self.command,
@@ -103,13 +103,13 @@ class Server:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(5)
-            # Whatever it has started and not ended itself.
+            # Also what it has started and not ended itself.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def handshake(self) -> bytes:
-        # serverless-offline takes connections with the same key for one.
+        # serverless-offline treats connections with the same key as one.
         key = base64.b64encode(os.urandom(16)).decode()
         return (
             f"GET {self.stage or '/'} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUpgrade: websocket\r\n"
@@ -132,7 +132,7 @@ class Server:
 
 
 class Socket(asyncio.Protocol):
-    """A WebSocket client that costs next to nothing: it counts the bytes of frames and keeps what it got last."""
+    """A WebSocket client that costs next to nothing: it counts bytes of frames and keeps the last ones."""
 
     def __init__(self, handshake: bytes, count: Callable[[int], None]) -> None:
         self._handshake, self._count = handshake, count
@@ -194,7 +194,7 @@ async def connect(server: Server, count: int, heard: Callable[[int], None]) -> l
 
 
 async def bytes_per_socket(server: Server, pid: int, count: int) -> float:
-    """Return what an open socket that says nothing adds to the process's memory."""
+    """Return what an idle socket adds to the process's memory."""
     warm = await connect(server, 50, lambda size: None)
     before = resident_bytes(pid)
     sockets = await connect(server, count, lambda size: None)
@@ -229,7 +229,7 @@ async def post_rate(server: Server, pid: int, seconds: float) -> tuple[float, fl
     ]
     for poster in posters:
         poster.start()
-    # The first moments warm both sides up.
+    # A short run first, to warm both sides up.
     await asyncio.sleep(0.5)
     size, cpu_before, started_at = 0, cpu_seconds(pid), time.perf_counter()
     await asyncio.sleep(seconds)
@@ -241,7 +241,7 @@ async def post_rate(server: Server, pid: int, seconds: float) -> tuple[float, fl
 
 
 def turn(requests: Sequence[bytes], offset: int) -> Iterator[bytes]:
-    """Take turns for ever, from an offset on."""
+    """Yield the items in turns for ever, starting at an offset."""
     while True:
         yield requests[offset % len(requests)]
         offset += 1
@@ -257,7 +257,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def find_servers(directory: Path) -> list[Server]:
-    """Write the projects and return what can be measured here."""
+    """Write the projects and return the gateways that can be measured here."""
     project = directory / "chalice"
     (project / ".chalice").mkdir(parents=True)
     (project / ".chalice" / "config.json").write_text(
@@ -307,7 +307,7 @@ def measure(servers: Sequence[Server], rounds: int, idle: int, seconds: float) -
                 time.sleep(1)
                 note("memory at rest, MB", server, resident_bytes(process.pid) / 1e6)
                 if server is servers[0]:
-                    # Of Node.js one would measure the garbage that 10,000 runs of $connect have left behind.
+                    # In Node.js this would measure the garbage of 10,000 runs of $connect.
                     idle_bytes = asyncio.run(bytes_per_socket(server, process.pid, idle))
                     note(f"memory of one of {idle:,} idle sockets, KB", server, idle_bytes / 1e3)
     with ExitStack() as stack:
@@ -321,7 +321,7 @@ def measure(servers: Sequence[Server], rounds: int, idle: int, seconds: float) -
 
 
 def report(figures: dict[str, dict[str, list[float]]]) -> str:
-    """Write the medians as a table, with the ratio of the two where there are two."""
+    """Write the medians as a table, with the ratio if there are two servers."""
     names = list(next(iter(figures.values())))
     lines = ["| median | " + " | ".join(names) + " | ratio |", "|---|" + "---|" * (len(names) + 1)]
     for metric, values in figures.items():
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of one round of POSTs (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write every round's figures here")
     options = parser.parse_args()
-    # Whoever ends it so must not be left with the servers.
+    # Terminating it must end the servers too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     with TemporaryDirectory(prefix="bench-") as directory:
         figures = measure(find_servers(Path(directory)), options.rounds, options.idle, options.seconds)

@@ -1,9 +1,9 @@
-"""Measures how a publication's cost grows with the channel: request units, and a process's CPU time and memory.
+"""Measure how a publication's cost grows with the channel: request units, and a process's CPU time and memory.
 
     python tools/benchmarks/bench_growth.py [--members 100 1000 10000 100000] [--rounds 5]
 
-Each measurement is a process of its own with a channel with history of that size, on bench_cost's engine. What is sent
-goes nowhere, so CPU is that of reading members and of sharing them out; bench_fanout.py has what sending takes. The
+Each measurement is a process of its own with a channel with history of that size, on the engine of bench_cost.py.
+What is sent goes nowhere, so CPU is that of reading members and of dividing them; bench_fanout.py measures sending. The
 first publication is a warm-up, of the others medians count. Linux only; nothing is
 asked of AWS.
 """
@@ -26,13 +26,15 @@ import boto3
 from chalicelib.peal import build
 from chalicelib.protocol.grants import EVERYTHING
 from chalicelib.settings import Settings
-from tools.benchmarks.bench_cost import Meter, Peal, engine, make_tables, measure
+from tools.benchmarks.cost_apps import PealApp
+from tools.benchmarks.engines import engine, make_tables
+from tools.benchmarks.metering import Meter, measure
 
 TABLE = "peal"
 
 
 class Nowhere:
-    """As `app.websocket_api`."""
+    """Accept what is sent, in place of `app.websocket_api`."""
 
     session: object = None
 
@@ -52,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=5)
-    # How the processes are told what to measure.
+    # What a process measures.
     parser.add_argument("--channel", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.channel:
@@ -67,8 +69,8 @@ def main() -> int:
         client = session.client("dynamodb")
         make_tables(client)
         meter.watch(session)
-        peal = Peal(meter, session, client, TABLE)
-        # So that everybody knows where to send to.
+        peal = PealApp(meter, session, client, TABLE)
+        # Stores the endpoint that all send to.
         peal.connect("a=", "alice")
         print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()}, Python {platform.python_version()}\n")
         print("| members | read units | write units | requests | CPU, ms | µs a member | memory at most, MB |")
@@ -87,7 +89,7 @@ def main() -> int:
 
 
 def run(channel: str, rounds: int) -> tuple[float, float]:
-    """CPU milliseconds of a publication, and the process's memory in MB at most."""
+    """Measure in a process of its own: CPU milliseconds of a publication, and the peak memory in MB."""
     command = [sys.executable, __file__, "--channel", channel, "--rounds", str(rounds)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     cpu_ms, memory_mb = json.loads(answer)
@@ -95,7 +97,7 @@ def run(channel: str, rounds: int) -> tuple[float, float]:
 
 
 def publish(channel: str, rounds: int) -> tuple[float, float]:
-    """What `run` returns, measured here."""
+    """Measure here what `run` returns."""
     service = build(Settings(TABLE, allow_anonymous=True, anonymous_grants=EVERYTHING), Nowhere(), session_of())
     times = []
     for n in range(1 + rounds):
@@ -106,7 +108,7 @@ def publish(channel: str, rounds: int) -> tuple[float, float]:
 
 
 def most_memory_mb() -> float:
-    """What this process had at most; ru_maxrss would tell of the one that started it, if that had more."""
+    """Return this process's peak memory; ru_maxrss would include that of its parent."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 

@@ -1,4 +1,4 @@
-"""Measures what asking the table costs: the CPU time of one call, by our client of DynamoDB and by boto3's.
+"""Measure what a request to the table costs: the CPU time of one call, by our client of DynamoDB and by boto3's.
 
     python tools/benchmarks/bench_table.py [--rounds 7]
 
@@ -24,7 +24,8 @@ if __name__ == "__main__":
 
 import boto3
 
-from chalicelib.aws.dynamodb import connect
+from chalicelib.aws.client import connect
+from chalicelib.aws.dynamodb import DynamoDBClient
 from chalicelib.settings import ClientKind
 from chalicelib.store import keys
 from chalicelib.store.table import Table
@@ -38,7 +39,7 @@ ROW = {
 }
 PAGE_ITEMS = 1_000
 KEY = keys.connection_key("L0SM9cOFvHcCIhw=")
-# What is measured, and how often in a round.
+# What to measure, and how often in a round.
 CALLS: dict[str, tuple[Callable[[Table], object], int]] = {
     "get of a connection": (lambda rows: rows.get(KEY), 500),
     "put of one": (lambda rows: rows.put_new({**KEY, "userId": "u_123", "ttl": 9_999_999_999}), 500),
@@ -48,7 +49,7 @@ CALLS: dict[str, tuple[Callable[[Table], object], int]] = {
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Answers as DynamoDB does where there is what was asked for."""
+    """Answer as DynamoDB does when the item exists."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = endpoint
         session = boto3.session.Session("bench", "bench", region_name="eu-central-1")
         kinds: tuple[ClientKind, ClientKind] = ("boto3", "lean")
-        tables = [Table(connect(session, kind, {}), "t", time.time) for kind in kinds]
+        tables = [Table(connect(DynamoDBClient, session, kind, {}), "t", time.time) for kind in kinds]
         print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, boto3 {boto3.__version__}\n")
         print("| CPU of a call, median, us | boto3 | Peal | ratio |\n|---|---|---|---|")
         for name, (call, times) in CALLS.items():
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(call: Callable[[Table], object], rows: Table, times: int) -> float:
-    """Microseconds of CPU that one call takes."""
+    """Return the microseconds of CPU that one call takes."""
     began_at = time.process_time()
     for _ in range(times):
         call(rows)

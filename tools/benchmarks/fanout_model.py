@@ -1,10 +1,10 @@
-"""A fan-out as a queue of events: who is told when, what is refused on the way, and what AWS is used for it.
+"""A fan-out as a queue of events: when receivers are reached, what AWS refuses, and what is used of it.
 
 One frame to many receivers: slices of the audience become jobs, jobs become invocations, and each of these reads its
-receivers page by page and POSTs to so many at once. POSTs are simulated four at a time: they share one latency, and
-are admitted and answered singly. Two runs with one seed are equal.
+receivers page by page and POSTs to several at once. POSTs are simulated four at a time: they share one latency, and
+are admitted and answered one by one. Two runs with the same seed are equal.
 
-Invariant: every receiver ends once, as told, gone or failed.
+Invariant: every receiver ends once, as reached, gone or failed.
 """
 
 import math
@@ -29,19 +29,19 @@ class Plan:
     """One fan-out.
 
     Attributes:
-        receivers: how many connections there are.
+        receivers: the number of connections.
         sender, memory_mb: how an invocation sends, and the size of its function.
-        slices: into how many jobs the audience is cut at first.
-        concurrency: how many jobs are done at once at most; 0: no jobs, the invocation that is asked sends itself.
-        most, seconds: how many receivers a job takes, and for how long; the rest is another job. Without jobs the
-            rest has failed.
-        patience_seconds: for how long those are sent to again who are refused as often as the sender tries.
-        audience: what is read.
-        lumps: the audience stands in so many partitions of one size, none of which can be cut; 0: cut it anywhere.
-        quota, burst: what the account is allowed: requests a second, and at once.
+        slices: the number of jobs that the audience is cut into at first.
+        concurrency: the most jobs at once; 0: no jobs, the calling function sends itself.
+        most, seconds: how many receivers a job takes, and for how long; the rest becomes another job, or without jobs
+            has failed.
+        patience_seconds: how long to try again after every try of the sender was refused.
+        audience: the rows that are read.
+        lumps: the number of equal partitions of the audience, none of which can be cut; 0: cut it anywhere.
+        quota, burst: the account's limits: requests a second, and at once.
         post_seconds: the median time of a POST.
         dead, memberships: the share of connections that are gone and not forgotten, and in how many channels each is.
-        warm: how many environments the workers find.
+        warm: the number of environments that are warm at first.
     """
 
     receivers: int
@@ -64,18 +64,18 @@ class Plan:
 
 @dataclass
 class Tally:
-    """What became of the receivers, when, and what was used.
+    """The outcome: how receivers ended, when, and what was used.
 
     Attributes:
-        told, admitted: when, in seconds, and how many frames were written then, or POSTs not refused.
-        gone, failed: how many receivers ended so.
+        reached, admitted: a time in seconds, and how many frames were written then, or POSTs not refused.
+        gone, failed: how many receivers ended this way.
         throttled: how many POSTs were answered 429.
-        invocations, lambda_seconds: whoever asked for it is among them.
+        invocations, lambda_seconds: the calling function is included.
         sqs_requests, reads, writes: requests, and units of DynamoDB.
     """
 
     plan: Plan
-    told: list[tuple[float, int]] = field(default_factory=list)
+    reached: list[tuple[float, int]] = field(default_factory=list)
     admitted: list[tuple[float, int]] = field(default_factory=list)
     gone: int = 0
     failed: int = 0
@@ -88,23 +88,23 @@ class Tally:
 
     @property
     def sent(self) -> int:
-        return sum(count for _, count in self.told)
+        return sum(count for _, count in self.reached)
 
     @property
     def gb_seconds(self) -> float:
         return self.lambda_seconds * self.plan.memory_mb / 1024
 
-    def told_by(self, share: float) -> float:
-        """After how many seconds that share of those who were told had been told; 0 is the first."""
+    def reached_by(self, share: float) -> float:
+        """Return the time, in seconds, when that share of the reached receivers was reached; 0 is the first."""
         wanted, so_far = share * self.sent, 0
-        for time, count in self.told:
+        for time, count in self.reached:
             so_far += count
             if so_far >= wanted:
                 return time
         return math.nan
 
     def dollars(self) -> dict[str, float]:
-        """USD by service. Of POSTs only those that wrote a frame are taken to be billed."""
+        """Return USD by service, if only POSTs that wrote a frame are billed."""
         millionths = {
             "messages": self.sent * prices.MESSAGE,
             "Lambda": self.invocations * prices.LAMBDA_REQUEST + self.gb_seconds * prices.LAMBDA_GB_S,
@@ -115,14 +115,14 @@ class Tally:
 
 
 class Job(NamedTuple):
-    """Receivers of a slice that are still to be told."""
+    """Receivers of a slice that are still to be reached."""
 
     slice: int
     receivers: int
 
 
 class Again(NamedTuple):
-    """So many are to be sent to once more: because they answered 410, or because they were refused since then."""
+    """Receivers to try again: they answered 410, or have been refused since that time."""
 
     due_at: float
     count: int
@@ -131,14 +131,14 @@ class Again(NamedTuple):
 
 
 class Throttle:
-    """A token bucket, as AWS describes how API Gateway admits requests; it keeps to it only about."""
+    """A token bucket, as AWS describes API Gateway's; the real one follows it only roughly."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst = rate, burst
         self._tokens, self._at = burst, 0.0
 
     def take(self, now: float, count: int) -> int:
-        """So many of the requests are admitted."""
+        """Return how many of the requests are admitted."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         admitted = min(count, int(self._tokens))
@@ -155,7 +155,7 @@ class FanOut:
         self.random = random.Random(seed)
         self.now = 0.0
         self.throttle = Throttle(plan.quota, plan.burst)
-        # When each partition will have answered what it was asked for.
+        # When each partition will have answered its requests so far.
         self.partitions = [0.0] * (plan.audience.partitions or plan.slices)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._scheduled = 0
@@ -164,13 +164,13 @@ class FanOut:
         self._used, self._warm = 0, plan.warm
 
     def run(self) -> Tally:
-        """Every receiver has ended."""
+        """Run until every receiver has ended."""
         plan = self.plan
         self.tally.writes += plan.audience.writes + plan.audience.slice_writes * plan.slices
         if plan.concurrency:
             self._ask([Job(number, count) for number, count in enumerate(cut(plan, self.random)) if count])
         else:
-            # Whoever is asked runs already; its kept connections may have ended.
+            # The calling function already runs; the connections that it keeps may have ended.
             Invocation(self, Job(0, plan.receivers), has_connections=False).start()
         while self._events:
             self.now, _, act = heappop(self._events)
@@ -178,12 +178,12 @@ class FanOut:
         return self.tally
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """It happens that much later."""
+        """Schedule `act` that much later."""
         self._scheduled += 1
         heappush(self._events, (self.now + seconds, self._scheduled, act))
 
     def ended(self, rest: Job) -> None:
-        """An invocation has ended and left so much."""
+        """End an invocation that leaves `rest` to another."""
         if not self.plan.concurrency:
             self.tally.failed += rest.receivers
             return
@@ -194,7 +194,7 @@ class FanOut:
         self._dispatch()
 
     def _ask(self, jobs: list[Job]) -> None:
-        """Whoever is asked reads a page, so sees that there are too many for it, and queues the jobs."""
+        """Have the calling function read a page, see that there are too many receivers, and queue the jobs."""
         audience = self.plan.audience
         rows = min(self.plan.receivers, audience.page_rows)
         self.tally.invocations += 1
@@ -218,7 +218,7 @@ class FanOut:
         pollers = aws.FIRST_POLLERS + aws.POLLERS_A_SECOND * self.now
         while self._jobs and self._running < min(most, int(pollers)):
             self._running += 1
-            # Received and, in the end, deleted.
+            # Received, and deleted at the end.
             self.tally.sqs_requests += 2
             self._start(self._jobs.popleft())
         if self._jobs and int(pollers) < most and self._running >= int(pollers):
@@ -240,7 +240,7 @@ class Invocation:
         self._of, self._plan, self._tally = fan_out, fan_out.plan, fan_out.tally
         self._sender, self._slice = fan_out.plan.sender, job.slice
         self._stretch = 1 / cpu_share(self._plan.memory_mb)
-        # To see whether they are too many, all are read before the first is sent to; with history nobody looks.
+        # All are read before the first send, to see whether they are too many; with history none is.
         self._reads_ahead = not (self._plan.concurrency or self._plan.audience.slice_writes)
         self._row_us = self._plan.audience.job_row_us if self._plan.concurrency else self._plan.audience.row_us
         self._batch = min(AT_A_TIME, self._sender.at_once)
@@ -249,7 +249,7 @@ class Invocation:
         self._may_take = min(self._plan.most, job.receivers)
         self._again: deque[Again] = deque()
         self._began_at, self._init_seconds = fan_out.now, init_seconds
-        # When the CPU, and the pace, are free for the next POST.
+        # When the CPU, and the pace, allow the next POST.
         self._cpu_at = self._pace_at = fan_out.now + init_seconds
         if not has_connections:
             self._compute(aws.HANDSHAKE_SECONDS * min(self._sender.at_once, job.receivers))
@@ -260,7 +260,7 @@ class Invocation:
         self._of.after(self._init_seconds, self._go_on)
 
     def _go_on(self) -> None:
-        """Whoever is idle sends to who is next; where nobody is left, the invocation ends."""
+        """Send to the next receivers as far as threads are idle; end the invocation when none is left."""
         now = self._of.now
         if now >= self._until:
             self._may_take = 0
@@ -284,7 +284,7 @@ class Invocation:
 
     def _read(self) -> None:
         audience, now, partitions = self._plan.audience, self._of.now, self._of.partitions
-        # Who takes so many asks for no more.
+        # A job with that many receivers takes no more.
         rows = int(min(self._unread, audience.page_rows, self._plan.most))
         units = rows * audience.row_units
         self._tally.reads += units
@@ -344,7 +344,7 @@ class Invocation:
         self._go_on()
 
     def _end(self, count: int, is_second: bool) -> None:
-        """So many were admitted: each was told, or answered 410."""
+        """Count the admitted requests: each reached its receiver, or was answered 410."""
         now = self._of.now
         self._idle += count
         if is_second:
@@ -356,19 +356,19 @@ class Invocation:
         if dead:
             self._again.append(Again(now + aws.CONFIRM_AFTER_SECONDS, dead, is_second=True))
         if count > dead:
-            self._tally.told.append((now, count - dead))
+            self._tally.reached.append((now, count - dead))
 
     def _compute(self, seconds: float) -> None:
         self._cpu_at = max(self._of.now, self._cpu_at) + seconds * self._stretch
 
 
 def simulate(plan: Plan, seed: int = 1) -> Tally:
-    """The fan-out, from being asked for until every receiver has ended."""
+    """Simulate a fan-out, from the request until every receiver has ended."""
     return FanOut(plan, seed).run()
 
 
 def cut(plan: Plan, chance: random.Random) -> list[int]:
-    """How many receivers each slice has, together all; a hash of their keys decides, so they are not quite even."""
+    """Return the number of receivers of each slice; hashes of their keys decide, so they vary a little."""
     sizes = [0] * plan.slices
     if plan.lumps:
         for lump in range(plan.lumps):

@@ -1,4 +1,4 @@
-"""What AWS asks: USD per million, us-east-1, on demand, as published in November 2026; without free tier or rebates."""
+"""AWS's prices: USD per million, us-east-1, on demand, as published in November 2026; no free tier."""
 
 WRITE_UNIT, READ_UNIT = 0.625, 0.125
 MESSAGE = 1.00

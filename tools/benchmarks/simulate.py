@@ -1,10 +1,10 @@
-"""Simulates how long one fan-out takes, what AWS refuses meanwhile, and what it costs.
+"""Simulate how long one fan-out takes, what AWS refuses meanwhile, and what it costs.
 
     python tools/benchmarks/simulate.py [ways | threshold | jobs | workers | shards | latency]... [--quota 10000]
         [--post-ms 10] [--dead 0.005] [--seed 1]
 
-The model is `fanout_model`, and every number it stands on, with its source, is in `assumptions` and `prices`. Times are
-seconds since the fan-out was asked for. Nothing is sent and nothing is asked of AWS; a seed makes it repeatable.
+The model is `fanout_model`; every number that it uses, with its source, is in `assumptions` and `prices`. Times are
+seconds since the request for the fan-out. Nothing is sent and nothing is asked of AWS; a seed makes it repeatable.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from chalicelib.store.keys import ANONYMOUS_SHARDS
 from tools.benchmarks.assumptions import ACCOUNT_QUOTA, CHANNEL, KEPT, PEAL, SEQUENTIAL, THREADS, WHOLE_CPU_MB
 from tools.benchmarks.fanout_model import Plan, Tally, simulate
 
-# What .chalice/config.json gives to whoever is asked; jobs have a whole CPU.
+# As .chalice/config.json sets the functions that clients call; jobs have a whole CPU.
 DIRECT_MB = 1_024
-# As app.py says.
+# As in app.py.
 JOBS_AT_ONCE = 2
 
 Rows = Iterator[tuple[str, Plan]]
 
 
 def queued(receivers: int) -> Plan:
-    """A broadcast through the queue, as Peal does it."""
+    """Return the plan of a broadcast through the queue, as Peal does it."""
     return Plan(
         receivers,
         slices=SEGMENTS,
@@ -44,7 +44,7 @@ def queued(receivers: int) -> Plan:
 
 
 def ways() -> Rows:
-    """A broadcast, sent as guides do it, in threads, by one Lambda of Peal's, and by its jobs."""
+    """A broadcast: one send after another as in guides, in threads, by one Lambda of Peal's, and by its jobs."""
     for receivers in (10_000, 100_000, 1_000_000):
         for sender in (SEQUENTIAL, THREADS, PEAL):
             yield f"{sender.name}, one Lambda", Plan(receivers, sender, DIRECT_MB)
@@ -52,7 +52,7 @@ def ways() -> Rows:
 
 
 def threshold() -> Rows:
-    """From which audience on jobs pay."""
+    """The size of an audience from which jobs are worth their cost."""
     for receivers in (1_000, 2_000, 5_000, 10_000, 20_000):
         yield "one Lambda", Plan(receivers, memory_mb=DIRECT_MB)
         yield "jobs, cold", queued(receivers)
@@ -60,7 +60,7 @@ def threshold() -> Rows:
 
 
 def jobs() -> Rows:
-    """Into how many jobs a broadcast is cut, and how many receivers each takes before it leaves the rest to another."""
+    """How many jobs a broadcast is cut into, and how many receivers each takes before another continues."""
     for receivers in (20_000, 100_000):
         for slices in (2, 4, 8, 16, 32):
             yield f"{slices} segments", replace(queued(receivers), slices=slices)
@@ -70,7 +70,7 @@ def jobs() -> Rows:
 
 
 def workers() -> Rows:
-    """A million: how many jobs at once, and a higher quota. Two segments for each of them, 10,000 receivers a job."""
+    """A million receivers: jobs at once, and a higher quota. Two segments for each job, 10,000 receivers a job."""
 
     def at_once(count: int) -> Plan:
         return replace(queued(1_000_000), slices=2 * count, concurrency=count, most=10_000)
@@ -86,7 +86,7 @@ def workers() -> Rows:
 
 
 def shards() -> Rows:
-    """A channel: with history one delivers in each shard, in a job where there are several; without it jobs do."""
+    """A channel: with history one invocation delivers per shard, by jobs if there are several; without, jobs do."""
     for receivers in (10_000, 100_000):
         for count in (1, 4):
             plan = replace(queued(receivers), audience=CHANNEL, slices=count)
@@ -99,7 +99,7 @@ def shards() -> Rows:
 
 
 def latency() -> Rows:
-    """If a POST takes longer than is assumed, or less."""
+    """A POST that takes longer, or less, than is assumed."""
     for post_ms in (5, 10, 20, 40):
         plan = replace(queued(100_000), post_seconds=post_ms / 1000)
         for count in (2, 4):
@@ -112,13 +112,13 @@ TABLES: dict[str, Callable[[], Rows]] = {
 
 
 def time_row(name: str, tally: Tally) -> str:
-    """When receivers were told, and what went wrong."""
-    times = " | ".join(f"{tally.told_by(share):,.2f}" for share in (0, 0.5, 0.99, 1))
+    """Return the row of when receivers were sent the frame, and of what failed."""
+    times = " | ".join(f"{tally.reached_by(share):,.2f}" for share in (0, 0.5, 0.99, 1))
     return f"| {tally.plan.receivers:,} | {name} | {times} | {tally.throttled:,} | {tally.failed:,} |"
 
 
 def bill_row(name: str, tally: Tally) -> str:
-    """What was used, and USD for it."""
+    """Return the row of what was used, and its price in USD."""
     dollars = tally.dollars()
     parts = " | ".join(f"{dollars[service]:.4f}" for service in ("messages", "Lambda", "DynamoDB", "SQS"))
     requests = f"{tally.invocations:,} | {tally.gb_seconds:,.1f} | {tally.sqs_requests:,}"
@@ -136,8 +136,10 @@ BILLS = (
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; all, unless some are named")
-    parser.add_argument("--quota", type=float, help="requests a second that the account has left; burst is half of it")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; by default all")
+    parser.add_argument(
+        "--quota", type=float, help="requests a second that the account may still make; burst is half of it"
+    )
     parser.add_argument("--post-ms", type=float, help="the median time of a POST")
     parser.add_argument("--dead", type=float, help="the share of connections that are gone")
     parser.add_argument("--seed", type=int, default=1)

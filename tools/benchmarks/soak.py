@@ -1,14 +1,14 @@
-"""Runs clients, publishers and faults against Peal on the local gateway for a while, and audits what is left.
+"""Run clients, publishers and faults against Peal on the local gateway for a while, and audit the outcome.
 
     python tools/benchmarks/soak.py [--seconds 60] [--clients 20] [--seed 1]
 
-Clients follow one channel with history, are cut off at random and come back to recover; publishers repeat what fails
-under the same messageId; faults strike all the while: 429, false 410, lost $disconnect, slow POSTs, functions that die.
-Then nothing goes wrong any more, the reaper runs, and gateway, table and clients must agree: each client has what was
-published, once and in order, or was told `recovered: false`; what was acknowledged is in the history once; the table
-has the connections that the gateway has. It ends with status 1 if they do not.
+Clients follow one channel with history, are disconnected at random, reconnect and recover; publishers repeat failures
+under the same messageId; meanwhile faults strike: 429, false 410, lost $disconnect, slow POSTs, functions that die.
+Then the faults stop, the reaper runs, and gateway, table and clients must agree: each client has what was published,
+once and in order, or received `recovered: false`; what was acknowledged is in the history once; the table has the
+connections that the gateway has. It ends with status 1 if they do not.
 
-"A POST is answered 200 and nothing is sent" is left out: nobody can notice that, and nothing is promised for it.
+The fault "a POST is answered 200 and nothing is sent" is left out: nothing can notice it, and no promise covers it.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from localgateway.faults import Fault
 from localgateway.testing import Gateway
 
 CHANNEL = "chat:soak"
-# A dead holder's lease, the job that waits for it, a retry of that job, and a busy machine.
+# Enough for a dead holder's lease, the job that waits for it, a retry of that job, and a busy machine.
 PATIENCE_SECONDS = 90
 FALSE_GONE_SECONDS = 5
 
 
 class Follower:
-    """A client that follows the channel as README's does, and notes what it gets."""
+    """A client that follows the channel as README's does, and records what it receives."""
 
     def __init__(self, name: str, url: str, chance: random.Random, counts: Counter[str]) -> None:
         self.url = f"{url}?userId={name}"
@@ -91,7 +91,7 @@ class Follower:
                     self.counts["afresh"] += self.position is not None
                     self.position = {"epoch": data["epoch"], "offset": data["offset"]}
             case "error" | None:
-                # Without a type it is API Gateway's own: the function died or was too slow. Subscribe again.
+                # Without a type the frame is API Gateway's own: the function died or was too slow. Subscribe again.
                 self.counts["errors"] += 1
                 socket.close()
 
@@ -102,7 +102,7 @@ class Follower:
             if offset <= last:
                 self.counts["repeats"] += 1
             else:
-                # A number that nobody used is no publication, and no gap: the audit knows them.
+                # An unused offset is neither a publication nor a gap: the audit knows them.
                 self.counts["received"] += 1
                 self.faults += [f"{self.name}: {offset} after {last}"] if offset > last + 1 else []
                 self.position["offset"] = offset
@@ -112,7 +112,7 @@ class Follower:
 
 
 def publish(gateway: Gateway, name: str, over: threading.Event, done: list[str], counts: Counter[str]) -> None:
-    """Publish until it is over; each message until it is acknowledged."""
+    """Publish until the end, and repeat each message until it is acknowledged."""
     number = 0
     while not over.is_set():
         message_id = f"{name}-{number}"
@@ -129,12 +129,12 @@ def is_published(gateway: Gateway, message_id: str) -> bool:
         body = {"data": message_id, "messageId": message_id}
         return gateway.call("POST", f"/channels/{CHANNEL}/messages", body).status == 200
     except (OSError, HTTPException):
-        # Not answered in time.
+        # There was no answer in time.
         return False
 
 
 def strike(gateway: Gateway, chance: random.Random, counts: Counter[str], struck: dict[str, float]) -> None:
-    """One fault, at random, and none of a kind that is still to come."""
+    """Arm one fault at random, of a kind that is not armed already."""
     choices = (
         Fault("throttle", times=chance.choice((1, 20))),
         Fault("false-gone", times=chance.choice((1, 2))),
@@ -143,7 +143,7 @@ def strike(gateway: Gateway, chance: random.Random, counts: Counter[str], struck
         Fault("kill-worker", chance.choice(("jobs", "websocket_message", "api_handler")), times=1),
     )
     fault = chance.choice(choices)
-    # Of one connection API Gateway is wrong twice, which closing it survives, but not a third time soon.
+    # Two false 410s for a connection in a row, which closing it survives; a third soon after it would not.
     is_soon = fault.name == "false-gone" and time.monotonic() < struck.get(fault.name, 0) + FALSE_GONE_SECONDS
     if not is_soon and fault.name not in {armed.name for armed in gateway.faults.armed}:
         struck[fault.name] = time.monotonic()
@@ -152,7 +152,7 @@ def strike(gateway: Gateway, chance: random.Random, counts: Counter[str], struck
 
 
 def history(gateway: Gateway) -> list[dict[str, Any]]:
-    """All that is kept of the channel."""
+    """Return all that the channel keeps."""
     kept: list[dict[str, Any]] = []
     query = ""
     while True:
@@ -164,7 +164,7 @@ def history(gateway: Gateway) -> list[dict[str, Any]]:
 
 
 def audit(gateway: Gateway, followers: list[Follower], acknowledged: list[str]) -> list[str]:
-    """Everything that is not as it was promised."""
+    """Return a sentence for every promise that is broken."""
     kept = history(gateway)
     offsets = {one["offset"] for one in kept}
     wrong = [fault for follower in followers for fault in follower.faults if not _is_hole(fault, offsets)]
@@ -194,10 +194,10 @@ def _is_hole(fault: str, offsets: set[int]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60, help="how long faults strike (60)")
-    parser.add_argument("--clients", type=int, default=20, help="how many follow (20)")
-    parser.add_argument("--seed", type=int, default=1, help="of what happens at random (1)")
+    parser.add_argument("--clients", type=int, default=20, help="how many clients follow (20)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random numbers (1)")
     options = parser.parse_args()
-    # What faults make of invocations is meant to fail; what must not is said in the end.
+    # Faults make invocations fail on purpose; the audit reports what must not fail.
     logging.disable(logging.ERROR)
     chance, counts = random.Random(options.seed), Counter[str]()
     acknowledged: list[str] = []

@@ -1,13 +1,13 @@
-"""Cuts all clients off at once and measures how they come back: a reconnect storm on the local gateway.
+"""Close all connections at once and measure how clients reconnect: a reconnect storm on the local gateway.
 
     python tools/benchmarks/storm.py [--clients 2000] [--channel feed:storm] [--seconds 5]
 
 Clients follow one channel with history as README's does, backoff included, while a server publishes. Then every socket
-ends without a close frame, and all come back and recover. It tells how long that took, what was invoked, and what the
-gateway needed, and ends with status 1 unless each client has every publication once and in order.
+ends without a close frame, and all clients reconnect and recover. It prints how long that took, how often functions ran
+and what the gateway needed, and ends with status 1 unless each client has every publication once and in order.
 
-Handlers run in threads of the gateway and the table is the embedded engine: how fast they are back is this machine's
-business. What is asked for each, and that nobody misses anything, is Peal's.
+Handlers run in threads of the gateway and the table is the embedded engine: how fast clients return depends on this
+machine. How many invocations each needs, and that none misses anything, depends on Peal.
 """
 
 import argparse
@@ -31,16 +31,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
 PORT, REST_PORT = 18_001, 18_000
-# As README's: milliseconds until the next try, doubled up to twenty seconds, half of it and up to as much more.
+# As README's client: milliseconds until the next try, doubled up to twenty seconds, of which half is random.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 20.0
-# How many connect at a time in the beginning, which is no storm.
+# How many connect at a time at first, before the storm.
 RAMP = 50
 PATIENCE_SECONDS = 300
 
 
 @dataclass
 class Follower:
-    """A client that follows the channel; `back_at` is when it was told what it had missed."""
+    """A client that follows the channel; `back_at` is when it received what it had missed."""
 
     name: str
     channel: str
@@ -53,7 +53,7 @@ class Follower:
     back_at: float = 0
 
     async def follow(self) -> None:
-        """It comes back for as long as nobody stops it."""
+        """Reconnect until it is stopped."""
         wait = FIRST_WAIT_SECONDS
         while True:
             with suppress(OSError, WebSocketException, InvalidHandshake, TimeoutError):
@@ -67,7 +67,7 @@ class Follower:
             await asyncio.sleep(wait * (0.5 + random.random()))
 
     async def stay(self, socket: ClientConnection) -> bool:
-        """It reads until its socket ends; returns whether it was let in."""
+        """Read until the socket ends; return whether it was admitted."""
         frame = {"action": "subscribe", "id": 1, "channel": self.channel, "recover": self.position}
         missed: list[Any] = []
         await socket.send(json.dumps(frame))
@@ -107,7 +107,7 @@ class Follower:
 
 @contextmanager
 def gateway(log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A local gateway in a process of its own; its log is what the functions say."""
+    """Run a local gateway in a process of its own; its log holds the functions' lines."""
     command = [sys.executable, "-m", "localgateway", "--port", str(PORT), "--rest-port", str(REST_PORT)]
     command += ["--in-process", "--env", "LOG_FORMAT=json"]
     project = Path(__file__).parents[2]
@@ -125,7 +125,7 @@ def gateway(log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def call(method: str, path: str, body: Any = None) -> Any:
-    """The body that a REST route answers."""
+    """Return the body of a REST route's answer."""
     connection = HTTPConnection("127.0.0.1", REST_PORT, timeout=60)
     connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
@@ -137,7 +137,7 @@ def call(method: str, path: str, body: Any = None) -> Any:
 
 
 async def publish(channel: str, published: set[int], is_over: asyncio.Event) -> None:
-    """Publish twice a second until it is over, each message until it is acknowledged; `published` are the offsets."""
+    """Publish twice a second until the end, each message until it is acknowledged; append offsets to `published`."""
     number = 0
     while not is_over.is_set():
         body = {"data": number, "messageId": f"m{number}"}
@@ -149,7 +149,7 @@ async def publish(channel: str, published: set[int], is_over: asyncio.Event) -> 
 
 
 def invoked(log: IO[bytes], offset: int) -> tuple[Counter[str], Counter[str], int]:
-    """What each function did since that place in the log: how often it ran, how often not well; and the next place."""
+    """Return how often each function ran and failed since that place in the log, and the next place."""
     log.seek(offset)
     ran, failed = Counter[str](), Counter[str]()
     for line in log.read().splitlines():
@@ -162,7 +162,7 @@ def invoked(log: IO[bytes], offset: int) -> tuple[Counter[str], Counter[str], in
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process; 0 where the system does not say."""
+    """Return the resident memory of a process; 0 if the system does not report it."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS"):
@@ -184,7 +184,7 @@ async def storm(options: argparse.Namespace, process: subprocess.Popen[bytes], l
         some = followers[first : first + RAMP]
         tasks += [asyncio.create_task(follower.follow()) for follower in some]
         await until_all(lambda one: one.is_in, some)
-    print(f"{options.clients} clients were in after {time.monotonic() - began_at:.1f} s; ", end="")
+    print(f"{options.clients} clients had subscribed after {time.monotonic() - began_at:.1f} s; ", end="")
     full_mb = memory_mb(process.pid)
     print(f"the gateway has {empty_mb:.0f} MB without and {full_mb:.0f} MB with them.")
     published: set[int] = set()
@@ -213,7 +213,7 @@ async def storm(options: argparse.Namespace, process: subprocess.Popen[bytes], l
     print(
         f"All cut: the first was back after {back[0]:.1f} s, half after {median(back):.1f}, all after {back[-1]:.1f}."
     )
-    print(f"{len(published)} publications were acknowledged, {during} of them before all were back.")
+    print(f"{len(published)} publications were acknowledged, {during} of them before all had returned.")
     print(f"The gateway has {peak_mb:.0f} MB then. Invocations: {dict(ran)}, failed: {dict(failed)}.")
     counts = sum((one.counts for one in followers), Counter[str]())
     print(f"Clients: {dict(counts)}")
@@ -227,7 +227,7 @@ async def storm(options: argparse.Namespace, process: subprocess.Popen[bytes], l
 
 
 def kept_offsets(channel: str) -> list[int]:
-    """The offsets of all publications that the channel keeps."""
+    """Return the offsets of all publications that the channel keeps."""
     kept: list[int] = []
     query = ""
     while page := (answer := call("GET", f"/channels/{channel}/history?limit=1000{query}"))["publications"]:
@@ -238,7 +238,7 @@ def kept_offsets(channel: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--clients", type=int, default=2_000, help="how many follow (2000)")
+    parser.add_argument("--clients", type=int, default=2_000, help="how many clients follow (2000)")
     parser.add_argument("--channel", default="feed:storm", help="which channel (feed:storm)")
     parser.add_argument("--seconds", type=float, default=5, help="how long before and after the storm (5)")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Runs two of Chalice's own projects, unmodified, under `python -m localgateway`, and has real clients check them.
+"""Run two of Chalice's own projects, unmodified, under `python -m localgateway`, and check them with real clients.
 
     python tools/checks/any_project.py [--source CHECKOUT_OF_CHALICE]
 
@@ -36,11 +36,11 @@ REPOSITORY = Path(__file__).parents[2]
 SOURCE = "https://github.com/aws/chalice/archive/refs/tags/{}.tar.gz"
 TUTORIAL = "docs/source/tutorials/wschat.rst"
 TEST_APP = "tests/aws/testwebsocketapp"
-# How long an answer may take, and the whole of one project.
+# How long one answer and one whole project may take.
 SECONDS = 10
 PROJECT_SECONDS = 120
 
-# What the test makes by API before it deploys.
+# What the test creates by API before it deploys.
 TABLE = {
     "Type": "AWS::DynamoDB::Table",
     "Properties": {
@@ -53,12 +53,12 @@ TABLE = {
 
 
 class Difference(Exception):
-    """A project does not do here what it does on AWS."""
+    """A project behaves differently from AWS."""
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """A running gateway: where clients connect, and what another process must have in its environment."""
+    """A running gateway: where clients connect, and the variables that another process needs."""
 
     url: str
     environment: dict[str, str]
@@ -117,11 +117,11 @@ def fetch(directory: Path) -> Path:
 
 
 def check_wschat(source: Path, project: Path) -> None:
-    """Play the tutorial's two clients; between their lines stands what the tutorial shows they receive."""
+    """Play the tutorial's two clients; between their lines is what the tutorial shows they receive."""
     for path, text in read_tutorial((source / TUTORIAL).read_text()).items():
         (project / path).parent.mkdir(parents=True, exist_ok=True)
         (project / path).write_text(text)
-    # What `chalice new-project` has made before.
+    # What `chalice new-project` has created.
     (project / ".chalice").mkdir()
     (project / ".chalice" / "config.json").write_text(
         json.dumps({"version": "2.0", "app_name": "chalice-chat-example", "stages": {"dev": {}}})
@@ -156,7 +156,7 @@ def check_wschat(source: Path, project: Path) -> None:
             jenny.sends(command)
             jenny.receives(answer)
         jenny.socket.close()
-        # Her $disconnect empties the room; nobody waits for it.
+        # Her $disconnect empties the room; nothing waits for it.
         for _ in range(20):
             john.sends("/ls")
             if john.socket.recv(timeout=SECONDS) == "":
@@ -172,7 +172,7 @@ def read_tutorial(text: str) -> dict[str, str]:
 
 
 def check_test_app(source: Path, project: Path) -> None:
-    """Send numbers without a pause while the app is redeployed: as on AWS, the socket stays and none is lost."""
+    """Send numbers without a pause while the app is redeployed: as on AWS, the socket stays open and none is lost."""
     shutil.copytree(source / TEST_APP, project)
     (project / "resources.json").write_text(json.dumps({"Resources": {"Numbers": TABLE}}))
     with running(project, "--env", "APP_NAME=smoketest") as gateway, gateway.joins() as client:
@@ -182,7 +182,7 @@ def check_test_app(source: Path, project: Path) -> None:
             if last == 40:
                 shutil.copy(project / "app-redeploy.py", project / "app.py")
             time.sleep(0.05)
-        # The first version stores what goes wrong, the second does not.
+        # The first version stores failures, the second does not.
         client.sends("no number")
         if "Internal server error" not in str(client.socket.recv(timeout=SECONDS)):
             raise Difference("the new code does not run")

@@ -1,6 +1,6 @@
-"""Runs the Autobahn test suite, somebody else's reading of RFC 6455, against the local gateway.
+"""Run the Autobahn test suite, an independent reading of RFC 6455, against the local gateway.
 
-    python tools/checks/autobahn.py              # all that can be asked of it without compression: half a minute
+    python tools/checks/autobahn.py              # everything without compression: half a minute
     python tools/checks/autobahn.py --deflate    # compression too: some ten minutes
 
 Opt-in, because the suite (PyPI: autobahntestsuite) runs on Python 2.7 only, taken from PYTHON27 or the PATH; its
@@ -51,14 +51,14 @@ def message(event):
 
 
 def main() -> int:
-    """Run the suite, print what came of it, and return 1 if a case has failed that is not known to."""
+    """Run the suite, print its results, and return 1 if a case fails that is not known to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=["*"], help="which cases, as 1.1.* 7.*")
-    parser.add_argument("--deflate", action="store_true", help="also the cases of compression")
+    parser.add_argument("--cases", nargs="+", default=["*"], help="which cases, for example 1.1.* 7.*")
+    parser.add_argument("--deflate", action="store_true", help="compression too")
     options = parser.parse_args()
     wstest = install()
     if wstest is None:
-        print("Skipped: there is no Python 2.7. PYTHON27=/path/to/python2.7 names one.")
+        print("Skipped: there is no Python 2.7. Set PYTHON27 to the path of one.")
         return 0
     with TemporaryDirectory(prefix="autobahn-") as directory:
         project = write_project(Path(directory) / "echo")

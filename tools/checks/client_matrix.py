@@ -1,9 +1,9 @@
-"""Has the WebSocket clients that people use talk to the local gateway, over ws:// and wss://, and prints a table.
+"""Connect the WebSocket clients that people use to the local gateway, over ws:// and wss://, and print a table.
 
     python tools/checks/client_matrix.py
 
 Each connects, sends, receives what it has sent, and is refused with 401 elsewhere. Opt-in: it takes packages from PyPI
-and npm, into a temporary directory. What is not installed here (Node.js, Chromium) is skipped and said so.
+and npm, into a temporary directory. Clients that need what is not installed (Node.js, Chromium) are listed as skipped.
 """
 
 import base64
@@ -50,7 +50,7 @@ def message(event):
     app.websocket_api.send(event.connection_id, event.body)
 """
 
-# Each program prints two lines: what it has received, and how it was refused. Its arguments are the URL and its twin.
+# Each program prints two lines: what it received, and how it was refused. Its arguments are the two URLs for that.
 WEBSOCKETS = """
 import sys
 from websockets.exceptions import InvalidStatus
@@ -86,8 +86,8 @@ socket.on("message", (data) => {
   refused.on("unexpected-response", (request, response) => { console.log(response.statusCode); process.exit(); });
 });
 """
-# A page is told of a refusal only that it was one: 1006. Without touching the user's settings Chromium cannot be given
-# an authority, but it can be told which certificate to take.
+# A page learns of a refusal only the code 1006. Chromium cannot trust an authority without a change to the user's
+# settings, but it can trust a given certificate.
 CHROMIUM = """
 const { chromium } = require("playwright-core");
 (async () => {
@@ -116,7 +116,7 @@ const { chromium } = require("playwright-core");
 
 @dataclass(frozen=True)
 class Client:
-    """One client: how it is asked, and how it says that it was refused; without a `run`, why there is none."""
+    """One client: how to run it, and how it reports a refusal; or, without a `run`, why it cannot run."""
 
     name: str
     run: Callable[[str, str, dict[str, str]], list[str]] | None
@@ -125,7 +125,7 @@ class Client:
 
 
 def main() -> int:
-    """Print the table and return 1 if a client that is there did not do all it should."""
+    """Print the table and return 1 if a client that could run failed."""
     with TemporaryDirectory(prefix="clients-") as directory:
         clients = find_clients(Path(directory))
         project = write_project(Path(directory) / "project")
@@ -147,7 +147,7 @@ def main() -> int:
 
 
 def ask(client: Client, gateway: LocalGateway) -> list[str]:
-    """Return what the client has received and how it was refused, or in a word why not."""
+    """Return what the client received and how it was refused, or in a word why not."""
     assert client.run is not None
     environment = dict(os.environ)
     if gateway.tls:
@@ -186,7 +186,7 @@ def find_clients(directory: Path) -> list[Client]:
 
 
 def program(*command: str | Path, **variables: str | Path) -> Callable[[str, str, dict[str, str]], list[str]]:
-    """Make a client of a program that prints what it was told."""
+    """Make a client of a program that prints what it received."""
 
     def run(url: str, refused_url: str, environment: dict[str, str]) -> list[str]:
         environment = environment | {name: str(value) for name, value in variables.items()}
@@ -226,7 +226,7 @@ def in_terminal(command: list[str], environment: dict[str, str]) -> str:
 
 
 def fingerprint(certificate: str) -> str:
-    """Return the hash of a certificate's public key, by which Chromium is told to take it."""
+    """Return the hash of a certificate's public key, by which Chromium trusts it."""
     key = load_pem_x509_certificate(certificate.encode()).public_key()
     encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(hashlib.sha256(encoded).digest()).decode()

@@ -1,10 +1,11 @@
-"""The documents that machines read, made from tables beside the code and from its own limits. Never ships.
+"""Make the documents for machines, from tables and from the code's own limits. Never ships.
 
-The tables say what the code cannot be asked for: which fields an action reads, what an answer has. The tests hold them
-against the code, both ways.
+The tables hold what the code cannot tell: which fields an action reads, what an answer has. Tests compare them with the
+code, both ways.
 """
 
+from pathlib import Path
 from typing import Final
 
-# Until the first release there is one only; CHANGELOG.md says what has changed.
-VERSION: Final = "0.1.0"
+# Of the whole product: its packages and its documents.
+VERSION: Final = (Path(__file__).parents[2] / "packages" / "VERSION").read_text().strip()

@@ -1,4 +1,4 @@
-"""Writes the documents: `make documents`."""
+"""Write the documents: `make documents`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from tools.documents.examples import PROJECT
 
 
 def render() -> dict[str, str]:
-    """The documents' texts, by their names below docs/."""
+    """Return the documents' texts, by their names below docs/."""
     protocol = asyncapi.build()
     return {
         "asyncapi.json": _dump(protocol),
@@ -18,7 +18,7 @@ def render() -> dict[str, str]:
 
 
 def main() -> int:
-    """The files are what the tables and the code say."""
+    """Write the files."""
     for name, text in render().items():
         (PROJECT / "docs" / name).write_text(text)
     return 0

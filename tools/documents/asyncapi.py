@@ -1,4 +1,4 @@
-"""docs/asyncapi.json: the wire protocol as an AsyncAPI 3 document, told from the server's side."""
+"""docs/asyncapi.json: the wire protocol as an AsyncAPI 3 document, from the server's side."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ CHANNEL = {"$ref": "#/channels/socket"}
 
 
 def build() -> dict[str, Any]:
-    """The document."""
+    """Return the document."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -71,7 +71,7 @@ def _servers() -> dict[str, Any]:
             "host": "127.0.0.1:8001",
             "pathname": "/api",
             "protocol": "ws",
-            "description": "`make dev`. There `?userId=` is believed of whoever shows no credential.",
+            "description": "`make dev`. There `?userId=` is believed of clients without a credential.",
         },
     }
 

@@ -1,4 +1,4 @@
-"""The frames that docs/PROTOCOL.md shows: they are the examples of every other document too."""
+"""The frames that docs/PROTOCOL.md shows, which are the examples of all other documents too."""
 
 import json
 import re
@@ -11,23 +11,23 @@ _FENCE = re.compile(r"```json\n(.*?)```", re.S)
 
 
 def read_frames() -> list[dict[str, Any]]:
-    """All frames of the page, in their order: those of clients have an `action`, the server's a `type`."""
+    """Return all frames of the page, in order: a client's has an `action`, the server's a `type`."""
     page = (PROJECT / "docs" / "PROTOCOL.md").read_text()
     return [frame for text in _FENCE.findall(page) if "action" in (frame := json.loads(text)) or "type" in frame]
 
 
 def of_client(action: str) -> list[dict[str, Any]]:
-    """What a client sends that asks for the action."""
+    """Return the frame of a client that asks for the action."""
     return [frame for frame in read_frames() if frame.get("action") == action]
 
 
 def replies(action: str) -> list[dict[str, Any]]:
-    """What it is replied: a reply follows the frame whose id it has."""
+    """Return its reply, which follows the frame with the same id."""
     return [answer for asked, answer in _exchanges() if asked["action"] == action]
 
 
 def pushes(kind: str) -> list[dict[str, Any]]:
-    """What a client is pushed, or told as an error."""
+    """Return a push of that type, or an error."""
     return [frame for frame in read_frames() if frame.get("type") == kind]
 
 

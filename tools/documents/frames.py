@@ -34,7 +34,7 @@ from tools.documents.schemas import (
 
 @dataclass(frozen=True)
 class Action:
-    """What a client may ask for.
+    """An action that a client may ask for.
 
     Attributes:
         summary: what is true afterwards.
@@ -52,7 +52,7 @@ class Action:
     pushes: tuple[str, ...] = ()
 
     def frame(self, name: str) -> Schema:
-        """The frame that asks for it."""
+        """Return the frame that asks for it."""
         members = {"action": {"const": name}, **self.fields}
         optional = {name: nullable(schema) if schema else schema for name, schema in self.optional.items()}
         frame = record(members, {"id": nullable(ref("Id")), **optional})
@@ -159,13 +159,13 @@ ACTIONS: Final[Mapping[str, Action]] = {
 
 @dataclass(frozen=True)
 class Push:
-    """What a client is sent unasked: when, and its members beside `type`."""
+    """A frame that a client receives unasked: when, and its members beside `type`."""
 
     summary: str
     members: Mapping[str, Schema]
 
     def frame(self, name: str) -> Schema:
-        """The whole frame."""
+        """Return the whole frame."""
         return record({"type": {"const": name}, **self.members})
 
 
@@ -204,17 +204,17 @@ GATEWAY_ERROR: Final = record(
 
 
 def reply(action: Action) -> Schema:
-    """The reply to an action's frame, sent where that has an id."""
+    """Return the reply to an action's frame, which is sent if that has an id."""
     return record({"type": {"const": "reply"}, "id": ref("Id"), "data": action.reply})
 
 
 def title(name: str) -> str:
-    """What a frame is called as a type: `sendMessage` is SendMessage."""
+    """Return a frame's name as a type: SendMessage for `sendMessage`."""
     return name[0].upper() + name[1:]
 
 
 def component_schemas() -> dict[str, Any]:
-    """All frames, by the names that documents and TypeScript know them by."""
+    """Return all frames, by their names in documents and TypeScript."""
     frames: dict[str, Any] = {}
     for name, action in ACTIONS.items():
         frames[f"{title(name)}Frame"] = {**action.frame(name), "description": action.summary}

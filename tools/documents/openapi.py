@@ -9,21 +9,21 @@ from tools.documents.schemas import NAME, SHARED, Schema, error_body, ref
 
 DESCRIPTION = (
     "How backends and operators push, look and close. On AWS every route is protected by IAM: sign requests with AWS "
-    "Signature Version 4, for the service `execute-api`, as somebody who has the permission `execute-api:Invoke`. On "
-    "the desk (`make dev`) they are open.\n\n"
-    "What is wrong with a request is 400, and what it names and is not there 404. API Gateway's own answers have a "
+    "Signature Version 4, for the service `execute-api`, with credentials that have the permission "
+    "`execute-api:Invoke`. Locally (`make dev`) they are open.\n\n"
+    "A wrong request is answered 400, and one that names something unknown 404. API Gateway's own answers have a "
     "`message` and no `error`."
 )
-REQUEST_FAULTS = {400: "The request is not what it must be.", 404: "There is no such connection."}
+REQUEST_FAULTS = {400: "The request is wrong.", 404: "There is no such connection."}
 GATEWAY_FAULTS = {
     403: "API Gateway: the request is not signed, or its signer may not do this.",
     429: "API Gateway: too many requests; try again.",
-    504: "API Gateway: there was no answer within 29 seconds. What was asked may go on, and be done all the same.",
+    504: "API Gateway: there was no answer within 29 seconds. The request may still be running, and succeed.",
 }
 
 
 def build() -> dict[str, Any]:
-    """The document."""
+    """Return the document."""
     paths: dict[str, Any] = {}
     for (method, path), route in ROUTES.items():
         paths.setdefault(path, {})[method.lower()] = _operation(method, path, route)
@@ -67,7 +67,7 @@ def build() -> dict[str, Any]:
                     "name": "Authorization",
                     "in": "header",
                     "description": "AWS Signature Version 4 for the service execute-api.",
-                    # How API Gateway itself, and the generators that know it, say so.
+                    # As API Gateway itself, and generators that know it, write it.
                     "x-amazon-apigateway-authtype": "awsSigv4",
                 }
             },

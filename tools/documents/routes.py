@@ -39,13 +39,13 @@ class Route:
 
     Attributes:
         door: the function in app.py, and in rest.py.
-        summary: what is true afterwards.
+        summary: what holds afterwards.
         answers: the bodies by status; None has none.
-        body: what is to be sent; None: nothing.
+        body: what to send; None: nothing.
         query: its parameters, none of them required.
         body_is_required: whether it must be sent.
         example: a body.
-        channel: what the path's channel must be.
+        channel: the schema of the path's channel.
     """
 
     door: str
@@ -204,7 +204,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
     ),
     ("DELETE", "/channels/{channel}/members/{userId}"): Route(
         "delete_member",
-        "None of the user's connections is a member of the channel; each that was is told so.",
+        "None of the user's connections is a member of the channel; each that was is notified.",
         {200: record({"channel": CHANNEL, "userId": NAME, "connections": COUNT})},
     ),
     ("GET", "/channels/{channel}/history"): Route(

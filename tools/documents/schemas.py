@@ -1,8 +1,7 @@
-"""The JSON Schemas that frames and REST bodies are made of, in the part of the language that AsyncAPI's and OpenAPI's
-dialects share.
+"""The JSON Schemas of frames and REST bodies, in the part of the language that AsyncAPI's and OpenAPI's dialects share.
 
-Limits and alphabets are the code's own. What JSON Schema cannot say (sizes in bytes, what all grants have together) is
-in the descriptions.
+Limits and alphabets are the code's own. What JSON Schema cannot express (sizes in bytes, the total of all grants) is in
+the descriptions.
 """
 
 from collections.abc import Mapping
@@ -32,37 +31,37 @@ TEXT: Final[Schema] = {"type": "string", "minLength": 1}
 
 
 def ref(name: str) -> Schema:
-    """A part that SHARED has."""
+    """Return a reference to a part of SHARED."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def array(items: Schema, **bounds: int) -> Schema:
-    """An array of those."""
+    """Return the schema of an array."""
     return {"type": "array", "items": items, **bounds}
 
 
 def record(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """An object that has all of these members, and maybe those. Others may come with a later version."""
+    """Return the schema of an object with all of these members, and maybe those. Later versions may add others."""
     schema: Schema = {"type": "object", "properties": {**required, **(optional or {})}}
     return schema | ({"required": list(required)} if required else {})
 
 
 def nullable(schema: Schema) -> Schema:
-    """That, or null."""
+    """Return the schema of that, or null."""
     if isinstance(schema.get("type"), str) and "enum" not in schema:
         return {**schema, "type": [schema["type"], "null"]}
     return {"oneOf": [schema, NULL]}
 
 
 def described(schema: Schema, description: str) -> Schema:
-    """The same, with words for people. A reference has no room for them in every dialect."""
+    """Return the schema with a description. Not every dialect allows one beside a reference."""
     return (
         {"allOf": [schema], "description": description} if "$ref" in schema else {**schema, "description": description}
     )
 
 
 def channel_where(ability: str | None = None) -> Schema:
-    """A channel of a namespace that exists, and has that ability, an attribute of `Namespace`."""
+    """Return the schema of a channel whose namespace exists and has that ability, an attribute of `Namespace`."""
     fitting = sorted(name for name, options in NAMESPACES.items() if ability is None or getattr(options, ability))
     return {
         "type": "string",
@@ -99,7 +98,7 @@ RIGHTS: Final[Mapping[str, Schema]] = {
         "propertyNames": ref("Pattern"),
         "additionalProperties": array({"enum": ["subscribe", "publish", "presence", "history"]}),
     },
-    "users": described(array(ref("Pattern")), "Patterns of users to whom messages may be sent."),
+    "users": described(array(ref("Pattern")), "Patterns of users that may be sent messages."),
     "broadcast": described(BOOLEAN, "Whether everyone may be addressed."),
 }
 GRANTS: Final[Mapping[str, Schema]] = {
@@ -110,17 +109,17 @@ CODES: Final = sorted({kind.code for kind in errors.ClientError.__subclasses__()
 
 
 def error_codes(*, http: bool) -> list[str]:
-    """The codes that an error frame can have, or an answer over HTTP."""
+    """Return the codes of error frames, or of answers over HTTP."""
     only_http, only_frames = {"conflict"}, {"unknown_action", "not_subscribed", "rate_limited"}
     return [code for code in CODES if code not in (only_frames | only_http if http else only_http)]
 
 
 def error_body(*, http: bool) -> Schema:
-    """What went wrong, for programs and for people."""
+    """Return the schema of an error, for programs and for people."""
     return record({"code": {"enum": error_codes(http=http)}, "message": STRING, "retryable": BOOLEAN})
 
 
-# What several frames have in common, by the name that documents and TypeScript know it by.
+# What several frames have in common, by its name in documents and TypeScript.
 SHARED: Final[Mapping[str, Schema]] = {
     "Id": {
         "description": "Of the client's choice; the reply or error carries it.",

@@ -17,7 +17,7 @@ PRIMITIVES = {"string": "string", "integer": "number", "number": "number", "bool
 
 
 def build(document: Mapping[str, Any]) -> str:
-    """The types of all schemas of the AsyncAPI document, and those that name frames by who sends them."""
+    """Return the types of all schemas of the AsyncAPI document, and of the frames by sender."""
     schemas: Mapping[str, Schema] = document["components"]["schemas"]
     operations: Mapping[str, Any] = document["operations"]
     types = [HEAD]
@@ -45,7 +45,7 @@ def build(document: Mapping[str, Any]) -> str:
 
 
 def to_type(schema: Schema, indent: str = "") -> str:
-    """The type of what the schema accepts, as far as TypeScript can say that."""
+    """Return the type of what the schema accepts, as far as TypeScript can express that."""
     parts = list(_parts(schema, indent))
     return " & ".join(f"({part})" if " | " in part and len(parts) > 1 else part for part in parts) or "Json"
 

@@ -1,1 +1,1 @@
-"""The command line for whoever operates Peal: `pealctl`. Never ships; knows a stage by its REST API alone."""
+"""The command line of Peal: operates a stage by its REST API, and takes it to AWS and away again. Never ships."""

@@ -2,58 +2,74 @@
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from pealctl import target
+from pealctl import commands, target
 from pealctl.api import Api
-from pealctl.arguments import parse
-from pealctl.commands import COMMANDS
+from pealctl.arguments import DEPLOY, parse
 from pealctl.errors import CommandError
 from pealctl.output import Output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its status; an error is said in a sentence."""
+    """Run a command and return its status; report an error in a sentence."""
     options = parse(arguments)
+    deploys = options.command in DEPLOY
     output = Output(options.json)
     try:
-        stage = target.find(options.stage, options.url, options.socket_url, Path.cwd())
-        return COMMANDS[options.command](Api(stage), output, options)
+        return _deploy(output, options) if deploys else _operate(output, options)
     except CommandError as error:
         output.note(str(error))
     except KeyboardInterrupt:
-        output.note("Interrupted.")
+        output.note("Interrupted: the next run continues from here." if deploys else "Interrupted.")
     except BrokenPipeError:
-        # Whoever reads has seen enough. What Python would still flush at its end goes nowhere.
+        # The reader of our output has closed the pipe. What Python still flushes when it exits must go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1 if deploys else 0
     except Exception as error:
-        output.note(explain_aws(error))
+        output.note(explain_aws(error, "" if deploys else " If you may not ask AWS where the stage is, pass --url."))
     finally:
         output.end_progress()
     return 1
 
 
-def explain_aws(error: Exception) -> str:
-    """What keeps AWS from being asked, as a sentence; raises the error again where it is anything else."""
-    # These are slow to import and, unless AWS was asked, not there to be raised.
+def explain_aws(error: Exception, hint: str) -> str:
+    """Return a sentence for an error of botocore's, with `hint` where AWS refused; raise any other error again."""
+    # Slow to import, and unless AWS was asked there is nothing to explain.
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from pealctl.deploy.errors import DeploymentError
-
     match error:
-        case DeploymentError():
-            return str(error)
         case ClientError():
             answer = error.response["Error"]
-            return (
-                f"AWS refused {error.operation_name} ({answer['Code']}): {answer['Message']} "
-                "Whoever may not ask AWS where the stage is says so with --url."
-            )
+            return f"AWS refused {error.operation_name} ({answer['Code']}): {answer['Message']}{hint}"
         case BotoCoreError():
             return f"AWS could not be asked: {error}"
     raise error
+
+
+def _operate(output: Output, options: Namespace) -> int:
+    stage = target.find(options.stage, options.url, options.socket_url, Path.cwd())
+    return commands.COMMANDS[options.command](Api(stage), output, options)
+
+
+def _deploy(output: Output, options: Namespace) -> int:
+    # boto3 takes longer to import than most commands take to run.
+    from pealctl.deploy import commands
+    from pealctl.deploy.stage import read_stage
+
+    directory = Path.cwd()
+    match options.command:
+        case "policies":
+            commands.write_policies(directory)
+        case "deploy":
+            commands.deploy(read_stage(directory, options.stage), output.tell)
+        case "destroy":
+            commands.destroy(read_stage(directory, options.stage), output.tell, options.confirm)
+        case "package":
+            commands.package(read_stage(directory, options.stage), output.tell)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The REST API of a stage, as docs/openapi.json describes it: requests out, answers or sentences in.
+"""The REST API of a stage, as docs/openapi.json describes it.
 
-Invariant: an answer is a JSON object or nothing; whatever else comes back leaves here as a CommandError.
+Invariant: an answer is a JSON object or nothing; anything else becomes a CommandError.
 """
 
 import json
@@ -12,46 +12,55 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
+from pealctl.deploy.stage import LOCAL
 from pealctl.errors import CommandError, NotFound, Unavailable
-from pealctl.target import LOCAL, Target, is_loopback
+from pealctl.target import Target, is_loopback
 
-# API Gateway answers after 29 s at the latest.
+# API Gateway answers within 29 s.
 ANSWER_SECONDS: Final = 35
-# What only reads is asked again, after so many seconds.
+# Seconds to wait before each further try of a request that only reads.
 PAUSES_SECONDS: Final = (0.3, 1.0)
-# Who follows a channel waits so long at most.
+# The longest pause between two tries of `tail`.
 MAX_PAUSE_SECONDS: Final = 20.0
 
 Json = dict[str, Any]
 
 
 class Answer(Json):
-    """An object of an answer. What it lacks, another version of the stage would not."""
+    """An object of an answer, in which a missing member is a CommandError: the stage runs another version."""
 
     def __missing__(self, name: str) -> Any:
-        raise CommandError(f"The stage's answer has no {name!r}: it runs another version than this command's.")
+        raise CommandError(f"The stage's answer has no {name!r}: it runs a different version from this command.")
 
 
 class Api:
-    """Calls the routes of `target`; `sleep` waits so many seconds."""
+    """The routes of a stage.
+
+    Args:
+        target: the stage.
+        sleep: waits that many seconds.
+    """
 
     def __init__(self, target: Target, sleep: Callable[[float], None] = time.sleep) -> None:
         self.target = target
         self._sleep = sleep
-        # What is on this machine is not behind a proxy.
+        # Nothing on this machine is behind a proxy.
         self._opener = build_opener(*([ProxyHandler({})] if is_loopback(target.url) else []))
 
     def get(self, *path: str, **query: str | int | None) -> Json:
-        """What the resource is; asked again where nobody answered.
+        """Read a resource, with two more tries if there is no answer.
 
         Args:
-            path: its segments, as they are.
+            path: its segments, unescaped.
             query: parameters; None leaves one out.
 
+        Returns:
+            The answer's object, empty if there is none.
+
         Raises:
-            NotFound: it is not there.
-            Unavailable: nobody answered, three times.
-            CommandError: it was refused.
+            NotFound: the stage has no such resource.
+            Unavailable: no try was answered.
+            CommandError: the stage refused.
         """
         for pause_seconds in PAUSES_SECONDS:
             try:
@@ -61,11 +70,23 @@ class Api:
         return self._call("GET", path, query) or {}
 
     def post(self, *path: str, body: Json) -> Json:
-        """What came of it. Errors as `get`; after Unavailable it may have been done all the same."""
+        """Post `body` and return the answer.
+
+        Raises:
+            NotFound: the stage has no such resource.
+            Unavailable: there was no answer; the stage may have done it nevertheless.
+            CommandError: the stage refused.
+        """
         return self._call("POST", path, {}, body) or {}
 
     def delete(self, *path: str, **query: str | None) -> Json | None:
-        """What came of it, None where there is nothing to say. Errors as `post`."""
+        """Delete a resource and return the answer, None if it is empty.
+
+        Raises:
+            NotFound: the stage has no such resource.
+            Unavailable: there was no answer; the stage may have done it nevertheless.
+            CommandError: the stage refused.
+        """
         return self._call("DELETE", path, query)
 
     def _call(
@@ -97,7 +118,7 @@ class Api:
         from botocore.awsrequest import AWSRequest
 
         signed = AWSRequest(method, url, data=data, headers=headers)
-        # Every time anew, for credentials of a role run out while a tail goes on.
+        # Signed anew each time: a role's credentials expire while `tail` runs.
         SigV4Auth(self.target.signer.credentials, "execute-api", self.target.signer.region).add_auth(signed)
         return dict(signed.headers)
 
@@ -105,40 +126,40 @@ class Api:
         reason = getattr(error, "reason", None) or error
         if self.target.name == LOCAL:
             return (
-                f"Nobody answers at {self.target.url} ({reason}): start it with `make dev`, say where it is "
-                "with --url, or which stage on AWS with --stage."
+                f"Nothing answers at {self.target.url} ({reason}): start it with `make dev`, pass its --url, "
+                "or name a --stage on AWS."
             )
         return f"{self.target.url} does not answer ({reason}): try again."
 
     def _refusal(self, request: str, status: int, text: bytes) -> CommandError:
         answer = _object(text) or {}
         error = answer.get("error")
-        said = str(error.get("message") if isinstance(error, dict) else answer.get("message") or "")
+        message = str(error.get("message") if isinstance(error, dict) else answer.get("message") or "")
         if isinstance(error, dict) and status == 404:
-            return NotFound(said)
+            return NotFound(message)
         if isinstance(error, dict) and status < 500:
-            return CommandError(said)
+            return CommandError(message)
         if status == 504:
             return Unavailable(
-                f"{request} was not answered within API Gateway's 29 s. It may go on, and be done all the same."
+                f"{request} was not answered within API Gateway's 29 s. It may still be running, and succeed."
             )
         if status == 429:
             return Unavailable(f"{request} was refused for now (429): too many requests. Try again.")
         if status >= 500:
             logs = "the output of `make dev`" if self.target.name == LOCAL else "docs/OPERATIONS.md, Questions"
-            return Unavailable(f"{request} failed on the stage's side ({status}). Why: {logs}. Try again.")
+            return Unavailable(f"{request} failed on the stage's side ({status}): see {logs}. Try again.")
         if status in (401, 403):
             hint = (
-                "The stage may be older than this command: deploy it anew."
-                if said == "Missing Authentication Token"
+                "The stage may be older than this command: deploy it again."
+                if message == "Missing Authentication Token"
                 else "You need execute-api:Invoke for it: docs/OPERATIONS.md, Command line."
             )
-            return CommandError(f"{request} is refused ({status}): {said.rstrip('.')}. {hint}")
-        return CommandError(f"{request} is answered {status}: {said or 'not by Peal, is the URL right?'}")
+            return CommandError(f"{request} is refused ({status}): {message.rstrip('.')}. {hint}")
+        return CommandError(f"{request} is answered {status}: {message or 'not by Peal, is the URL right?'}")
 
 
 def pause_seconds(failures: int) -> float:
-    """How long somebody waits who has failed so often in a row and will not give up: 1, 2, 4 ... 20 seconds."""
+    """Return the pause after that many failures in a row: 1, 2, 4 ... 20 seconds."""
     return min(2.0 ** min(failures, 5), MAX_PAUSE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""What each command does: a function from the options to what it prints, and the status that it ends with."""
+"""The commands that operate a stage: each prints an answer of its API, and returns the exit status."""
 
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
@@ -10,14 +10,14 @@ from pealctl.api import Api, Json
 from pealctl.errors import CommandError
 from pealctl.output import Output, to_json
 
-# How many connections are read at a time.
+# Connections per request.
 PAGE: Final = 1_000
 
 Command = Callable[[Api, Output, Namespace], int]
 
 
 def connections(api: Api, output: Output, options: Namespace) -> int:
-    """Who is connected; all of them page by page, or one user's with what is known of each."""
+    """List all connections page by page, or one user's with all that is known of each."""
     if options.user is not None:
         for one in api.get("users", options.user, "connections")["connections"]:
             device, channels = one["deviceId"], " ".join(one["channels"])
@@ -35,27 +35,27 @@ def connections(api: Api, output: Output, options: Namespace) -> int:
 
 
 def connection(api: Api, output: Output, options: Namespace) -> int:
-    """What is known of one connection."""
+    """Show all that is known of one connection."""
     output.record(api.get("connections", options.id))
     return 0
 
 
 def members(api: Api, output: Output, options: Namespace) -> int:
-    """Who is in a channel."""
-    here = api.get("channels", options.channel, "members")
+    """List a channel's members."""
+    listing = api.get("channels", options.channel, "members")
     if options.json:
-        output.record(here)
+        output.record(listing)
         return 0
-    for one in here["members"] or ():
+    for one in listing["members"] or ():
         output.entry(one, one["userId"], one["connections"], one["attributes"])
-    if here["members"] is None:
-        more = "" if here["complete"] else "more than "
-        output.note(f"Too many to list: {more}{here['count']:,} users with {here['connections']:,} connections.")
+    if listing["members"] is None:
+        more = "" if listing["complete"] else "more than "
+        output.note(f"Too many to list: {more}{listing['count']:,} users with {listing['connections']:,} connections.")
     return 0
 
 
 def channel(api: Api, output: Output, options: Namespace) -> int:
-    """Where a channel stands and what it can do."""
+    """Show a channel's position and options."""
     described = api.get("channels", options.channel)
     if not options.json:
         described |= described.pop("options")
@@ -64,7 +64,7 @@ def channel(api: Api, output: Output, options: Namespace) -> int:
 
 
 def read_history(api: Api, output: Output, options: Namespace) -> int:
-    """What was published in a channel, oldest first."""
+    """Print what was published in a channel, oldest first."""
     if options.all:
         for count, one in enumerate(history.read_all(api, options.channel), 1):
             _show(output, one)
@@ -75,10 +75,10 @@ def read_history(api: Api, output: Output, options: Namespace) -> int:
 
 
 def tail(api: Api, output: Output, options: Namespace) -> int:
-    """What is published in a channel from now on, until Ctrl-C."""
-    keeps = api.get("channels", options.channel)["options"]["historySize"]
+    """Print what is published in a channel from now on, until Ctrl-C."""
+    history_size = api.get("channels", options.channel)["options"]["historySize"]
     try:
-        if not keeps:
+        if not history_size:
             _show_all(output, live.follow(api, options.channel, output.note))
         since, before = history.read_last(api, options.channel, options.last)
         _show_all(output, before)
@@ -89,7 +89,7 @@ def tail(api: Api, output: Output, options: Namespace) -> int:
 
 
 def send(api: Api, output: Output, options: Namespace) -> int:
-    """A user, a connection, a channel's members or everyone have been sent something; 1 where it failed for some."""
+    """Send to a user, a connection, a channel's members or everyone; return 1 if some sends failed."""
     if options.channel is not None:
         data = options.data if options.has_data else options.text
         body = {"data": data} | ({"messageId": options.message_id} if options.message_id is not None else {})
@@ -111,7 +111,7 @@ def send(api: Api, output: Output, options: Namespace) -> int:
 
 
 def kick(api: Api, output: Output, options: Namespace) -> int:
-    """A user's connections, or one, are told goodbye and closed; 1 where one could not be."""
+    """Say goodbye to a user's connections, or to one, and close them; return 1 if that failed for some."""
     if options.connection is not None:
         api.delete("connections", options.connection, code=options.code, reason=options.reason)
         closed: Json = {"closed": 1, "failed": 0}
@@ -120,20 +120,20 @@ def kick(api: Api, output: Output, options: Namespace) -> int:
         closed = api.delete(*path, deviceId=options.device, code=options.code, reason=options.reason) or {}
     output.answer(closed, f"closed {closed['closed']}, failed {closed['failed']}")
     if closed["failed"]:
-        output.note("Those that could not be closed are still connected: run it again.")
+        output.note("The connections that failed are still open: run it again.")
     return 1 if closed["failed"] else 0
 
 
 def ticket(api: Api, output: Output, options: Namespace) -> int:
-    """A ticket with which that user can connect once."""
+    """Print a ticket with which that user can connect once."""
     claims = {"userId": options.user, "deviceId": options.device, "expiresAt": options.expires_at}
     if forbidden := options.grants.keys() & claims.keys():
-        raise CommandError(f"--grants has {', '.join(sorted(forbidden))}, which is no grant: see docs/PROTOCOL.md.")
+        raise CommandError(f"--grants has {', '.join(sorted(forbidden))}, which is not a grant: see docs/PROTOCOL.md.")
     body = {name: value for name, value in claims.items() if value is not None} | options.grants
     issued = api.post("tickets", body=body)
     output.answer(issued, issued["ticket"])
     until = datetime.fromtimestamp(issued["expiresAt"], UTC)
-    output.note(f"It lets {options.user} connect once, with ?ticket=, until {until:%H:%M:%S} UTC.")
+    output.note(f"With ?ticket= it lets {options.user} connect once, until {until:%H:%M:%S} UTC.")
     return 0
 
 
@@ -150,7 +150,7 @@ def _show(output: Output, publication: Json) -> None:
 
 def _outcome(answer: Json) -> str:
     counts = (
-        "queued: somebody else delivers it"
+        "queued: another function delivers it"
         if answer.get("queued")
         else f"sent {answer['sent']}, gone {answer['gone']}, failed {answer['failed']}"
     )

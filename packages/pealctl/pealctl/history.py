@@ -1,6 +1,6 @@
-"""What was published in a channel that keeps it: the last ones, all of them, and what comes from now on.
+"""The publications of a channel with history: the last ones, all of them, and new ones as they arrive.
 
-Invariant: publications come in the order of their offsets, each once, and where some are missing that is said.
+Invariant: publications come in the order of their offsets, each once, and missing ones are reported.
 """
 
 import time
@@ -10,15 +10,15 @@ from typing import Final
 from pealctl.api import Api, Json, pause_seconds
 from pealctl.errors import CommandError, Unavailable
 
-# What one page has at most.
+# The most publications that the API returns at once.
 PAGE: Final = 1_000
 POLL_SECONDS: Final = 1.0
 
-Tell = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 def read_last(api: Api, channel: str, count: int) -> tuple[Json, list[Json]]:
-    """Where the channel stands (its epoch and offset) and its last `count` publications, oldest first."""
+    """Return the channel's position (epoch and offset) and its last `count` publications, oldest first."""
     page = top = _page(api, channel, min(count, PAGE), reverse=True)
     newest_first: list[Json] = page["publications"]
     while page["publications"] and len(newest_first) < count:
@@ -29,7 +29,7 @@ def read_last(api: Api, channel: str, count: int) -> tuple[Json, list[Json]]:
 
 
 def read_all(api: Api, channel: str) -> Iterator[Json]:
-    """All that the channel keeps, oldest first, read as it is asked for."""
+    """Yield all that the channel keeps, oldest first, a page at a time."""
     since = None
     while True:
         page = _page(api, channel, PAGE, since)
@@ -41,19 +41,19 @@ def read_all(api: Api, channel: str) -> Iterator[Json]:
 
 
 def follow(
-    api: Api, channel: str, since: Json, tell: Tell, sleep: Callable[[float], None] = time.sleep
+    api: Api, channel: str, since: Json, note: Note, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[Json]:
-    """What is published after `since`, without end, also when nobody answers for a while.
+    """Yield what is published after `since`, without end, even if the stage does not answer for a while.
 
     Args:
         api: of the stage.
-        channel: one that keeps what is published.
+        channel: one with history.
         since: an epoch and an offset.
-        tell: is told when nobody answers, when somebody does again, and what is missing.
-        sleep: waits so many seconds.
+        note: is called with a sentence when the stage stops answering, when it answers again, and for missing offsets.
+        sleep: waits that many seconds.
 
     Raises:
-        CommandError: it may not be read (any more).
+        CommandError: the channel may not be read, or no longer.
     """
     epoch, offset = since["epoch"], since["offset"]
     failures = 0
@@ -62,20 +62,20 @@ def follow(
             page = _page_after(api, channel, epoch, offset)
         except Unavailable as error:
             if not failures:
-                tell(f"{error} Trying on.")
+                note(f"{error} Still trying.")
             failures += 1
             sleep(pause_seconds(failures))
             continue
         if failures:
-            tell("It answers again.")
+            note("The stage answers again.")
             failures = 0
         if page["epoch"] != epoch:
             epoch, offset = page["epoch"], 0
-            tell(f"{channel} has begun anew: epoch {epoch}.")
+            note(f"{channel} has started again: epoch {epoch}.")
             continue
         for one in page["publications"]:
             if one["offset"] > offset + 1:
-                tell(f"{_numbers(offset + 1, one['offset'] - 1)} not there: never used, or not kept any more.")
+                note(f"{_numbers(offset + 1, one['offset'] - 1)} missing: never used, or no longer kept.")
             offset = one["offset"]
             yield _as_push(channel, epoch, one)
         if not page["publications"]:
@@ -83,7 +83,7 @@ def follow(
 
 
 def _page_after(api: Api, channel: str, epoch: str, offset: int) -> Json:
-    """What follows; an empty page of another epoch where that one is over."""
+    """Return what follows; if that epoch has ended, an empty page of the current one."""
     try:
         return _page(api, channel, PAGE, {"epoch": epoch, "offset": offset})
     except Unavailable:
@@ -109,7 +109,7 @@ def _page(api: Api, channel: str, limit: int, since: Json | None = None, *, reve
 
 
 def _as_push(channel: str, epoch: str, publication: Json) -> Json:
-    """The publication as members were sent it."""
+    """Return the publication as members received it."""
     return {"type": "publication", "channel": channel, "epoch": epoch, **publication}
 
 

@@ -1,7 +1,7 @@
-"""What is published in a channel that keeps nothing, from now on: as a client of the stage, with a ticket of its own.
+"""New publications of a channel without history: as a client of the stage, with a ticket of its own.
 
-Invariant: an end of the connection, which API Gateway brings about after two hours at the latest, is followed by a new
-one; what was published in between is gone, and that is said.
+Invariant: when the connection ends, after two hours at the latest, a new one is opened; what was published in between
+is lost, and that is reported.
 """
 
 import json
@@ -18,52 +18,57 @@ from pealctl.api import Api, Json, pause_seconds
 from pealctl.errors import CommandError, Unavailable
 from pealctl.target import is_loopback
 
-# As whom it connects. Where a namespace of your own tells who comes and goes, it tells of this one too.
+# The user it connects as. A namespace of your own that announces joins and leaves announces this one too.
 USER: Final = "peal-tail"
 OPEN_SECONDS: Final = 30
-# API Gateway cuts who is silent for ten minutes.
+# API Gateway closes a connection that is silent for ten minutes.
 PING_SECONDS: Final = 540
 
 
 def follow(
-    api: Api, channel: str, tell: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
+    api: Api,
+    channel: str,
+    note: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+    ping_seconds: float = PING_SECONDS,
 ) -> Iterator[Json]:
-    """What is published in the channel, without end.
+    """Yield what is published in the channel, without end.
 
     Args:
         api: of the stage.
-        channel: one that keeps nothing.
-        tell: is told when the connection ends and when there is a new one.
-        sleep: waits so many seconds.
+        channel: one without history.
+        note: is called with a sentence when the connection ends and when there is a new one.
+        sleep: waits that many seconds.
+        ping_seconds: how long the connection may be silent before it sends a ping.
 
     Raises:
-        CommandError: it may not be followed, or the first connection does not come about.
+        CommandError: the channel may not be followed, or the first connection fails.
     """
-    has_been_in, failures = False, 0
+    was_subscribed, failures = False, 0
     while True:
         try:
             with _member(api, channel) as (socket, early):
-                if has_been_in:
-                    tell("Connected again; what was published meanwhile is gone.")
-                has_been_in, failures = True, 0
+                if was_subscribed:
+                    note("Connected again; what was published meanwhile is lost.")
+                was_subscribed, failures = True, 0
                 yield from early
-                yield from _publications(socket, channel)
-            tell("The connection has ended: connecting again.")
+                yield from _publications(socket, channel, ping_seconds)
+            note("The connection has ended: reconnecting.")
         except Unavailable as error:
-            if not has_been_in:
+            if not was_subscribed:
                 raise
             if not failures:
-                tell(f"{error} Trying on.")
+                note(f"{error} Still trying.")
             failures += 1
         sleep(pause_seconds(failures))
 
 
 @contextmanager
 def _member(api: Api, channel: str) -> Iterator[tuple[ClientConnection, list[Json]]]:
-    """A connection that has subscribed to the channel and is closed in the end, and what came before the reply."""
+    """Subscribe over a new connection; yield it and the publications that came before the reply."""
     url = api.target.socket_url
     ticket = api.post("tickets", body={"userId": USER, "channels": {channel: ["subscribe"]}})["ticket"]
-    # What is on this machine is not behind a proxy.
+    # Nothing on this machine is behind a proxy.
     proxy: dict[str, Any] = {"proxy": None} if is_loopback(url) else {}
     early = []
     with ExitStack() as closing:
@@ -85,14 +90,14 @@ def _member(api: Api, channel: str) -> Iterator[tuple[ClientConnection, list[Jso
         yield socket, early
 
 
-def _publications(socket: ClientConnection, channel: str) -> Iterator[Json]:
-    """What comes until the connection ends."""
-    ping_at = time.monotonic() + PING_SECONDS
+def _publications(socket: ClientConnection, channel: str, ping_seconds: float) -> Iterator[Json]:
+    """Yield the channel's publications until the connection ends."""
+    ping_at = time.monotonic() + ping_seconds
     while True:
         try:
             frame = _read(socket, max(ping_at - time.monotonic(), 0))
         except TimeoutError:
-            ping_at = time.monotonic() + PING_SECONDS
+            ping_at = time.monotonic() + ping_seconds
             with suppress(ConnectionClosed):
                 socket.send('{"action":"ping"}')
             continue

@@ -1,4 +1,4 @@
-"""Where a stage is: the desk's own by itself, one on AWS by what is deployed there, any by its URL."""
+"""Where a stage is: the local one by default, one on AWS by what is deployed there, any other by its URL."""
 
 import re
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pealctl.deploy.stage import LOCAL, read_stage
 from pealctl.errors import CommandError
 
-# What `make dev` serves unless it is told otherwise.
-LOCAL: Final = "local"
+# Where `make dev` serves by default.
 LOCAL_URL: Final = "http://127.0.0.1:8000"
 LOCAL_SOCKET_URL: Final = "ws://127.0.0.1:8001/api"
 _AWS_HOST: Final = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
@@ -20,7 +20,12 @@ _AWS_HOST: Final = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws
 
 @dataclass(frozen=True)
 class Signer:
-    """Who asks, and in which Region: what requests to AWS are signed with."""
+    """What requests to AWS are signed with.
+
+    Attributes:
+        credentials: botocore's, which renew themselves.
+        region: the Region that the signature is for.
+    """
 
     credentials: Any
     region: str
@@ -32,7 +37,7 @@ class Target:
     Args:
         name: what people call it.
         url: of its REST API.
-        find_socket_url: says where clients connect; asked only by who needs that.
+        find_socket_url: returns where clients connect; called only when that is needed.
         signer: None where requests need no signature.
     """
 
@@ -44,26 +49,28 @@ class Target:
 
     @cached_property
     def socket_url(self) -> str:
-        """Where clients connect. Raises CommandError where it cannot be told."""
+        """Where clients connect. Raises CommandError if that is unknown."""
         return self._find_socket_url().rstrip("/")
 
 
 def find(stage: str, url: str | None, socket_url: str | None, directory: Path) -> Target:
-    """The stage.
+    """Find a stage.
 
     Args:
         stage: its name.
-        url: of its REST API, from somebody who knows it; then AWS is not asked for it.
-        socket_url: where clients connect, the same.
+        url: of its REST API; if given, AWS is not asked for it.
+        socket_url: where clients connect; if given, AWS is not asked for it.
         directory: the project's.
 
     Raises:
-        CommandError: there is no such stage, or it is not deployed.
-        DeploymentError, botocore's errors: AWS cannot be asked.
+        CommandError: the stage is not deployed.
+        BadProject: there is no such stage.
+        NoAccess: AWS cannot be asked.
+        ClientError, BotoCoreError: AWS refused, or did not answer.
     """
     if stage == LOCAL and (url is None or is_loopback(url)):
         return Target(stage, url or LOCAL_URL, lambda: socket_url or LOCAL_SOCKET_URL, None)
-    # boto3 takes longer to import than the desk takes to answer.
+    # boto3 takes longer to import than the local stage takes to answer.
     from pealctl.deploy.aws import open_account
 
     aws = open_account()
@@ -75,7 +82,7 @@ def find(stage: str, url: str | None, socket_url: str | None, directory: Path) -
 
 
 def is_loopback(url: str) -> bool:
-    """Whether that is on this machine."""
+    """Return whether the URL is on this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -85,7 +92,6 @@ def is_loopback(url: str) -> bool:
 
 def _deployed(aws: Any, name: str, socket_url: str | None, directory: Path) -> Target:
     from pealctl.deploy.apis import find_rest_api, find_websocket_api
-    from pealctl.deploy.stage import read_stage
 
     stage = read_stage(directory, name)
 
@@ -107,6 +113,5 @@ def _deployed(aws: Any, name: str, socket_url: str | None, directory: Path) -> T
 
 def _unknown_socket() -> str:
     raise CommandError(
-        "Where clients connect is not known: say it with --socket-url wss://..., or name the --stage "
-        "instead of its --url."
+        "Where clients connect is not known: pass --socket-url wss://..., or name the --stage instead of its --url."
     )

@@ -1,4 +1,4 @@
-"""On the path of the Python that runs functions: names below localhost are this machine (RFC 6761, section 6.3).
+"""For the Python that runs functions: resolve names below localhost to this machine (RFC 6761, section 6.3).
 
 MiniStack's APIs have such names, and not every resolver knows the rule.
 """

@@ -1,4 +1,4 @@
-"""Least privilege: one declaration, and files that are what it says."""
+"""Least privilege: one declaration, and the policy files written from it."""
 
 import json
 import shutil
@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from pealctl.deploy import commands, permissions
-from pealctl.deploy.errors import DeploymentError
 from pealctl.deploy.stage import Stage, read_stages
+from pealctl.errors import CommandError
 from tests.conftest import PROJECT
 
 STAGES = read_stages(PROJECT)
 
 
-def test_the_files_are_what_the_declaration_says() -> None:
+def test_the_files_match_the_declaration() -> None:
     commands.write_policies(PROJECT, check=True)
 
 
-def test_every_function_has_its_file_in_every_stage() -> None:
-    """A function without one would fall back on a file of the stage's, which does not exist."""
+def test_every_function_has_a_file_in_every_stage() -> None:
+    """A function without one would use a file of the stage's, which does not exist."""
     config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
     for stage in STAGES:
         functions = config["stages"][stage.name]["lambda_functions"]
@@ -30,8 +30,8 @@ def test_every_function_has_its_file_in_every_stage() -> None:
         assert files == permissions.policy_files(stage).keys()
 
 
-def test_every_function_has_its_log_in_resources_json() -> None:
-    """Functions may not make log groups, so that none is left behind, and each is kept for a time."""
+def test_every_function_has_a_log_group() -> None:
+    """Functions may not create log groups: so none is left behind, and each has a retention time."""
     resources = json.loads((PROJECT / "resources.json").read_text())["Resources"].values()
     groups = {
         resource["Properties"]["LogGroupName"]["Fn::Sub"].replace("${Stage}", "dev")
@@ -44,7 +44,7 @@ def test_every_function_has_its_log_in_resources_json() -> None:
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 @pytest.mark.parametrize("function", permissions.ALLOWED)
-def test_only_xray_is_given_a_star(stage: Stage, function: str) -> None:
+def test_only_xray_has_a_star(stage: Stage, function: str) -> None:
     statements = permissions.policy(stage, function)["Statement"]
     stars = [statement["Sid"] for statement in statements if statement["Resource"] == "*"]
     assert stars == ["Traces"]
@@ -61,7 +61,7 @@ def test_no_stage_reaches_into_another(stage: Stage) -> None:
 
 
 class TestSecrets:
-    """A variable may say where its value is kept; whoever verifies tokens may look it up, and nothing else there."""
+    """A variable may refer to a secret; functions that verify tokens may look it up, and no other secret."""
 
     @pytest.mark.parametrize(
         ("reference", "action", "resource"),
@@ -75,21 +75,21 @@ class TestSecrets:
             ),
         ],
     )
-    def test_may_be_looked_up_by_who_verifies_tokens(self, reference: str, action: str, resource: str) -> None:
+    def test_functions_that_verify_tokens_may_look_them_up(self, reference: str, action: str, resource: str) -> None:
         statement = {"Sid": "JwtSecrets", "Effect": "Allow", "Action": [action], "Resource": resource}
         for function in permissions.ALLOWED:
             statements = permissions.policy(self.stage(reference), function)["Statement"]
             assert (statement in statements) is (function in permissions.VERIFYING)
 
-    def test_that_stand_in_the_variable_itself_need_no_permission(self) -> None:
-        statements = permissions.policy(self.stage("a secret: nobody's business"), "websocket_connect")["Statement"]
+    def test_a_value_in_the_variable_itself_needs_no_permission(self) -> None:
+        statements = permissions.policy(self.stage("a secret: with a colon"), "websocket_connect")["Statement"]
         assert "JwtSecrets" not in [statement["Sid"] for statement in statements]
 
     def stage(self, reference: str) -> Stage:
         return replace(STAGES[0], variables={**STAGES[0].variables, "JWT_SECRETS": reference})
 
 
-class TestFilesThatDiffer:
+class TestOutdatedFiles:
     @pytest.fixture
     def project(self, tmp_path: Path) -> Path:
         shutil.copytree(PROJECT / ".chalice", tmp_path / ".chalice", ignore=shutil.ignore_patterns("deploy*"))
@@ -97,15 +97,15 @@ class TestFilesThatDiffer:
         (tmp_path / ".chalice" / "policy-dev-gone.json").write_text("{}")
         return tmp_path
 
-    def test_are_named(self, project: Path) -> None:
-        with pytest.raises(DeploymentError) as error:
+    def test_are_listed(self, project: Path) -> None:
+        with pytest.raises(CommandError) as error:
             commands.write_policies(project, check=True)
         assert str(error.value) == (
-            "policy-dev-gone.json, policy-dev-jobs.json are not what pealctl/deploy/permissions.py says: "
-            "run `make policies`."
+            "policy-dev-gone.json, policy-dev-jobs.json: not what pealctl/deploy/permissions.py declares. "
+            "Run `make policies`."
         )
 
-    def test_are_mended(self, project: Path) -> None:
+    def test_are_rewritten(self, project: Path) -> None:
         commands.write_policies(project)
         commands.write_policies(project, check=True)
         assert not (project / ".chalice" / "policy-dev-gone.json").exists()

@@ -1,4 +1,4 @@
-"""A stage: what .chalice/config.json says, and the names on AWS that follow."""
+"""A stage: its part of .chalice/config.json, and the names on AWS that follow from it."""
 
 import json
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pealctl.deploy.errors import BadProject
 from pealctl.deploy.stage import Stage, read_stage, read_stages
+from pealctl.errors import BadProject
 from tests.conftest import PROJECT
 
 Write = Callable[[Any], Path]
@@ -16,7 +16,7 @@ Write = Callable[[Any], Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Makes a project of a configuration."""
+    """Write a project with a configuration."""
 
     def write(config: Any) -> Path:
         (tmp_path / ".chalice").mkdir()
@@ -44,25 +44,25 @@ def test_names_follow_chalices_rules(write: Write) -> None:
     assert stage.domains == {}
 
 
-def test_a_stage_overrides_what_stands_above(write: Write) -> None:
+def test_a_stage_overrides_the_common_settings(write: Write) -> None:
     domain = {"domain_name": "ws.example.com", "certificate_arn": "arn"}
     own = {**VARIABLES, "api_gateway_stage": "v1", "websocket_api_custom_domain": domain}
     stage = read_stage(write({**config(dev=own), "api_gateway_stage": "v0"}), "dev")
     assert (stage.api_stage, stage.domains) == ("v1", {"websocket_api_custom_domain": "ws.example.com"})
 
 
-def test_the_desks_own_stage_is_not_among_those_that_are_deployed() -> None:
+def test_the_local_stage_is_never_deployed() -> None:
     assert [stage.name for stage in read_stages(PROJECT)] == ["dev", "prod"]
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("local", "Stage local is for the desk (`make dev`); on AWS there can be dev and prod."),
-        ("qa", ".chalice/config.json has no stage qa; on AWS there can be dev and prod."),
+        ("local", "Stage local is for this machine (`make dev`); stages for AWS are dev and prod."),
+        ("qa", ".chalice/config.json has no stage qa; stages for AWS are dev and prod."),
     ],
 )
-def test_another_stage_is_answered_with_those_there_are(name: str, sentence: str) -> None:
+def test_an_unknown_stage_is_answered_with_the_known_ones(name: str, sentence: str) -> None:
     with pytest.raises(BadProject) as error:
         read_stage(PROJECT, name)
     assert str(error.value) == sentence
@@ -72,22 +72,22 @@ def test_a_stage_must_name_its_table(write: Write) -> None:
     with pytest.raises(BadProject) as error:
         read_stage(write(config(dev={})), "dev")
     assert str(error.value) == (
-        "Stage dev of .chalice/config.json must set CONNECTIONS_TABLE, to peal-dev-connections say."
+        "Stage dev of .chalice/config.json must set CONNECTIONS_TABLE, for example to peal-dev-connections."
     )
 
 
-def test_a_directory_without_a_project_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(BadProject, match="is no Chalice project: it has no .chalice/config.json."):
+def test_a_directory_without_a_project(tmp_path: Path) -> None:
+    with pytest.raises(BadProject, match="is not a Chalice project: it has no .chalice/config.json."):
         read_stage(tmp_path, "dev")
 
 
-def test_a_configuration_that_is_no_json_is_said_to_be_none(write: Write) -> None:
-    with pytest.raises(BadProject, match="config.json is no JSON: "):
+def test_a_configuration_that_is_not_json(write: Write) -> None:
+    with pytest.raises(BadProject, match="config.json is not JSON: "):
         read_stage(write("{"), "dev")
 
 
 class TestOurConfiguration:
-    """What .chalice/config.json says of the stages that are deployed."""
+    """The stages of .chalice/config.json that are deployed."""
 
     # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
     RESERVED = ("AWS_", "LAMBDA_", "_HANDLER", "_X_AMZN_TRACE_ID")
@@ -98,29 +98,27 @@ class TestOurConfiguration:
         stages = json.loads((PROJECT / ".chalice" / "config.json").read_text())["stages"]
         return dict(stages[request.param])
 
-    def test_no_variable_has_a_name_that_lambda_keeps_for_itself(self, settings: dict[str, Any]) -> None:
+    def test_no_variable_has_a_reserved_name(self, settings: dict[str, Any]) -> None:
         assert not [name for name in settings["environment_variables"] if name.startswith(self.RESERVED)]
 
-    def test_no_secret_stands_in_it(self, settings: dict[str, Any]) -> None:
+    def test_it_holds_no_secret(self, settings: dict[str, Any]) -> None:
         for name, value in settings["environment_variables"].items():
             if "SECRET" in name or "TOKEN" in name or "KEY" in name:
                 assert value.startswith(("ssm:", "secretsmanager:")), name
 
-    def test_nothing_is_left_to_chalices_defaults(self, settings: dict[str, Any]) -> None:
-        """Its 128 MB make a cold start of seconds, and the policy that it guesses lacks what chalicelib needs."""
+    def test_it_does_not_rely_on_chalices_defaults(self, settings: dict[str, Any]) -> None:
+        """With 128 MB a cold start takes seconds, and the policy that Chalice guesses lacks what chalicelib needs."""
         assert settings["autogen_policy"] is False
         assert settings["xray"] is True
         for function in settings["lambda_functions"].values():
             assert function["lambda_memory_size"] >= 512
             assert function["lambda_timeout"] >= self.INTEGRATION_SECONDS
 
-    def test_the_queue_gives_a_job_out_again_only_when_its_function_cannot_be_at_it_any_more(
-        self, settings: dict[str, Any]
-    ) -> None:
-        """AWS asks for six times the function's timeout."""
+    def test_visibility_timeout_exceeds_the_function_timeout(self, settings: dict[str, Any]) -> None:
+        """AWS recommends six times the function's timeout."""
         queue = json.loads((PROJECT / "resources.json").read_text())["Resources"]["JobsQueue"]["Properties"]
         assert queue["VisibilityTimeout"] >= 6 * settings["lambda_functions"]["jobs"]["lambda_timeout"]
 
 
-def test_a_stage_is_a_record() -> None:
+def test_the_file_of_what_chalice_deployed() -> None:
     assert Stage(PROJECT, "a", "b", "api").deployed_path == PROJECT / ".chalice" / "deployed" / "b.json"

@@ -1,4 +1,4 @@
-"""What becomes of resources.json."""
+"""The stack's template, and the finished package."""
 
 import json
 from pathlib import Path
@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from pealctl.deploy.errors import BadProject
 from pealctl.deploy.templates import finish_package, stack_template
+from pealctl.errors import BadProject
 from tests.conftest import PROJECT
 
-# CloudFormation's limit for a template that is sent along with the call.
+# CloudFormation's limit for a template in the request.
 MAX_BYTES = 51_200
 
 
 class TestTheStack:
-    def test_holds_our_own_resources_and_no_changes_to_chalices(self) -> None:
+    def test_holds_only_our_own_resources(self) -> None:
         template = json.loads(stack_template(PROJECT / "resources.json"))
         assert {"ConnectionsTable", "JobsQueue"} <= template["Resources"].keys()
         assert "WebsocketConnect" not in template["Resources"]
         assert template["Conditions"]
 
-    def test_is_small_enough_to_be_sent(self) -> None:
+    def test_fits_into_a_request(self) -> None:
         assert len(stack_template(PROJECT / "resources.json").encode()) < MAX_BYTES
 
     @pytest.mark.parametrize("text", ["", "{}", '{"Resources": 1}'])
@@ -31,7 +31,7 @@ class TestTheStack:
         with pytest.raises(BadProject, match="resources.json cannot be read as a CloudFormation template: "):
             stack_template(path)
 
-    def test_keeps_the_table_of_prod_from_harm(self) -> None:
+    def test_protects_the_table_of_prod(self) -> None:
         table = json.loads(stack_template(PROJECT / "resources.json"))["Resources"]["ConnectionsTable"]
         in_prod = {"Fn::If": ["IsProd", True, False]}
         assert table["DeletionPolicy"] == "RetainExceptOnCreate"
@@ -40,7 +40,7 @@ class TestTheStack:
 
 
 def packaged(**changes: Any) -> dict[str, Any]:
-    """What Chalice packages, as far as routes are concerned."""
+    """Return the parts of Chalice's template that concern routes."""
     resources: dict[str, Any] = {
         "WebsocketConnect": {"Type": "AWS::Serverless::Function", "Properties": {"CodeUri": "./deployment.zip"}},
         "WebsocketConnectRoute": {"Type": "AWS::ApiGatewayV2::Route", "Properties": {"RouteKey": "$connect"}},
@@ -54,7 +54,7 @@ def packaged(**changes: Any) -> dict[str, Any]:
 
 
 def deployment(template: dict[str, Any]) -> str:
-    """The name of the deployment that the stage serves."""
+    """Return the name of the deployment that the stage serves."""
     name: str = template["Resources"]["WebsocketAPIStage"]["Properties"]["DeploymentId"]["Ref"]
     assert template["Resources"][name]["DependsOn"] == ["WebsocketConnectRoute"]
     deployments = [part for part in template["Resources"].values() if part["Type"].endswith("::Deployment")]

@@ -1,5 +1,5 @@
-"""Takes Peal to AWS and away again: `pealctl deploy --stage dev`. Never ships.
+"""Take Peal to AWS and away again: `pealctl deploy --stage dev`.
 
-What exists on AWS is the truth: nothing that a run has to know is kept on the machine it ran on. Every step may be
-repeated, and a run that was cut off is continued by the next.
+Invariants: what exists on AWS is the truth, so a run needs no file that an earlier one left on its machine. Every step
+may be repeated, and the next run continues one that was interrupted.
 """

@@ -1,22 +1,25 @@
-"""The stage's APIs, found by what they run: several may have the same name, and nothing of ours is written down."""
+"""The stage's APIs, found by the functions they call: names are not unique, and no file records their ids."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from pealctl.deploy.aws import Aws
-from pealctl.deploy.errors import Ambiguous
 from pealctl.deploy.stage import Stage
+from pealctl.errors import Ambiguous
 
 
 def find_websocket_api(aws: Aws, stage: Stage, recorded: Collection[str] = ()) -> str | None:
-    """The id of the WebSocket API of the stage's name that runs its functions, or else of one that runs nothing yet.
+    """Find the WebSocket API of the stage's name that calls its functions, or else one that calls nothing yet.
 
     Args:
         aws, stage: where to look, and for what.
-        recorded: ids that somebody has noted; one of them is taken where there are several.
+        recorded: ids that Chalice has recorded; if several APIs match, one of these is preferred.
+
+    Returns:
+        Its id, or None.
 
     Raises:
-        Ambiguous: there are several, and nothing tells which is in use.
+        Ambiguous: several match, and not exactly one of them is recorded.
     """
     client, prefix = aws.client("apigatewayv2"), f":function:{stage.title}-websocket_"
     ours, empty = [], []
@@ -32,9 +35,17 @@ def find_websocket_api(aws: Aws, stage: Stage, recorded: Collection[str] = ()) -
 
 
 def find_rest_api(aws: Aws, stage: Stage, recorded: Collection[str] = ()) -> str | None:
-    """The id of the REST API of the app's name, which all stages share, that runs this stage's function.
+    """Find the REST API of the app's name, which all stages share, that calls this stage's function.
 
-    Arguments and errors as `find_websocket_api`.
+    Args:
+        aws, stage: where to look, and for what.
+        recorded: ids that Chalice has recorded; if several APIs match, one of these is preferred.
+
+    Returns:
+        Its id, or None.
+
+    Raises:
+        Ambiguous: several match, and not exactly one of them is recorded.
     """
     client, function = aws.client("apigateway"), f":function:{stage.title}/"
     ours = []

@@ -1,7 +1,7 @@
-"""The account that is deployed to, and where its APIs answer.
+"""The account to deploy to, and where its APIs answer.
 
-AWS_ENDPOINT_URL puts an emulator in AWS's place; it must serve APIs below /_aws/execute-api, as MiniStack and
-LocalStack do.
+AWS_ENDPOINT_URL replaces AWS by an emulator, which must serve APIs below /_aws/execute-api, as MiniStack and LocalStack
+do.
 """
 
 import os
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
-from pealctl.deploy.errors import NoAccess
+from pealctl.errors import NoAccess
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Aws:
     """One account in one Region.
 
     Attributes:
-        session: whose credentials are used.
+        session: holds the credentials.
         region: `eu-central-1`.
         account: its number.
-        endpoint: what stands in for AWS, or None.
+        endpoint: the URL of an emulator of AWS, or None.
     """
 
     session: boto3.session.Session
@@ -32,16 +32,16 @@ class Aws:
     endpoint: str | None
 
     def client(self, service: str) -> Any:
-        """A boto3 client of that service."""
+        """Return a boto3 client of that service."""
         return self.session.client(service, region_name=self.region)
 
     @property
     def credentials(self) -> Any:
-        """What requests are signed with."""
+        """The credentials to sign requests with."""
         return self.session.get_credentials()
 
     def url(self, scheme: str, api_id: str, api_stage: str) -> str:
-        """Where a stage of an API answers; `scheme` is `https` or `wss`, which an emulator without TLS lowers."""
+        """Return the URL of an API's stage; an emulator without TLS lowers `https` and `wss` to `http` and `ws`."""
         if self.endpoint:
             emulator = urlsplit(self.endpoint)
             plain = scheme.removesuffix("s") if emulator.scheme == "http" else scheme
@@ -51,10 +51,10 @@ class Aws:
 
 
 def open_account() -> Aws:
-    """The account and Region that the environment and ~/.aws name, after AWS has confirmed the credentials.
+    """Open the account and Region that the environment and ~/.aws name, and have AWS confirm the credentials.
 
     Raises:
-        NoAccess: there are none, or AWS does not take them.
+        NoAccess: there is no Region, or there are no credentials that AWS accepts.
     """
     try:
         session = boto3.session.Session()
@@ -63,7 +63,9 @@ def open_account() -> Aws:
     # boto3 looks at AWS_DEFAULT_REGION only, other SDKs at AWS_REGION.
     region = session.region_name or os.environ.get("AWS_REGION")
     if not region:
-        raise NoAccess("No AWS Region is set: export AWS_DEFAULT_REGION=eu-central-1, say, or run `aws configure`.")
+        raise NoAccess(
+            "No AWS Region is set: export AWS_DEFAULT_REGION=eu-central-1, for example, or run `aws configure`."
+        )
     try:
         account = session.client("sts", region_name=region).get_caller_identity()["Account"]
     except NoCredentialsError:
@@ -72,9 +74,9 @@ def open_account() -> Aws:
         ) from None
     except ClientError as error:
         raise NoAccess(
-            f"AWS does not take these credentials ({error.response['Error']['Code']}): sign in again, with "
-            "`aws sso login` say."
+            f"AWS does not accept these credentials ({error.response['Error']['Code']}): sign in again, with "
+            "`aws sso login` for example."
         ) from None
     except BotoCoreError as error:
-        raise NoAccess(f"AWS cannot be asked who you are: {error}") from None
+        raise NoAccess(f"AWS could not be asked who you are: {error}") from None
     return Aws(session, region, account, os.environ.get("AWS_ENDPOINT_URL"))

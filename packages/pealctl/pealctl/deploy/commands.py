@@ -1,4 +1,4 @@
-"""The commands: what is done, in which order."""
+"""The commands that take a stage to AWS: their steps, in order."""
 
 import json
 import os
@@ -7,19 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from pealctl.deploy import permissions, programs, templates
-from pealctl.deploy.adoption import Inventory
+from pealctl.deploy.adoption import adopt
 from pealctl.deploy.aws import open_account
-from pealctl.deploy.errors import DeploymentError, NotConfirmed
 from pealctl.deploy.release import release
 from pealctl.deploy.smoke import smoke_test
 from pealctl.deploy.stack import Stack
 from pealctl.deploy.stage import Stage, read_stages
+from pealctl.errors import CommandError, NotConfirmed
 
 Tell = Callable[[str], None]
 
 
 def deploy(stage: Stage, tell: Tell) -> None:
-    """The stage is on AWS as the project says, and a client has been served. Raises DeploymentError."""
+    """Bring the stage on AWS up to date with the project, and try it as a client.
+
+    Args:
+        stage: which one.
+        tell: is called with a line of progress.
+
+    Raises:
+        CommandError: one of its subclasses, by the step that failed; the next run continues from there.
+        ClientError, BotoCoreError: AWS refused, or did not answer.
+    """
     programs.check_python()
     write_policies(stage.directory, check=True)
     aws = open_account()
@@ -27,34 +36,36 @@ def deploy(stage: Stage, tell: Tell) -> None:
     stack = Stack(aws.client("cloudformation"), stage.title, tell)
     stack.apply(templates.stack_template(stage.directory / "resources.json"), Stage=stage.name)
     tell(f"Stack {stage.title} is as resources.json says")
-    Inventory(aws, stage, permissions.ALLOWED).adopt()
+    adopt(aws, stage, permissions.ALLOWED)
     with programs.bytecode(stage.directory):
         programs.run(stage.directory, "chalice", "deploy", "--stage", stage.name, region=aws.region)
-    # What Chalice made is found as anybody would find it who has lost Chalice's file.
-    apis = Inventory(aws, stage, permissions.ALLOWED).adopt()
+    # Found on AWS, and not read from Chalice's file, as the next run will find it.
+    apis = adopt(aws, stage, permissions.ALLOWED)
     if not apis.websocket or not apis.rest:
-        raise DeploymentError("Chalice has deployed, but its APIs cannot be found: deploy again.")
+        raise CommandError("Chalice has deployed, but its APIs cannot be found: deploy again.")
     release(aws.client("apigatewayv2"), apis.websocket, stage.api_stage)
     tell("The WebSocket routes are live")
     websocket_url = aws.url("wss", apis.websocket, stage.api_stage)
     rest_url = aws.url("https", apis.rest, stage.api_stage)
     smoke_test(aws, websocket_url, rest_url)
-    tell("A client has connected, was answered, and has gone again")
+    tell("A client has connected, received an answer and disconnected")
     tell(f"\nWebSocket     {websocket_url}")
     tell(f"@connections  {aws.url('https', apis.websocket, stage.api_stage)}/@connections/{{connectionId}}")
     tell(f"REST          {rest_url}")
 
 
 def destroy(stage: Stage, tell: Tell, confirmed: str) -> None:
-    """Nothing of the stage is left on AWS: no function, API, table, queue or log.
+    """Delete everything of the stage on AWS: functions, APIs, table, queues and logs.
 
     Args:
         stage: which one.
-        tell: is called with what is going on.
-        confirmed: the name of the table, from whoever knows that its data will be lost.
+        tell: is called with a line of progress.
+        confirmed: the name of the table, whose data will be lost.
 
     Raises:
-        DeploymentError: something is still there; run it again.
+        NotConfirmed: another table was named, or this one is protected against deletion; nothing was deleted.
+        CommandError: one of its subclasses, by the step that failed; the next run continues from there.
+        ClientError, BotoCoreError: AWS refused, or did not answer.
     """
     if confirmed != stage.table:
         raise NotConfirmed(
@@ -65,10 +76,10 @@ def destroy(stage: Stage, tell: Tell, confirmed: str) -> None:
     dynamodb = aws.client("dynamodb")
     _refuse_if_protected(dynamodb, stage)
     tell(f"Deleting {stage.title} from account {aws.account} in {aws.region}")
-    Inventory(aws, stage, permissions.ALLOWED).adopt()
+    adopt(aws, stage, permissions.ALLOWED)
     programs.run(stage.directory, "chalice", "delete", "--stage", stage.name, region=aws.region)
     Stack(aws.client("cloudformation"), stage.title, tell).delete()
-    # The stack retains the table, so that nobody loses it who deletes or replaces a stack.
+    # The stack retains the table, so that deleting or replacing a stack loses no data.
     try:
         dynamodb.delete_table(TableName=stage.table)
         dynamodb.get_waiter("table_not_exists").wait(TableName=stage.table)
@@ -79,12 +90,23 @@ def destroy(stage: Stage, tell: Tell, confirmed: str) -> None:
 
 
 def package(stage: Stage, tell: Tell) -> None:
-    """out/{stage} holds a template and a zip for `aws cloudformation deploy`; cfn-lint finds no fault with them."""
+    """Write a template and a zip for `aws cloudformation deploy` to out/{stage}, and lint the template.
+
+    Args:
+        stage: which one.
+        tell: is called with a line of progress.
+
+    Raises:
+        BadProject: Lambda has no runtime for this Python.
+        NotInstalled, ProgramFailed: Chalice or cfn-lint is missing, or failed.
+        CommandError: a policy file is out of date.
+    """
     programs.check_python()
+    programs.find("cfn-lint")
     write_policies(stage.directory, check=True)
     out = stage.directory / "out" / stage.name
     arguments = ("package", "--stage", stage.name, "--merge-template", "resources.json", str(out))
-    # What is packaged is the same for every Region of a partition, but Chalice wants to be told one.
+    # The package is the same for every Region of a partition, but Chalice needs the name of one.
     region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
     with programs.bytecode(stage.directory):
         programs.run(stage.directory, "chalice", *arguments, region=region)
@@ -95,23 +117,22 @@ def package(stage: Stage, tell: Tell) -> None:
 
 
 def write_policies(directory: Path, *, check: bool = False) -> None:
-    """The policy files are what permissions.py says.
+    """Write the policy files of all stages, as permissions.py declares them.
 
     Args:
         directory: the project's.
-        check: change nothing, but say so where they are not.
+        check: write nothing; fail if a file is out of date.
 
     Raises:
-        DeploymentError: they are not, and `check` is on.
+        BadProject: config.json cannot be read, or lacks what policies need.
+        CommandError: `check` is on, and a file is out of date.
     """
     folder = directory / ".chalice"
     wanted = {name: text for stage in read_stages(directory) for name, text in permissions.policy_files(stage).items()}
     present = {path.name: path.read_text() for path in folder.glob("policy-*.json")}
     if check and wanted != present:
         names = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
-        raise DeploymentError(
-            f"{', '.join(names)} are not what pealctl/deploy/permissions.py says: run `make policies`."
-        )
+        raise CommandError(f"{', '.join(names)}: not what pealctl/deploy/permissions.py declares. Run `make policies`.")
     if not check:
         for name in present.keys() - wanted.keys():
             (folder / name).unlink()
@@ -120,7 +141,7 @@ def write_policies(directory: Path, *, check: bool = False) -> None:
 
 
 def _refuse_if_protected(dynamodb: Any, stage: Stage) -> None:
-    """Raises NotConfirmed where the table is protected: lifting that is a step of its own, done by hand."""
+    """Raise NotConfirmed if the table is protected: lifting that is a step of its own, done by hand."""
     try:
         table = dynamodb.describe_table(TableName=stage.table)["Table"]
     except dynamodb.exceptions.ResourceNotFoundException:

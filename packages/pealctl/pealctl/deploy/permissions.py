@@ -1,10 +1,10 @@
-"""What each function may do on AWS: the one declaration, and the policy files that are made of it.
+"""What each function may do on AWS: one declaration, and the policy files written from it.
 
-Chalice takes one file per function and stage, without variables in them: hence they are written here, by
-`make policies`, and committed. Tests record what the app really calls: an action that is missing in ALLOWED fails
-them, and so does one that nothing needs.
+Chalice takes one file per function and stage, without variables in it: so `make policies` writes them, and they are
+committed. Tests record what the app really calls: an action that ALLOWED lacks fails them, and so does one that nothing
+needs.
 
-ARNs leave open what is not known before a deployment: partition, Region, account, and the id of the API.
+ARNs leave open what is unknown before a deployment: partition, Region, account, and the id of the API.
 """
 
 import json
@@ -23,14 +23,14 @@ RESOURCES: Mapping[str, str] = {
     "info": "arn:*:execute-api:*:*:*/{api_stage}/GET/@connections/*",
     "jobs": "arn:*:sqs:*:*:{queue}",
     "log": "arn:*:logs:*:*:log-group:/aws/lambda/{function}:*",
-    # X-Ray's two actions know no resource, so nothing but `*` can stand here.
+    # X-Ray's two actions take no resource but `*`.
     "traces": "*",
 }
 
 MANAGE = ("execute-api:ManageConnections",)
 PUT_JOBS = ("sqs:GetQueueUrl", "sqs:SendMessage")
 FIND_AUDIENCE = ("dynamodb:Query", "dynamodb:Scan")
-# Publishing, delivering in order, and forgetting who is gone take all of these, whichever function does it.
+# Publishing, delivering in order and forgetting connections need all of these, whichever function does it.
 CHANNELS = (
     "dynamodb:BatchWriteItem",
     "dynamodb:DeleteItem",
@@ -40,7 +40,7 @@ CHANNELS = (
     "dynamodb:UpdateItem",
 )
 
-# What the app's own code calls, by the function that does.
+# What the app's own code calls, by function.
 ALLOWED: Mapping[str, Actions] = {
     "websocket_connect": {
         "table": ("dynamodb:DeleteItem", "dynamodb:PutItem"),
@@ -80,18 +80,18 @@ ALLOWED: Mapping[str, Actions] = {
     },
 }
 
-# What Lambda does in a function's name, unseen by its code. The log group is made by resources.json.
+# What Lambda itself does for a function. resources.json creates the log group.
 PLATFORM: Actions = {
     "log": ("logs:CreateLogStream", "logs:PutLogEvents"),
     "traces": ("xray:PutTelemetryRecords", "xray:PutTraceSegments"),
 }
-# The same for a function that works off a queue.
+# The same for a function that reads a queue.
 POLLING: Mapping[str, Actions] = {
     "jobs": {"jobs": ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")},
 }
-# Functions that verify tokens look up what a variable refers to, `ssm:/peal/dev/jwt-secrets` say.
+# Functions that verify tokens look up a variable's reference, such as `ssm:/peal/dev/jwt-secrets`.
 VERIFYING = ("websocket_connect", "websocket_message")
-# How: the action, and the resource of a name. Secrets Manager adds six characters to a secret's ARN.
+# The action to look one up, and its resource. Secrets Manager adds six characters to a secret's ARN.
 LOOKUPS: Mapping[str, tuple[str, str]] = {
     "ssm": ("ssm:GetParameter", "arn:*:ssm:*:*:parameter/{}"),
     "secretsmanager": ("secretsmanager:GetSecretValue", "arn:*:secretsmanager:*:*:secret:{}-??????"),
@@ -99,7 +99,7 @@ LOOKUPS: Mapping[str, tuple[str, str]] = {
 
 
 def policy(stage: Stage, function: str) -> dict[str, Any]:
-    """The IAM policy of one function."""
+    """Return the IAM policy of one function."""
     names = {
         "table": stage.table,
         "queue": stage.queue,
@@ -126,7 +126,7 @@ def policy(stage: Stage, function: str) -> dict[str, Any]:
 
 
 def policy_files(stage: Stage) -> dict[str, str]:
-    """The stage's policy files: their names below .chalice, and what stands in them."""
+    """Return the text of each of the stage's policy files, by its name below .chalice."""
     return {
         f"policy-{stage.name}-{function}.json": json.dumps(policy(stage, function), indent=2) + "\n"
         for function in ALLOWED

@@ -1,4 +1,4 @@
-"""A client's first minute with what has been deployed: a ticket over REST, a socket with it, a frame, an answer."""
+"""Try what has been deployed as a client would: a ticket over REST, a socket with it, a frame, an answer."""
 
 import json
 import time
@@ -11,29 +11,42 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from pealctl.deploy.aws import Aws
-from pealctl.deploy.errors import SmokeTestFailed
+from pealctl.errors import SmokeTestFailed
 
 USER = "peal-smoke-test"
 ANSWER_SECONDS = 30
-# New roles, routes and permissions of AWS take effect within seconds, and until then everything may be refused.
+# New roles, routes and permissions take some seconds to take effect on AWS; until then anything may be refused.
 PATIENCE_SECONDS = 90
 PAUSE_SECONDS = 3
 
 
 class _Refused(Exception):
-    """A step did not go as it must; the message says which and how."""
+    """A step failed; the message says which and how."""
 
 
-def smoke_test(aws: Aws, websocket_url: str, rest_url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """A client has got a ticket, connected with it, had a frame answered and closed its socket.
+def smoke_test(
+    aws: Aws,
+    websocket_url: str,
+    rest_url: str,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+    answer_seconds: float = ANSWER_SECONDS,
+) -> None:
+    """Get a ticket, connect with it, send a frame, wait for its reply and close the socket.
+
+    Args:
+        aws: the account, whose credentials sign the request for a ticket.
+        websocket_url, rest_url: the stage's two APIs.
+        patience_seconds: how long to try again after a failure.
+        answer_seconds: how long to wait for each answer.
 
     Raises:
-        SmokeTestFailed: it did not come so far, and did not until the patience had run out.
+        SmokeTestFailed: a step still failed when the patience had run out.
     """
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            _ping(websocket_url, _ticket(aws, rest_url))
+            _ping(websocket_url, _ticket(aws, rest_url, answer_seconds), answer_seconds)
             return
         except _Refused as refused:
             if time.monotonic() > deadline:
@@ -41,13 +54,13 @@ def smoke_test(aws: Aws, websocket_url: str, rest_url: str, *, patience_seconds:
             time.sleep(PAUSE_SECONDS)
 
 
-def _ticket(aws: Aws, rest_url: str) -> str:
+def _ticket(aws: Aws, rest_url: str, answer_seconds: float) -> str:
     url, body = f"{rest_url}/tickets", json.dumps({"userId": USER})
     signed = AWSRequest("POST", url, data=body, headers={"Content-Type": "application/json"})
     SigV4Auth(aws.credentials, "execute-api", aws.region).add_auth(signed)
     request = Request(url, body.encode(), dict(signed.headers), method="POST")
     try:
-        with urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        with urlopen(request, timeout=answer_seconds) as answer:
             ticket: str = json.load(answer)["ticket"]
     except HTTPError as error:
         error.close()
@@ -58,11 +71,11 @@ def _ticket(aws: Aws, rest_url: str) -> str:
     return ticket
 
 
-def _ping(url: str, ticket: str) -> None:
+def _ping(url: str, ticket: str, answer_seconds: float) -> None:
     try:
-        with connect(f"{url}?ticket={ticket}", open_timeout=ANSWER_SECONDS) as socket:
+        with connect(f"{url}?ticket={ticket}", open_timeout=answer_seconds) as socket:
             socket.send(json.dumps({"action": "ping", "id": 1}))
-            reply = json.loads(socket.recv(timeout=ANSWER_SECONDS))
+            reply = json.loads(socket.recv(timeout=answer_seconds))
     except InvalidStatus as refusal:
         status = refusal.response.status_code
         raise _Refused(f"{url} refuses a client with {status}. See `chalice logs --name websocket_connect`.") from None

@@ -1,4 +1,4 @@
-"""The CloudFormation stack: made, brought up to date, deleted, and explained where that fails."""
+"""The CloudFormation stack: create, update or delete it, and explain a failure."""
 
 import itertools
 import json
@@ -8,16 +8,22 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from pealctl.deploy.errors import StackFailed
+from pealctl.errors import StackFailed
 
-# From these states there is no way on but to delete the stack; nothing was ever made, or all of it was taken back.
+# A stack in one of these states can only be deleted: nothing was created, or everything was rolled back.
 NEVER_MADE = ("REVIEW_IN_PROGRESS", "CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 HEALTHY = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE")
 POLL_SECONDS = 2
 
 
 class Stack:
-    """The stack `name`; `tell` is called with what is going on."""
+    """One stack.
+
+    Args:
+        cloudformation: a boto3 client.
+        name: the stack's.
+        tell: is called with a line of progress.
+    """
 
     def __init__(self, cloudformation: Any, name: str, tell: Callable[[str], None]) -> None:
         self._cloudformation = cloudformation
@@ -25,22 +31,25 @@ class Stack:
         self._tell = tell
 
     def apply(self, template: str, **parameters: str) -> None:
-        """The stack is as the template says; nothing happens where it already was.
+        """Create or update the stack, if it differs from the template.
 
-        A change that somebody else has under way is waited for. What is left of a stack that was never made is
-        deleted first.
+        Wait for a change that is under way. Delete a stack whose creation failed before creating it again.
+
+        Args:
+            template: as JSON.
+            parameters: values for its parameters; the others keep the value that they have.
 
         Raises:
-            StackFailed: CloudFormation could not do it, and has taken back what it did.
+            StackFailed: CloudFormation failed, and has rolled its changes back.
         """
         status = self._settle()
         if status in NEVER_MADE:
-            self._tell(f"The last try to make stack {self._name} failed: deleting what is left of it")
+            self._tell(f"Creating stack {self._name} failed last time: deleting what is left of it")
             self.delete()
             status = None
         if status == "UPDATE_ROLLBACK_FAILED":
             raise StackFailed(
-                f"Stack {self._name} failed to change and failed to change back: see to what hinders it, then run "
+                f"Stack {self._name} could neither be updated nor rolled back: remove the cause, then run "
                 f"`aws cloudformation continue-update-rollback --stack-name {self._name}`."
             )
         if status == "DELETE_FAILED":
@@ -57,10 +66,10 @@ class Stack:
             return
         status = self._settle()
         if status not in HEALTHY:
-            raise StackFailed(f"CloudFormation could not make stack {self._name}: {self._reason(seen, status)}")
+            raise StackFailed(f"CloudFormation could not create stack {self._name}: {self._reason(seen, status)}")
 
     def delete(self) -> None:
-        """There is no such stack. What its template retains stays. Raises StackFailed."""
+        """Delete the stack, but not the resources that its template retains. Raises StackFailed."""
         if self._settle() is None:
             return
         seen = self._last_event()
@@ -70,7 +79,7 @@ class Stack:
             raise StackFailed(f"CloudFormation could not delete stack {self._name}: {self._reason(seen, status)}")
 
     def _parameters(self, template: Mapping[str, Any], given: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The given values, and of the template's other parameters those that somebody has set before."""
+        """Return the given values, and keep the previous value of the template's other parameters."""
         stack = self._describe() or {}
         kept = {parameter["ParameterKey"] for parameter in stack.get("Parameters", [])} & template["Parameters"].keys()
         return [
@@ -88,8 +97,8 @@ class Stack:
         return True
 
     def _settle(self) -> str | None:
-        """The stack's status once nothing is under way, or None where there is no stack."""
-        told = False
+        """Wait until no change is under way; return the stack's status, or None if there is no stack."""
+        has_told = False
         while True:
             stack = self._describe()
             if stack is None:
@@ -97,9 +106,9 @@ class Stack:
             status: str = stack["StackStatus"]
             if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
                 return status
-            if not told:
+            if not has_told:
                 self._tell(f"Waiting for CloudFormation: stack {self._name} is {status}")
-                told = True
+                has_told = True
             time.sleep(POLL_SECONDS)
 
     def _describe(self) -> dict[str, Any] | None:
@@ -114,17 +123,17 @@ class Stack:
     def _last_event(self) -> str | None:
         try:
             event = next(self._events(), None)
-        except ClientError:  # No stack yet, or none any more.
+        except ClientError:  # There is no stack yet, or no longer.
             return None
         return event["EventId"] if event else None
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        """What happened to the stack, the newest first."""
+        """Yield the stack's events, the newest first."""
         for page in self._cloudformation.get_paginator("describe_stack_events").paginate(StackName=self._name):
             yield from page["StackEvents"]
 
     def _reason(self, seen: str | None, status: str | None) -> str:
-        """Why the first resource failed since event `seen`; the others are cancelled because of it."""
+        """Return why the first resource failed since event `seen`; the others were cancelled because of it."""
         new = list(itertools.takewhile(lambda event: event["EventId"] != seen, self._events()))
         for event in reversed(new):
             reason = event.get("ResourceStatusReason", "")

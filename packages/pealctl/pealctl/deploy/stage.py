@@ -1,4 +1,4 @@
-"""One stage of the Chalice project: what .chalice/config.json says of it, and what follows from that on AWS."""
+"""One stage of the Chalice project: its part of .chalice/config.json, and the names on AWS that follow from it."""
 
 import json
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pealctl.deploy.errors import BadProject
+from pealctl.errors import BadProject
 
-# The desk's stage; it has no AWS side.
+# The stage that `make dev` runs; it is never deployed.
 LOCAL = "local"
 # Chalice's resource names of custom domains, and what config.json calls them: the same.
 DOMAINS = ("websocket_api_custom_domain", "api_gateway_custom_domain")
@@ -23,7 +23,7 @@ class Stage:
         app: the app's name, `peal`.
         name: the stage's name, `dev`.
         api_stage: the stage's name in URLs, `api`.
-        variables: what its functions find in their environment.
+        variables: the environment of its functions.
         domains: its custom domain names, by Chalice's names for them.
     """
 
@@ -41,7 +41,7 @@ class Stage:
 
     @property
     def table(self) -> str:
-        """The DynamoDB table that the functions are told to use."""
+        """The DynamoDB table of its functions."""
         return self.variables["CONNECTIONS_TABLE"]
 
     @property
@@ -56,32 +56,34 @@ class Stage:
 
     @property
     def deployed_path(self) -> Path:
-        """Where Chalice looks for what it has deployed."""
+        """The file in which Chalice records what it has deployed."""
         return self.directory / ".chalice" / "deployed" / f"{self.name}.json"
 
     def function_name(self, function: str) -> str:
-        """The name on AWS of the function that Chalice calls `function`."""
+        """Return the name on AWS of the function that Chalice calls `function`."""
         return self.title if function == "api_handler" else f"{self.title}-{function}"
 
 
 def read_stage(directory: Path, name: str) -> Stage:
-    """The stage `name` of the project in `directory`.
+    """Read the stage `name` of the project in `directory`.
 
     Raises:
-        BadProject: there is no such project or stage, or it is the desk's own.
+        BadProject: there is no such project or stage, or it is the local one.
     """
     config = _read_config(directory)
     stages = deployable(config)
     if name not in stages:
         hint = (
-            "stage local is for the desk (`make dev`)" if name == LOCAL else f".chalice/config.json has no stage {name}"
+            "stage local is for this machine (`make dev`)"
+            if name == LOCAL
+            else f".chalice/config.json has no stage {name}"
         )
-        raise BadProject(f"{hint[0].upper()}{hint[1:]}; on AWS there can be {' and '.join(stages)}.")
+        raise BadProject(f"{hint[0].upper()}{hint[1:]}; stages for AWS are {' and '.join(stages)}.")
     settings: Mapping[str, Any] = {**config, **config["stages"][name]}
     variables = {**config.get("environment_variables", {}), **settings.get("environment_variables", {})}
     for variable, example in (("CONNECTIONS_TABLE", f"peal-{name}-connections"), ("JOBS_QUEUE", f"peal-{name}-jobs")):
         if variable not in variables:
-            raise BadProject(f"Stage {name} of .chalice/config.json must set {variable}, to {example} say.")
+            raise BadProject(f"Stage {name} of .chalice/config.json must set {variable}, for example to {example}.")
     return Stage(
         directory=directory,
         app=config["app_name"],
@@ -93,12 +95,12 @@ def read_stage(directory: Path, name: str) -> Stage:
 
 
 def read_stages(directory: Path) -> list[Stage]:
-    """All stages that can be deployed. Raises BadProject."""
+    """Read all stages that can be deployed. Raises BadProject."""
     return [read_stage(directory, name) for name in deployable(_read_config(directory))]
 
 
 def deployable(config: Mapping[str, Any]) -> list[str]:
-    """The names of the stages that have an AWS side."""
+    """Return the names of the stages that can be deployed."""
     return [name for name in config["stages"] if name != LOCAL]
 
 
@@ -107,7 +109,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
-        raise BadProject(f"{directory} is no Chalice project: it has no .chalice/config.json.") from None
+        raise BadProject(f"{directory} is not a Chalice project: it has no .chalice/config.json.") from None
     except ValueError as error:
-        raise BadProject(f"{path} is no JSON: {error}.") from None
+        raise BadProject(f"{path} is not JSON: {error}.") from None
     return config

@@ -1,6 +1,6 @@
-"""What becomes of resources.json: the template of the stack, and the finishing of what `chalice package` makes.
+"""The template of the stack, from resources.json, and the last changes to what `chalice package` writes.
 
-resources.json holds resources of our own, and changes to resources of Chalice's, which have no Type there.
+resources.json holds our own resources, and changes to Chalice's, which have no Type there.
 """
 
 import hashlib
@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pealctl.deploy.errors import BadProject
+from pealctl.errors import BadProject
 
 Template = dict[str, Any]
 
 
 def stack_template(path: Path) -> str:
-    """The template of our own resources, without blanks: CloudFormation takes 51,200 bytes. Raises BadProject."""
+    """Return the template of our own resources, without blanks: AWS takes 51,200 bytes. Raises BadProject."""
     try:
         template: Template = json.loads(path.read_text())
         own = {name: resource for name, resource in template["Resources"].items() if "Type" in resource}
@@ -24,10 +24,17 @@ def stack_template(path: Path) -> str:
 
 
 def finish_package(template: Template, stage: str) -> Template:
-    """The template that `chalice package --merge-template resources.json` has made, fit to be deployed.
+    """Make the template that `chalice package --merge-template resources.json` has written fit to be deployed.
 
-    The parameter Stage has the right default; and its routes go live with each release, because they have a deployment
-    of their own, whose name changes when they do. Chalice's never changes, so CloudFormation would never make another.
+    Set the default of the parameter Stage, and rename the routes' deployment whenever the routes change: Chalice's name
+    for it never changes, so CloudFormation would never create another, and the new routes would not go live.
+
+    Args:
+        template: Chalice's; it is changed in place.
+        stage: the stage's name.
+
+    Returns:
+        The template.
     """
     template["Parameters"]["Stage"]["Default"] = stage
     resources = template["Resources"]
