@@ -172,7 +172,7 @@ class Peal:
         """
         resolved = self.members.resolve(channel)
         if self.subscriptions.subscribe(resolved, connection, recover, reply_to, join_ref):
-            self.presence_manager.announce_join(resolved, connection)
+            self.presence_manager.announce("join", resolved, connection)
 
     def unsubscribe(self, connection: Connection, channel: str, join_ref: int | None = None) -> None:
         """End the connection's membership in the channel and tell the other members.
@@ -181,7 +181,7 @@ class Peal:
         """
         resolved = self.members.resolve(channel)
         if self.subscriptions.unsubscribe(resolved, connection, join_ref):
-            self.presence_manager.announce_leave(resolved, connection)
+            self.presence_manager.announce("leave", resolved, connection)
 
     def unsubscribe_user(self, channel: str, user_id: str) -> int:
         """End the memberships of all of the user's connections in the channel, tell each, and return their number.
@@ -194,7 +194,7 @@ class Peal:
             if connection and channel in connection.channels:
                 self.subscriptions.unsubscribe(resolved, connection)
                 self.delivery.reply(receiver, codec_of(receiver).unsubscribed(channel))
-                self.presence_manager.announce_leave(resolved, connection)
+                self.presence_manager.announce("leave", resolved, connection)
                 count += 1
         return count
 

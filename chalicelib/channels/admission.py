@@ -53,16 +53,10 @@ class Admission:
     def reply(
         self, channel: Channel, connection: Connection, reply_to: FrameId, position: Position | None, missed: Missed
     ) -> bool:
-        """Tell the subscriber where it joins and what it missed.
+        """Tell the subscriber where it joins and what it missed; return whether it could be reached.
 
-        Args:
-            channel: which.
-            connection: the subscriber.
-            reply_to: the id of the frame that asked; None for no reply.
-            position: where it joins: the next push is the next publication; None in a channel without history.
-            missed: what it is given.
-
-        Returns False if it could not be reached.
+        The next push is the publication after `position`, which is None in a channel without history. A `reply_to` of
+        None wants no reply.
         """
         receiver = connection.receiver
         frames = codec_of(receiver).subscribed(reply_to, channel.name, position, missed)
@@ -71,10 +65,7 @@ class Admission:
     def admit_some(self, lease: Lease) -> tuple[list[str], bool]:
         """Admit up to `Limits.admitted` of those who wait in the lease's shard, at the lease's position.
 
-        Returns the connections that were admitted, and whether more may wait.
-        Raises:
-            ConfigurationError: the management endpoint is not known; some may still wait.
-            ServiceError: DynamoDB or the queue failed; some may still wait.
+        Returns the connections that were admitted, and whether more may wait. After an error some may still wait.
         """
         batch = list(islice(self.members.waiting(lease.channel, lease.shard), self.limits.admitted))
         # Threads log and count for this invocation: each task has its own context, which no two may enter at once.
@@ -86,10 +77,8 @@ class Admission:
     def admit(self, lease: Lease, waiting: Waiting, connection: Connection) -> bool:
         """Make the connection a member, after telling it that it joins at the lease's position.
 
-        Returns False if it could not be told, or its membership could not be written; then it is closed.
-        Raises:
-            ConfigurationError: the management endpoint is not known; it is no member, or still waits.
-            ServiceError: DynamoDB or the queue failed; it is no member, or still waits.
+        Returns False if it could not be told, or its membership could not be written; then it is closed. After an error
+        it is no member, or still waits.
         """
         channel, missed = lease.channel, self.recovery.missed_under(lease, waiting.recover)
         if self.reply(channel, connection, waiting.reply_to, Position(lease.epoch, lease.delivered), missed):
@@ -148,7 +137,7 @@ class Admission:
         if not self.admit(lease, waiting, connection):
             return None
         if waiting.is_new:
-            self.presence.announce_join(lease.channel, connection)
+            self.presence.announce("join", lease.channel, connection)
         return waiting.connection_id
 
     def _close(self, connection_id: str) -> None:

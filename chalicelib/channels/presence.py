@@ -6,8 +6,6 @@ back.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -89,30 +87,19 @@ class PresenceManager:
         members = self._first(channel, counted + 1)
         return members[:counted], len(members) <= counted
 
-    def announce_join(self, channel: Channel, connection: Connection) -> None:
-        """Tell the other members that the user is present, unless they know already.
+    def announce(self, kind: str, channel: Channel, connection: Connection) -> None:
+        """Tell the other members of a `join` or `leave`, unless the user has another connection among them.
 
-        A failure is logged: it must not contradict the subscriber's reply.
+        A failure is logged: it must not contradict the reply that the connection has.
         """
         if not channel.options.join_leave or connection.user_id is None:
             return
-        with _logged("join", channel, connection):
-            members = self._told(channel)
-            others = [member for member in members if member.connection_id != connection.connection_id]
+        try:
+            others = [member for member in self._told(channel) if member.connection_id != connection.connection_id]
             if all(member.user_id != connection.user_id for member in others):
-                self._tell("join", channel, connection.user_id, connection.connection_id, others)
-
-    def announce_leave(self, channel: Channel, connection: Connection) -> None:
-        """Tell the other members that the user has left, unless another of its connections stays.
-
-        A failure is logged.
-        """
-        if not channel.options.join_leave or connection.user_id is None:
-            return
-        with _logged("leave", channel, connection):
-            others = self._told(channel)
-            if all(member.user_id != connection.user_id for member in others):
-                self._tell("leave", channel, connection.user_id, connection.connection_id, others)
+                self._tell(kind, channel, connection.user_id, connection.connection_id, others)
+        except ServiceError as error:
+            log.warning("Nobody in %s is told of the %s of %s: %s", channel.name, kind, connection.connection_id, error)
 
     def announce_disconnect(self, channel: Channel, user_id: str, connection_id: str) -> None:
         """Tell the members that a disconnected user has left, unless it came back (it is registered)."""
@@ -148,14 +135,6 @@ class PresenceManager:
     def _first(self, channel: Channel, count: int) -> list[Member]:
         # One page holds them all, so that no more of a crowd is read, and paid for, than is used.
         return list(islice(self.members.members(channel, page_items=count), count))
-
-
-@contextmanager
-def _logged(kind: str, channel: Channel, connection: Connection) -> Iterator[None]:
-    try:
-        yield
-    except ServiceError as error:
-        log.warning("Nobody in %s is told of the %s of %s: %s", channel.name, kind, connection.connection_id, error)
 
 
 def _outlasts(member: Member, ended: Member) -> bool:

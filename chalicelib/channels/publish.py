@@ -83,19 +83,10 @@ class Publisher:
     def publish(
         self, channel: Channel, messages: Sequence[Message], sender: Connection | None, excludes_sender: bool
     ) -> list[Published]:
-        """Publish the messages in their order, each messageId once.
+        """Publish the messages in their order, each messageId once, and return one result for each.
 
-        Args:
-            channel: where.
-            messages: one or several.
-            sender: the connection that publishes; None for a server.
-            excludes_sender: whether that connection is not sent them.
-
-        Returns one result per message.
-        Raises:
-            ConfigurationError.
-            TableError: DynamoDB failed; a message with a messageId may be sent again.
-            JobsError: the queue failed; some members may have been sent it.
+        A `sender` of None is a server. After an error some members may have been sent them; a message with a messageId
+        may be published again.
         """
         telemetry.count(Metric.PUBLISHES, len(messages))
         exclude = sender.connection_id if sender and (excludes_sender or not channel.options.echo) else None

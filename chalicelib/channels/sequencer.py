@@ -57,11 +57,7 @@ class Sequencer:
         self.queue.put(dump_job(Advance(channel.name, shard)), delay_seconds=LEASE_MS // 1000 + 1)
 
     def catch_up(self, lease: Lease) -> Lease:
-        """Deliver what was wanted when the lease was taken, and keep the lease.
-
-        Raises:
-            LeaseLost: another holder continues.
-        """
+        """Deliver what was wanted when the lease was taken, and keep the lease. On an error it is given up."""
         wanted = lease.wanted
         while lease.delivered < wanted:
             delivered, _ = self._round(lease, None)
@@ -78,11 +74,8 @@ class Sequencer:
             publication: one that the caller has just written; saves reading it.
             admitted: the connections that the caller has admitted under this lease.
 
-        Returns the outcome of sending each publication, by offset.
-        Raises:
-            LeaseLost: another holder continues.
-            ConfigurationError: the management endpoint is not known. The lease is given up.
-            TableError: DynamoDB failed. The lease is given up.
+        Returns the outcome of sending each publication, by offset. Raises LeaseLost: another holder continues; on any
+        other error the lease is given up.
         """
         deadline = self.clock() + self.limits.deliver_seconds
         outcomes: dict[int | None, Outcome] = {}

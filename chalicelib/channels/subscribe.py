@@ -51,18 +51,13 @@ class Subscriptions:
         In a channel with history the reply comes first, then the membership.
 
         Args:
-            channel: which.
-            connection: the subscriber.
+            channel, connection: what the subscriber joins.
             recover: the last position it knows; it is sent what came after that.
             reply_to: the id of the frame that asked; None for no reply.
             join_ref: see `Members.add`. A client that has them does not subscribe to a channel it is in.
 
         Returns whether it has become a member: False if it was one before, could not be told, or waits to be admitted.
-        Raises:
-            LimitExceeded: it has as many channels as it may.
-            NotRegistered: it is not registered (any more).
-            ConfigurationError: the management endpoint is not known; it is no member and has no reply.
-            ServiceError: DynamoDB or the queue failed; it is no member and has no reply.
+        Raises LimitExceeded, NotRegistered. After any error it is no member and has no reply.
         """
         if channel.name not in connection.channels and len(connection.channels) >= self.max_channels:
             raise LimitExceeded("channels", self.max_channels)

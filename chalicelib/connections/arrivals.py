@@ -34,12 +34,9 @@ class Arrivals:
         """Register the connection, as the last step before its handshake is answered.
 
         Raises:
-            Unauthenticated: no valid credential, and anonymous use is off.
-            Forbidden: a page of that origin may not connect.
-            Invalid: a query parameter or a header is malformed.
+            Unauthenticated, Forbidden, Invalid, JwksError, SecretError: see `Authentication.identify`.
             Conflict: another connection holds that id; it is untouched.
             TableError: DynamoDB failed; what was written is taken back as far as DynamoDB allows.
-            JwksError, SecretError, ConfigurationError: the keys that verify tokens are not available.
         """
         attributes = parse_attributes(event.query.get("attributes") or "{}")
         identity = self.authentication.identify(event)
@@ -105,10 +102,7 @@ class Arrivals:
     def admit(self, connection_id: str, frames: int = 1) -> Connection:
         """Return the connection that sent that many frames, if they may be acted upon.
 
-        Raises:
-            TableError.
-            NotRegistered: it is not registered (any more), or has expired.
-            RateLimited: it sends faster than it may.
+        Raises NotRegistered: it is not registered (any more), or has expired; RateLimited: it sends too fast.
         """
         if self.rate_limit is None:
             connection = self.registry.get(connection_id)

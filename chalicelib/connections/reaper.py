@@ -22,7 +22,7 @@ from chalicelib.limits import LIMITS, Limits
 from chalicelib.protocol.jobs import Advance, dump_job
 from chalicelib.store.lease import Leases
 from chalicelib.store.members import Members
-from chalicelib.store.registry import IndexEntry, Place, Registry
+from chalicelib.store.registry import IndexEntry, Registry
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +47,27 @@ class Reaper:
     limits: Limits = LIMITS
 
     def reap(self) -> dict[str, int]:
-        """Check the next connections. Two runs at once do the same work twice, and no harm.
+        """Check the next connections and return counts by COUNTS. Two runs at once do the same work twice, and no harm.
 
-        Returns counts by COUNTS.
-        Raises:
-            ConfigurationError.
-            TableError: the connections could not be read. The next run begins where this one did.
+        After a TableError the next run begins where this one did.
         """
         checks: list[str] = []
         resumed: set[tuple[str, int]] = set()
-        count = self.limits.reaped
-        entries = self.registry.entries(after=self.registry.reaper_place(), page_items=count)
-        walk = _Walk(entries, count, self.clock() + self.limits.reap_seconds, self.clock)
+        count, deadline = self.limits.reaped, self.clock() + self.limits.reap_seconds
+        place = self.registry.reaper_place()
+
+        def walk() -> Iterator[IndexEntry]:
+            nonlocal place
+            walked = 0
+            for entry in islice(self.registry.entries(after=place, page_items=count), count):
+                if self.clock() >= deadline:
+                    return
+                place, walked = entry.place, walked + 1
+                yield entry
+            if walked < count:
+                place = None
+
+        entries = walk()
 
         def check(entry: IndexEntry) -> None:
             checks.append("checked")
@@ -68,8 +77,8 @@ class Reaper:
                 log.warning("Checking %s failed: %s", entry.receiver.connection_id, type(error).__name__)
                 checks.append("failed")
 
-        share(lambda: next(walk, None), check, WORKERS)
-        self.registry.keep_reaper_place(walk.place)
+        share(lambda: next(entries, None), check, WORKERS)
+        self.registry.keep_reaper_place(place)
         counted = Counter(checks)
         return {name: counted[name] for name in COUNTS}
 
@@ -101,26 +110,3 @@ class Reaper:
                 self.queue.put(dump_job(Advance(name, shard)))
                 counted.append("resumed")
         return counted
-
-
-class _Walk:
-    """An iterator over at most `count` entries, until a time. `place` is where it stopped; None at the end."""
-
-    def __init__(self, entries: Iterator[IndexEntry], count: int, until: float, clock: Callable[[], float]) -> None:
-        self._entries = islice(entries, count)
-        self._left = count
-        self._until = until
-        self._clock = clock
-        self.place: Place | None = None
-
-    def __next__(self) -> IndexEntry:
-        if self._clock() >= self._until:
-            raise StopIteration
-        entry = next(self._entries, None)
-        if entry is None:
-            if self._left:
-                self.place = None
-            raise StopIteration
-        self._left -= 1
-        self.place = entry.place
-        return entry

@@ -23,7 +23,6 @@ class Connection:
         ttl: epoch seconds after which the row no longer counts.
         endpoint: the management endpoint it connected through; None if unknown.
         user_id, device_id: its owner; None if anonymous.
-        source_ip, user_agent: as API Gateway saw them.
         attributes: what the client said of itself when it connected.
         channels: full names of the channels it has subscribed to.
         join_refs: its subscriptions that have a join_ref, as `keys.subscription` writes them.

@@ -22,7 +22,7 @@ from chalicelib.protocol.namespaces import Channel
 from chalicelib.protocol.publication import Position
 from chalicelib.store import keys
 from chalicelib.store.log import IDLE_SECONDS
-from chalicelib.store.table import Table, Value
+from chalicelib.store.table import Table, Value, Write
 
 # Longer than one POST may take (ten seconds), so that a slow holder is not taken for dead.
 LEASE_MS: Final = 15_000
@@ -142,12 +142,7 @@ class Leases:
         Raises LeaseLost: another holder has taken it; the cursor is untouched.
         """
         until_ms = self._now_ms() + LEASE_MS
-        kept = self.rows.update(
-            keys.cursor_key(lease.channel.name, lease.shard),
-            "SET #delivered = :delivered, #leaseUntil = :until",
-            {":delivered": delivered, ":until": until_ms, ":me": lease.owner},
-            where="#leaseOwner = :me",
-        )
+        kept = self._change(lease, delivered, ", #leaseUntil = :until", {":until": until_ms})
         if not kept.applied or kept.item is None:
             raise LeaseLost
         return _lease(lease.channel, lease.shard, lease.owner, kept.item)
@@ -163,12 +158,9 @@ class Leases:
         Returns the lease, kept, if more is wanted or more wait than the lease says; otherwise None.
         Raises LeaseLost: another holder has taken it; the cursor is untouched.
         """
-        left = self.rows.update(
-            keys.cursor_key(lease.channel.name, lease.shard),
-            "SET #delivered = :delivered REMOVE #leaseOwner, #leaseUntil, #joins",
-            {":delivered": delivered, ":me": lease.owner, ":joins": lease.joins},
-            where="#leaseOwner = :me AND #wanted <= :delivered AND (attribute_not_exists(#joins) OR #joins = :joins)",
-        )
+        is_done = " AND #wanted <= :delivered AND (attribute_not_exists(#joins) OR #joins = :joins)"
+        released = " REMOVE #leaseOwner, #leaseUntil, #joins"
+        left = self._change(lease, delivered, released, {":joins": lease.joins}, is_done)
         if left.applied:
             return None
         if (left.item or {}).get("leaseOwner") != lease.owner:
@@ -180,11 +172,15 @@ class Leases:
 
         A lost lease is no error.
         """
-        self.rows.update(
+        self._change(lease, delivered, " REMOVE #leaseOwner, #leaseUntil", {})
+
+    def _change(self, lease: Lease, delivered: int, change: str, values: Mapping[str, Value], where: str = "") -> Write:
+        # Only the holder may.
+        return self.rows.update(
             keys.cursor_key(lease.channel.name, lease.shard),
-            "SET #delivered = :delivered REMOVE #leaseOwner, #leaseUntil",
-            {":delivered": delivered, ":me": lease.owner},
-            where="#leaseOwner = :me",
+            f"SET #delivered = :delivered{change}",
+            {":delivered": delivered, ":me": lease.owner, **values},
+            where=f"#leaseOwner = :me{where}",
         )
 
     def _claim(

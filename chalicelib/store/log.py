@@ -104,11 +104,7 @@ class Log:
     ) -> Iterator[Publication]:
         """Yield the publications at the offsets `first` to `last`, inclusive, with empty ones, page by page.
 
-        Args:
-            channel, epoch: where.
-            first, last: offsets.
-            reverse: read from `last` down to `first`.
-            page_items: how many to read at a time; None for as many as DynamoDB gives.
+        Reading goes from `last` down to `first` if `reverse`; `page_items` at a time, or as many as DynamoDB gives.
         """
         rows = self.rows.query(
             keys.history_partition(channel.name, epoch),

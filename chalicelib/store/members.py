@@ -28,8 +28,6 @@ class Member:
     """One connection's membership.
 
     Attributes:
-        connection_id, user_id: whose; user_id is None if anonymous.
-        attributes: what the connection said of itself.
         left_at_ms: epoch milliseconds at which it disconnected; None while it is connected.
         codec: the name of the codec that it reads.
     """
@@ -51,7 +49,6 @@ class Waiting:
     """A subscriber that is not admitted yet: the next holder of the lease replies to it and admits it.
 
     Attributes:
-        connection_id: whose.
         reply_to: the id of the frame that asked; None for no reply.
         recover: the last position it knows; None if it asks for nothing.
         is_new: whether it was no member before.
@@ -148,10 +145,7 @@ class Members:
     ) -> Iterator[Receiver]:
         """Yield the members of a shard in the order of their connection ids, page by page.
 
-        Args:
-            channel, shard: whose members.
-            after: begin after this connection id; None begins at the start.
-            page_items: how many rows to read at a time; None for as many as DynamoDB gives.
+        Reading begins after the connection id `after`, `page_items` at a time, or as many as DynamoDB gives.
         """
         rows = self._read(channel, shard, ["SK", "leftAt", "waiting", "codec"], page_items, after)
         return (

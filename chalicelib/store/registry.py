@@ -238,10 +238,7 @@ class Registry:
     ) -> Iterator[IndexEntry]:
         """Yield the entries of one index segment, including expired connections whose rows are still there.
 
-        Args:
-            segment, segments: which part of the index; together the segments are all of it.
-            after: the place after which reading begins; None begins at the start.
-            page_items: how many to read at a time; None for as many as DynamoDB gives.
+        Reading begins after the place `after`, `page_items` at a time, or as many as DynamoDB gives.
         """
         start = None
         if after:

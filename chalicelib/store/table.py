@@ -57,23 +57,12 @@ class Table:
     sleep: Callable[[float], None] = time.sleep
 
     def put(self, item: Item, where: str | None = None, values: Mapping[str, Value] | None = None) -> bool:
-        """Write the item, replacing any other, if the condition `where` holds; return whether it does.
-
-        Args:
-            item: with its primary key.
-            where, values: a condition and its values, as in `update`.
-
-        Raises TableError: DynamoDB failed; the item may have been written.
-        """
+        """Write the item, replacing any other, if the condition `where` holds (as in `update`); return if so."""
         return self._write("PutItem", Item=_marshal(item), **_condition(where, values or {})).applied
 
     def put_new(self, item: Item) -> bool:
-        """Write the item unless one that has not expired has its key; return whether the item is there.
-
-        If an identical item is there, that is our own write, retried after its answer was lost.
-
-        Raises TableError: DynamoDB failed; the item may have been written.
-        """
+        """Write the item unless one that has not expired has its key; return whether the item is there."""
+        # If an identical item is there, that is our own write, retried after its answer was lost.
         written = self._write("PutItem", Item=_marshal(item), **self._is_vacant())
         return written.applied or written.item == _unmarshal(_marshal(item))
 
@@ -101,12 +90,7 @@ class Table:
     def delete(
         self, key: Mapping[str, str], where: str | None = None, values: Mapping[str, Value] | None = None
     ) -> Write:
-        """Delete the item under `key`, if the condition `where` holds. Deleting twice is no error.
-
-        Args:
-            key: the primary key.
-            where, values: a condition and its values, as in `update`.
-        """
+        """Delete the item under `key`, if the condition `where` holds (see `update`). Deleting twice is no error."""
         return self._write("DeleteItem", Key=_marshal(key), ReturnValues="ALL_OLD", **_condition(where, values or {}))
 
     def put_both(self, first: Item, second: Item) -> tuple[dict[str, Value] | None, dict[str, Value] | None]:
@@ -162,8 +146,6 @@ class Table:
         """Read the items of a partition between two sort keys, inclusive, page by page, consistently.
 
         Args:
-            partition: the PK.
-            first, last: sort keys.
             fields: which attributes to read; empty for all.
             reverse: read from `last` down to `first`.
             page_items: how many items to read at a time, for a caller that will stop early.
@@ -204,14 +186,8 @@ class Table:
     ) -> Iterator[dict[str, Value]]:
         """Read one segment of the index, page by page. Eventually consistent; expired items are included.
 
-        The index holds connections and nothing else, so the cost grows with them and not with the table.
-
-        Args:
-            segment, segments: which part of the index; together the segments are all of it.
-            after: the four keys of the item after which reading begins; None begins at the start.
-            page_items: how many items to read at a time; None for as many as DynamoDB gives.
-
-        Returns items with GSI1PK, GSI1SK and ttl.
+        The index holds connections and nothing else, so the cost grows with them and not with the table. Items have
+        GSI1PK, GSI1SK and ttl; `after` has the four keys of the item after which reading begins.
         """
         options: dict[str, Any] = {"ExclusiveStartKey": _marshal(after)} if after else {}
         if page_items:
