@@ -23,9 +23,8 @@ from chalicelib.limits import LIMITS, Limits
 from chalicelib.protocol.codec import codec_of
 from chalicelib.protocol.frame import FrameId
 from chalicelib.protocol.jobs import Close, dump_job
-from chalicelib.protocol.missed import Missed
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.protocol.publication import Position
+from chalicelib.protocol.publication import Missed, Position
 from chalicelib.store.connection import Connection
 from chalicelib.store.lease import Lease
 from chalicelib.store.members import Members, Waiting

@@ -11,9 +11,8 @@ from typing import Any, Final
 from chalicelib.errors import EpochOver, Invalid, NotAvailable
 from chalicelib.limits import LIMITS, Limits
 from chalicelib.protocol.frame import MAX_SAFE_INTEGER, Frame, is_integer
-from chalicelib.protocol.missed import Missed, Part
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.protocol.publication import Position, Publication
+from chalicelib.protocol.publication import Missed, Part, Position, Publication
 from chalicelib.store.lease import Lease, Leases
 from chalicelib.store.log import Log
 

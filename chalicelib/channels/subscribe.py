@@ -16,9 +16,8 @@ from chalicelib.channels.admission import Admission
 from chalicelib.channels.sequencer import Sequencer
 from chalicelib.errors import LimitExceeded, NotRegistered, NotSubscribed, ServiceError
 from chalicelib.protocol.frame import FrameId
-from chalicelib.protocol.missed import Missed
 from chalicelib.protocol.namespaces import Channel
-from chalicelib.protocol.publication import Position
+from chalicelib.protocol.publication import Missed, Position
 from chalicelib.store.connection import Connection
 from chalicelib.store.lease import Lease, Leases
 from chalicelib.store.log import Log

@@ -3,9 +3,8 @@
 An audience is sent to in two passes. The first sends to every receiver once. The second, a moment later, asks again
 those that answered 410, which API Gateway is known to say falsely, and those that were refused with 429.
 
-Invariants: every send ends as sent, gone or failed, and the counts add up to the audience. One bad receiver neither
-stops nor delays the others. A receiver that did not get a push is sent no later one. The audience is read while it is
-sent to; only the doubted of the first pass are kept, and no more than a slice of them.
+Invariants: a receiver that did not get a push is sent no later one. The audience is read while it is sent to; only the
+doubted of the first pass are kept, and no more than a slice of them.
 """
 
 import logging
@@ -13,7 +12,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -50,16 +49,14 @@ class Push:
 
     def text(self, receiver: Receiver) -> str:
         """Return the frame's text in the receiver's codec."""
-        text = self._texts.get(receiver.codec)
-        if text is None:
+        if receiver.codec not in self._texts:
             # Threads that arrive here together encode the same text; one of them stays.
             codec = codec_of(receiver)
-            text = self._texts[receiver.codec] = codec.dump(self.said(codec))
-        return text
+            self._texts[receiver.codec] = codec.dump(self.said(codec))
+        return self._texts[receiver.codec]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How many receivers got the frame, were gone, or could not be reached; together they are the audience."""
 
     sent: int = 0
@@ -68,12 +65,21 @@ class Outcome:
 
     def as_dict(self) -> dict[str, int]:
         """Return `{"sent": 1, "gone": 0, "failed": 0}`."""
-        return asdict(self)
+        return self._asdict()
 
 
 def counts(outcome: Outcome | None) -> dict[str, Any]:
     """Return what a reply says of an outcome: its counts, or that the frame is queued where there is none yet."""
     return outcome.as_dict() if outcome else {"queued": True}
+
+
+class _Turn(NamedTuple):
+    """A receiver's turn: its next push's index, whether it said 410 to that, and when patience with its 429s ends."""
+
+    receiver: Receiver
+    first: int = 0
+    said_gone: bool = False
+    until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +104,17 @@ class Delivery:
     clock: Callable[[], float] = time.monotonic
     max_doubted: int = MAX_DOUBTED
 
+    @telemetry.timed(Metric.DELIVERY_MS)
     def reply(self, receiver: Receiver, frame: object) -> Outcome:
-        """Send one frame to one connection: a reply, an error, or a push to it alone.
-
-        Args:
-            receiver: the connection.
-            frame: what the receiver's codec has built.
-
-        Returns:
-            Counts that add up to one.
-
-        Raises:
-            ConfigurationError: the management endpoint is unknown.
-            TableError: the endpoint could not be read.
-        """
-        with telemetry.timed(Metric.DELIVERY_MS):
-            prepare(self.websocket_api, self.resolve())
-            text = codec_of(receiver).dump(frame)
+        """Send one frame, built by the receiver's codec, to that connection alone; the counts add up to one."""
+        prepare(self.websocket_api, self.resolve())
+        text = codec_of(receiver).dump(frame)
+        fate = self._post(receiver.connection_id, text)
+        if fate is Metric.SENDS_GONE:
+            self.sleep(CONFIRM_AFTER_SECONDS)
             fate = self._post(receiver.connection_id, text)
-            if fate is Metric.SENDS_GONE:
-                self.sleep(CONFIRM_AFTER_SECONDS)
-                fate = self._post(receiver.connection_id, text)
-            if fate is Metric.SENDS_GONE:
-                fate = self._forget(receiver.connection_id)
+        if fate is Metric.SENDS_GONE:
+            fate = self._forget(receiver.connection_id)
         return _count(Counter([fate]))
 
     def send(
@@ -131,97 +125,43 @@ class Delivery:
         on_gone: Callable[[str], object] = lambda _: None,
         patience_seconds: float = 0,
     ) -> Outcome:
-        """Send one frame to every receiver, until the Lambda's time runs out; those not tried by then have failed.
+        """Send every receiver one frame, until the Lambda's time runs out; those not tried by then have failed.
 
-        A retry after a lost answer can repeat the frame. The receivers are sent to in no particular order.
-
-        Args:
-            receivers: the audience, read while sending.
-            said: builds the frame with a codec; called once for each codec among the receivers.
-            exclude: a connection that is not sent the frame.
-            on_gone: called with each connection that is confirmed gone, after it was pruned.
-            patience_seconds: how long a receiver that is refused with 429 is tried again. API Gateway answers 429 when
-                the account is over its quota, but also for one slow reader, which would delay a caller that waits.
-
-        Returns:
-            Counts that add up to the audience without the excluded connection.
-
-        Raises:
-            ConfigurationError: there are receivers, but the management endpoint is unknown.
-            TableError: the receivers or the endpoint could not be read.
+        A retry after a lost answer can repeat the frame. See `send_all` for the arguments; `patience_seconds` is how
+        long a receiver that is refused with 429 is tried again. API Gateway answers 429 when the account is over its
+        quota, but also for one slow reader, which would delay a caller that waits.
         """
         left = telemetry.seconds_left()
         until = self.clock() + left - min(RESERVED_SECONDS, left / 3)
-        return self._send(receivers, [Push(said, exclude)], on_gone, lambda _: None, until, patience_seconds)[0]
+        return self.send_all(receivers, [Push(said, exclude)], on_gone, until=until, patience_seconds=patience_seconds)[
+            0
+        ]
 
+    @telemetry.timed(Metric.DELIVERY_MS)
     def send_all(
         self,
         receivers: Iterable[Receiver],
         pushes: Sequence[Push],
         on_gone: Callable[[str], object] = lambda _: None,
         on_failed: Callable[[str], object] = lambda _: None,
+        until: float = math.inf,
+        patience_seconds: float = 0,
     ) -> list[Outcome]:
         """Send every receiver all pushes in their order, up to the first that it does not get.
-
-        There is no deadline: a caller that sends several pushes must be prepared for the Lambda to be killed anyway.
 
         Args:
             receivers: the audience, read while sending; what its iterator raises ends the sending.
             pushes: what to send.
-            on_gone: as in `send`.
+            on_gone: called with each connection that is confirmed gone, after it was pruned.
             on_failed: called with each connection that is there but did not get all pushes. Several threads call
                 `on_gone` and `on_failed`; what they raise ends the sending, except for a ServiceError of `on_gone`.
+            until: when the clock says so, the receivers that are left fail untried. A caller that sends several pushes
+                gives none: it must be prepared for the Lambda to be killed anyway.
+            patience_seconds: how long a receiver that is refused with 429 is tried again.
 
         Returns:
             One outcome for each push; its counts add up to the audience without the connection it excludes.
-
-        Raises:
-            ConfigurationError: there are receivers, but the management endpoint is unknown.
-            TableError: the receivers or the endpoint could not be read.
         """
-        return self._send(receivers, pushes, on_gone, on_failed, math.inf, 0)
-
-    def close(self, connection_id: str) -> bool:
-        """Close the connection; return False if it was gone already, which is believed the second time only.
-
-        Raises:
-            ConfigurationError: the management endpoint is unknown.
-            TableError: the endpoint could not be read.
-            ClientError, BotoCoreError: API Gateway refused or did not answer.
-        """
-        return self._reaches(self.websocket_api.close, connection_id)
-
-    def is_open(self, connection_id: str) -> bool:
-        """Return whether the connection is there; that it is gone is believed the second time only.
-
-        Raises:
-            ConfigurationError: the management endpoint is unknown.
-            TableError: the endpoint could not be read.
-            ClientError, BotoCoreError: API Gateway refused or did not answer.
-        """
-        return self._reaches(self.websocket_api.info, connection_id)
-
-    def _reaches(self, call: Callable[[str], object], connection_id: str) -> bool:
-        prepare(self.websocket_api, self.resolve())
-        for pause in (0, CONFIRM_AFTER_SECONDS):
-            self.sleep(pause)
-            try:
-                call(connection_id)
-            except WebsocketDisconnectedError:
-                continue
-            return True
-        return False
-
-    @telemetry.timed(Metric.DELIVERY_MS)
-    def _send(
-        self,
-        receivers: Iterable[Receiver],
-        pushes: Sequence[Push],
-        on_gone: Callable[[str], object],
-        on_failed: Callable[[str], object],
-        until: float,
-        patience_seconds: float,
-    ) -> list[Outcome]:
         rest = iter(receivers)
         first = next(rest, None) if pushes else None
         if first is None:
@@ -267,7 +207,26 @@ class Delivery:
             outcomes = [_count(of_push) for of_push in fates]
         return outcomes
 
-    def _turns(self, receivers: Iterator[Receiver], doubted: "deque[_Turn]") -> Iterator["_Turn | None"]:
+    def close(self, connection_id: str) -> bool:
+        """Close the connection; return False if it was gone already, which is believed the second time only."""
+        return self._reaches(self.websocket_api.close, connection_id)
+
+    def is_open(self, connection_id: str) -> bool:
+        """Return whether the connection is there; that it is gone is believed the second time only."""
+        return self._reaches(self.websocket_api.info, connection_id)
+
+    def _reaches(self, call: Callable[[str], object], connection_id: str) -> bool:
+        prepare(self.websocket_api, self.resolve())
+        for pause in (0, CONFIRM_AFTER_SECONDS):
+            self.sleep(pause)
+            try:
+                call(connection_id)
+            except WebsocketDisconnectedError:
+                continue
+            return True
+        return False
+
+    def _turns(self, receivers: Iterator[Receiver], doubted: deque[_Turn]) -> Iterator[_Turn | None]:
         """Yield every receiver's first turn, then, after a pause, those of the doubted; None when there is none now.
 
         There is no barrier between the passes: a receiver that is still being sent to does not delay the others. Where
@@ -283,7 +242,7 @@ class Delivery:
             else:
                 yield None
 
-    def _post_all(self, turn: "_Turn", pushes: Sequence[Push]) -> tuple[int, Metric]:
+    def _post_all(self, turn: _Turn, pushes: Sequence[Push]) -> tuple[int, Metric]:
         """Return how many pushes the receiver is through with, and what became of the next, if there is one."""
         connection_id = turn.receiver.connection_id
         for index in range(turn.first, len(pushes)):
@@ -326,15 +285,6 @@ class Delivery:
             # The rows expire, or the next send prunes them.
             log.warning("Pruning %s failed: %s", connection_id, error)
         return Metric.SENDS_GONE
-
-
-class _Turn(NamedTuple):
-    """A receiver's turn: its next push's index, whether it said 410 to that, and when patience with its 429s ends."""
-
-    receiver: Receiver
-    first: int = 0
-    said_gone: bool = False
-    until: float = math.inf
 
 
 def _count(fates: Counter[Metric]) -> Outcome:

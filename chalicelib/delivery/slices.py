@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from chalicelib.aws.queue import Jobs
 from chalicelib.delivery.delivery import Outcome
@@ -41,18 +41,12 @@ class Slices:
     clock: Callable[[], float]
 
     def send_or_cut(self, audience: Iterator[Receiver], send: Send, slices: Iterable[Job]) -> Outcome | None:
-        """Send to a small audience; put a large one into the queue, one job for each slice.
+        """Send to a small audience; have `slices`, jobs that together send to all of it, send to a large one.
 
-        Args:
-            audience: the receivers. As many as one invocation sends to are read before the first is sent to.
-            send: sends to receivers.
-            slices: the jobs that together send to the whole audience.
+        As many receivers as one invocation sends to are read before the first is sent to.
 
         Returns:
-            The outcome; None where jobs do the sending.
-
-        Raises:
-            JobsError: the queue failed; some slices may be sent anyway.
+            The outcome; None where jobs do the sending. After a JobsError some slices may be sent anyway.
         """
         first = list(islice(audience, self.size + 1))
         if len(first) <= self.size:
@@ -64,40 +58,23 @@ class Slices:
         return None
 
     def send_slice(self, audience: Iterator[tuple[Receiver, Place]], send: Send, rest: Callable[[Place], Job]) -> None:
-        """Send to as much of a slice as one job may; put the rest into the queue as another job.
+        """Send to as much of a slice as one job may; `rest` builds the job for the receivers after a place."""
+        until = self.clock() + MAX_SECONDS
+        last: Place | None = None
+        is_cut = False
 
-        Args:
-            audience: the receivers, each with its place.
-            send: sends to receivers.
-            rest: builds the job for the receivers after a place.
+        def part() -> Iterator[Receiver]:
+            nonlocal last, is_cut
+            for _ in range(self.size):
+                # One is always taken, or a slice that is slow to read would never advance.
+                if last is not None and self.clock() >= until:
+                    break
+                if (taken := next(audience, None)) is None:
+                    return
+                receiver, last = taken
+                yield receiver
+            is_cut = True
 
-        Raises:
-            JobsError: the queue failed, so the rest is not sent to.
-        """
-        part = _Part(audience, self.size, self.clock() + MAX_SECONDS, self.clock)
-        send(part)
-        if part.last is not None and part.is_cut:
-            self.jobs.put(rest(part.last))
-
-
-@dataclass(slots=True)
-class _Part(Generic[Place]):
-    """The first receivers of an audience: at most `size`, and none after `until`."""
-
-    audience: Iterator[tuple[Receiver, Place]]
-    size: int
-    until: float
-    clock: Callable[[], float]
-    last: Place | None = None
-    is_cut: bool = False
-
-    def __iter__(self) -> Iterator[Receiver]:
-        for _ in range(self.size):
-            # One is always taken, or a slice that is slow to read would never advance.
-            if self.last is not None and self.clock() >= self.until:
-                break
-            if (taken := next(self.audience, None)) is None:
-                return
-            receiver, self.last = taken
-            yield receiver
-        self.is_cut = True
+        send(part())
+        if last is not None and is_cut:
+            self.jobs.put(rest(last))

@@ -19,18 +19,13 @@ Piece = TypeVar("Piece")
 
 
 def share(take: Callable[[], Piece | None], work: Callable[[Piece], None], workers: int) -> None:
-    """Do all pieces, up to `workers` of them at a time; the calling thread does its share.
-
-    Each thread runs in a copy of the caller's context.
+    """Do all pieces, up to `workers` at a time, in the caller's thread and in others with copies of its context.
 
     Args:
         take: returns the next piece, or None when there is none now. A thread that has done a piece asks again, so
             doing a piece may add another. Called by one thread at a time.
-        work: does a piece.
+        work: does a piece. No piece is begun after `take` or this has raised; those begun are done.
         workers: the most threads, with the caller's.
-
-    Raises:
-        Exception: what `take` or `work` raised first. No piece is begun after that; those begun are done.
     """
     lock = Lock()
     # No more threads than pieces: an audience may be a few connections.

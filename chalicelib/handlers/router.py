@@ -2,7 +2,7 @@
 
 Invariant: a bad frame gets an error frame, does nothing else and leaves the socket open (unless its sender speaks
 Centrifugo's protocol, and the frame does not). What goes wrong on our side is logged with the request id and never
-revealed.
+revealed. If nothing could be sent, ConfigurationError or TableError is raised.
 """
 
 from collections import deque
@@ -54,30 +54,19 @@ class Request:
     pauses: Iterator[float] = field(default_factory=lambda: iter(()))
 
     def check(self, verb: Verb, target: str | None = None) -> None:
-        """Require that the sender may do that to the channel or user `target`.
-
-        Raises:
-            Forbidden: it may not; see `grants`.
-        """
+        """Raise Forbidden unless the sender may do that to the channel or user `target`; see `grants`."""
         self.peal.authorization.check(self.sender, verb, target)
 
 
 # Returns the reply's data, which is sent only if the frame has an id, or None where the action has replied by itself.
 Action = Callable[[Request], Mapping[str, Any] | None]
+Actions = Mapping[str, Action]
 
 
-def route(peal: Peal, message: Message, frame: Frame | ClientError, actions: Mapping[str, Action]) -> None:
+def route(peal: Peal, message: Message, frame: Frame | ClientError, actions: Actions) -> None:
     """Run the action that a frame names; send a reply if it has an id, or an error frame if anything is wrong.
 
-    Args:
-        peal: what Peal can do.
-        message: the event.
-        frame: what its body was read as, or what is wrong with it. That counts as a frame, too.
-        actions: the actions by name.
-
-    Raises:
-        ConfigurationError: the management endpoint is unknown, so nothing could be sent.
-        TableError: the management endpoint could not be read, so nothing could be sent.
+    `frame` is what the message's body was read as, or what is wrong with it: that counts as a frame, too.
     """
     receiver = Receiver(message.context.connection_id)
     frame_id = frame.id if isinstance(frame, Frame) else None
@@ -89,40 +78,25 @@ def route(peal: Peal, message: Message, frame: Frame | ClientError, actions: Map
         telemetry.note("userId", sender.user_id)
         reads_other_codec = sender.codec != ACTION_FRAMES
         reply = None if reads_other_codec else _act(peal, sender, frame, actions)
-    except ClientError as cause:
-        _note_refusal(cause)
-        is_over = isinstance(cause, NotRegistered)
-        reply = action_frames.error(frame_id, cause)
     except Exception as cause:
-        telemetry.fail(cause)
+        _note_failure(cause)
+        is_over = isinstance(cause, NotRegistered)
         reply = action_frames.error(frame_id, cause)
     # An empty object is what Centrifugo's protocol calls a pong.
     if reads_other_codec and message.body.strip() != "{}":
-        telemetry.count(Metric.FRAME_ERRORS)
-        telemetry.refuse(BadFrame.code)
+        _note_failure(BadFrame("it is of another protocol"))
         peal.close(receiver.connection_id, *BAD_REQUEST)
-    if reply is None:
-        return
-    is_open = peal.delivery.reply(receiver, reply).sent
-    if is_over and is_open:
-        peal.closing.close(receiver, *RUN_OUT)
+    if reply is not None:
+        is_open = peal.delivery.reply(receiver, reply).sent
+        if is_over and is_open:
+            peal.closing.close(receiver, *RUN_OUT)
 
 
-def route_commands(peal: Peal, message: Message, commands: Sequence[Command], actions: Mapping[str, Action]) -> None:
+def route_commands(peal: Peal, message: Message, commands: Sequence[Command], actions: Actions) -> None:
     """Run commands in their order, subscribes in a row at once, and reply in that order.
 
     A command that replies by itself does so in frames of its own. The other replies share a frame, up to the next
     such command: an SDK sends its subscribes along with connect, and must read first that it is connected.
-
-    Args:
-        peal: what Peal can do.
-        message: the event.
-        commands: what its body was read as.
-        actions: what runs a command, by its name.
-
-    Raises:
-        ConfigurationError: the management endpoint is unknown, so nothing could be sent.
-        TableError: the management endpoint could not be read, so nothing could be sent.
     """
     receiver = Receiver(message.context.connection_id, CENTRIFUGE)
     telemetry.count(Metric.FRAMES)
@@ -147,16 +121,14 @@ def route_commands(peal: Peal, message: Message, commands: Sequence[Command], ac
             if name == CONNECT and done < len(commands):
                 sender = peal.connection(sender.connection_id)
     except NotRegistered as cause:
-        _explain(commands[0], cause)
+        _note_failure(cause)
         return peal.closing.close(receiver, *RUN_OUT)
     except Exception as cause:
         replies += [_explain(command, cause) for command in commands[done:]]
     send_replies()
 
 
-def _act(
-    peal: Peal, sender: Connection, frame: Frame | ClientError, actions: Mapping[str, Action]
-) -> JsonObject | None:
+def _act(peal: Peal, sender: Connection, frame: Frame | ClientError, actions: Actions) -> JsonObject | None:
     if isinstance(frame, ClientError):
         raise frame
     name = frame.string("action")
@@ -178,11 +150,7 @@ def _at_once(perform: Callable[[Command], JsonObject | None], commands: Sequence
 
 
 def _perform(
-    peal: Peal,
-    sender: Connection,
-    actions: Mapping[str, Action],
-    pauses: Iterator[float],
-    command: Command,
+    peal: Peal, sender: Connection, actions: Actions, pauses: Iterator[float], command: Command
 ) -> JsonObject | None:
     telemetry.note("action", command.name)
     try:
@@ -190,8 +158,7 @@ def _perform(
             raise TooLarge(command.size_bytes, MAX_FRAME_BYTES)
         if sender.codec != CENTRIFUGE and command.name != CONNECT:
             raise Unauthenticated("connect first")
-        frame = Frame(command.id, command.fields)
-        result = actions[command.name](Request(peal, sender, frame, pauses))
+        result = actions[command.name](Request(peal, sender, Frame(command.id, command.fields), pauses))
         return None if result is None else centrifuge.reply(command, result)
     except NotRegistered:
         raise
@@ -200,13 +167,12 @@ def _perform(
 
 
 def _explain(command: Command, cause: Exception) -> JsonObject:
-    if isinstance(cause, ClientError):
-        _note_refusal(cause)
-    else:
-        telemetry.fail(cause)
+    _note_failure(cause)
     return centrifuge.error(command.id, cause)
 
 
-def _note_refusal(cause: ClientError) -> None:
+def _note_failure(cause: Exception) -> None:
+    if not isinstance(cause, ClientError):
+        return telemetry.fail(cause)
     telemetry.count(Metric.FRAME_ERRORS)
     telemetry.refuse(cause.code, cause.reason if isinstance(cause, Unauthenticated) else None)

@@ -27,11 +27,7 @@ Response = Mapping[str, Any]
 
 
 def connect(peal: Peal, event: Mapping[str, Any]) -> Response:
-    """Register the connection and return 200, or refuse it with 400, 401, 403, 409 or 500.
-
-    API Gateway answers the handshake with that status. Of the response's headers it passes on the chosen sub-protocol
-    alone.
-    """
+    """Register the connection and return 200, or refuse it with 400, 401, 403, 409 or 500: the handshake's status."""
     try:
         handshake = parse_connect(event)
         connection = peal.arrivals.register(handshake)
@@ -44,17 +40,16 @@ def connect(peal: Peal, event: Mapping[str, Any]) -> Response:
         return {"statusCode": 500}
     telemetry.count(Metric.CONNECTS)
     telemetry.note("userId", connection.user_id)
-    subprotocol = choose_subprotocol(handshake.headers)
-    headers = {"headers": {"Sec-WebSocket-Protocol": subprotocol}} if subprotocol else {}
-    return {"statusCode": 200} | headers
+    # The only header that API Gateway passes on.
+    chosen = choose_subprotocol(handshake.headers)
+    return {"statusCode": 200} | ({"headers": {"Sec-WebSocket-Protocol": chosen}} if chosen else {})
 
 
 def message(peal: Peal, event: Mapping[str, Any], actions: Mapping[str, Action] = ACTIONS) -> Response:
     """Route a frame to its action, or to its commands."""
     message = parse_message(event)
-    frame: Frame | list[Command] | ClientError
     try:
-        frame = read(message.body)
+        frame: Frame | list[Command] | ClientError = read(message.body)
     except ClientError as error:
         # It is routed too: the sender is looked up before it is told what is wrong.
         frame = error

@@ -6,8 +6,7 @@ from typing import Any
 from chalicelib.errors import ClientError
 from chalicelib.protocol.frame import FrameId, JsonObject, timestamp
 from chalicelib.protocol.frame import dump as dump
-from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Position, Publication
+from chalicelib.protocol.publication import Missed, Position, Publication
 
 
 def reply(frame_id: FrameId, data: Mapping[str, Any]) -> JsonObject:
@@ -71,11 +70,8 @@ def subscribed(reply_to: FrameId, channel: str, stream: Position | None, missed:
         rest = part
     if reply_to is None:
         return
-    data: JsonObject = {
-        "channel": channel,
-        "epoch": stream.epoch if stream else None,
-        "offset": stream.offset if stream else None,
-    }
+    epoch, offset = stream or (None, None)
+    data: JsonObject = {"channel": channel, "epoch": epoch, "offset": offset}
     if missed.recovered is not None:
         data |= {"recovered": missed.recovered, "publications": _as_dicts(rest) if missed.recovered else []}
     yield reply(reply_to, data)

@@ -5,35 +5,21 @@ which parts of it there are. A frame has one or more commands, replies or pushes
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chalicelib import errors
 from chalicelib.errors import BadFrame, ClientError, TooLarge
 from chalicelib.protocol import action_frames, frame
 from chalicelib.protocol.frame import FrameId, JsonObject
-from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Position, Publication
+from chalicelib.protocol.publication import Missed, Position, Publication
 
 # The largest message that API Gateway accepts, of several frames.
 MAX_MESSAGE_BYTES: Final = 131_072
 # A reconnecting client sends a subscribe for each of its channels along with its connect: MAX_CHANNELS' bound.
 MAX_COMMANDS: Final = 1_024
 MAX_COMMAND_ID: Final = 2**32 - 1
-NAMES: Final = (
-    "connect",
-    "subscribe",
-    "unsubscribe",
-    "publish",
-    "presence",
-    "presence_stats",
-    "history",
-    "ping",
-    "send",
-    "rpc",
-    "refresh",
-    "sub_refresh",
-)
+_OF_A_CHANNEL: Final = ("subscribe", "unsubscribe", "publish", "presence", "presence_stats", "history")
+NAMES: Final = ("connect", *_OF_A_CHANNEL, "ping", "send", "rpc", "refresh", "sub_refresh")
 
 # Codes of errors in replies: centrifugal.dev/docs/server/codes. An app's own begin at 400.
 INTERNAL_ERROR: Final = 100
@@ -50,6 +36,7 @@ ERROR_CODES: Final[Mapping[type[ClientError], int]] = {
     errors.NotFound: 404,
 }
 BAD_REQUEST: Final = 107
+_CODES: Final = {**ERROR_CODES, ClientError: BAD_REQUEST, Exception: INTERNAL_ERROR}
 
 # Codes of disconnects. From 3500 to 3999, and from 4500, an SDK does not reconnect by itself.
 EXPIRED: Final = 3005
@@ -60,8 +47,7 @@ FORCED: Final = 3503
 UNSUBSCRIBED: Final = {"code": 2000, "reason": "unsubscribed by the server"}
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """What a client asks for: `id`, None where it wants no reply; one of NAMES; its fields, not yet checked."""
 
     id: int | None
@@ -110,9 +96,10 @@ def reply(command: Command, result: Mapping[str, Any]) -> JsonObject:
 
 def error(command_id: FrameId, cause: Exception) -> JsonObject:
     """Return the reply to a command that failed; of anything but a ClientError it reveals no detail."""
+    code = next(_CODES[kind] for kind in type(cause).__mro__ if kind in _CODES)
     body = action_frames.error_body(cause)
-    code: JsonObject = {"code": _error_code(cause), "message": body["message"]}
-    return {"id": command_id, "error": code | ({"temporary": True} if body["retryable"] else {})}
+    temporary = {"temporary": True} if body["retryable"] else {}
+    return {"id": command_id, "error": {"code": code, "message": body["message"], **temporary}}
 
 
 def connected(connection_id: str, seconds_left: float | None) -> JsonObject:
@@ -171,13 +158,10 @@ def unsubscribed(channel: str) -> JsonObject:
 
 
 def goodbye(code: str, reason: str | None) -> JsonObject:
-    """Return the last push before the server closes the socket.
-
-    A `code` that is a number from 3000 to 4999 becomes the disconnect's code. After `unauthenticated` the SDK
-    reconnects with a new token; after any other code it does not reconnect.
-    """
+    """Return the last push before the server closes the socket; a `code` from 3000 to 4999 is the disconnect's."""
     number = int(code) if code.isascii() and code.isdigit() else 0
     if not 3000 <= number < 5000:
+        # After EXPIRED the SDK reconnects with a new token.
         number = EXPIRED if code == "unauthenticated" else FORCED
     return _disconnect(number, reason or code)
 
@@ -192,10 +176,11 @@ def subscribed(
     disconnected, to recover anew.
     """
     parts = missed.parts()
-    first = next(parts, ()) if reply_to is not None else ()
     # A subscriber that wants no reply knows already what it will be given.
-    was_told = reply_to is None or missed.recovered
+    was_told = True
     if reply_to is not None:
+        first = next(parts, ())
+        was_told = missed.recovered is True
         yield {"id": reply_to, "subscribe": subscription(stream, missed, first)}
     for part in parts:
         yield [publication(channel, None, each) for each in part]
@@ -211,8 +196,8 @@ def subscription(stream: Position | None, missed: Missed, first: Sequence[Public
     if missed.since:
         result |= {"was_recovering": True}
     if missed.since and missed.recovered:
-        result |= {"recovered": True, "offset": missed.since.offset}
-        result |= {"publications": [published(each) for each in first]}
+        publications = [published(each) for each in first]
+        result |= {"recovered": True, "offset": missed.since.offset, "publications": publications}
     return result
 
 
@@ -225,9 +210,3 @@ def position(stream: Position | None, missed: Missed, first: Sequence[Publicatio
 
 def _disconnect(code: int, reason: str) -> JsonObject:
     return {"push": {"disconnect": {"code": code, "reason": reason}}}
-
-
-def _error_code(cause: Exception) -> int:
-    if not isinstance(cause, ClientError):
-        return INTERNAL_ERROR
-    return next((ERROR_CODES[kind] for kind in type(cause).__mro__ if kind in ERROR_CODES), BAD_REQUEST)

@@ -12,8 +12,7 @@ from chalicelib.protocol import action_frames, centrifuge
 from chalicelib.protocol import frame as frames
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, FrameId
-from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Position, Publication
+from chalicelib.protocol.publication import Missed, Position, Publication
 
 # The codecs' names as they are stored in the table.
 ACTION_FRAMES: Final = "peal"
@@ -33,19 +32,12 @@ class Codec(Protocol):
     """Builds what is sent, and dumps what it has built as the text of one frame."""
 
     def dump(self, value: Any) -> str: ...
-
     def message(self, sender: Mapping[str, Any] | None, text: str | None, data: Any, time_seconds: float) -> object: ...
-
     def broadcast(self, note: str | None, data: Any, time_seconds: float) -> object: ...
-
     def publication(self, channel: str, epoch: str | None, publication: Publication) -> object: ...
-
     def presence_change(self, kind: str, channel: str, user_id: str, connection_id: str) -> object: ...
-
     def unsubscribed(self, channel: str) -> object: ...
-
     def goodbye(self, code: str, reason: str | None) -> object: ...
-
     def subscribed(
         self, reply_to: FrameId, channel: str, stream: Position | None, missed: Missed
     ) -> Iterator[object]: ...
@@ -63,13 +55,7 @@ def codec_of(receiver: Receiver) -> Codec:
 
 
 def read(text: str) -> Frame | list[Command]:
-    """Return what a client has sent: the commands of a Centrifugo frame, or else an action frame.
-
-    Raises:
-        TooLarge: it is neither, and has more bytes than an action frame may have.
-        BadFrame: it is neither, and not a JSON object.
-        Invalid: the `id` of the action frame is neither a short string nor a safe integer.
-    """
+    """Return the commands of a Centrifugo frame; of any other text, return or raise what `frame.parse` does."""
     line = text.strip()
     if "\n" in line or line != text.strip(_JSON_SPACE):
         # Several commands, or an action frame over several lines, of which the first is no JSON.
@@ -78,10 +64,8 @@ def read(text: str) -> Frame | list[Command]:
         fields = frames.load(line, centrifuge.MAX_MESSAGE_BYTES)
     except ClientError:
         return frames.parse(text)
-    command = centrifuge.command(fields, len(line.encode()))
-    if command:
+    if command := centrifuge.command(fields, len(line.encode())):
         return [command]
-    size_bytes = len(text.encode())
-    if size_bytes > MAX_FRAME_BYTES:
+    if (size_bytes := len(text.encode())) > MAX_FRAME_BYTES:
         raise TooLarge(size_bytes, MAX_FRAME_BYTES)
     return frames.check(fields)

@@ -6,15 +6,13 @@ proxy integrations.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.errors import Invalid
 from chalicelib.protocol.names import check_name
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What every event of a connection has."""
 
     connection_id: str
@@ -27,8 +25,7 @@ class Context:
     user_agent: str | None
 
 
-@dataclass(frozen=True)
-class Connect:
+class Connect(NamedTuple):
     """A client wants to connect. `query` has the last value of each name; the names of headers are lower-case."""
 
     context: Context
@@ -36,16 +33,14 @@ class Connect:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """A client sent a text frame, `body`."""
 
     context: Context
     body: str
 
 
-@dataclass(frozen=True)
-class Disconnect:
+class Disconnect(NamedTuple):
     """A socket closed. Best effort: API Gateway may deliver it late or never."""
 
     context: Context

@@ -7,9 +7,8 @@ strict JSON. The contract is docs/PROTOCOL.md.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from chalicelib.errors import BadFrame, ClientError, Invalid, TooLarge
 from chalicelib.protocol.names import check_name
@@ -26,64 +25,46 @@ FrameId = str | int | None
 JsonObject = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What a client sent: its optional `id` and all fields, `action` among them, not yet checked."""
+class Frame(NamedTuple):
+    """What a client sent: its optional `id` and all fields, `action` among them, not yet checked.
+
+    A method that reads a field raises Invalid if the field is anything but what the method returns.
+    """
 
     id: FrameId
     fields: Mapping[str, Any]
 
     def string(self, field: str) -> str:
-        """Return a string that is not empty.
-
-        Raises:
-            Invalid: the field is missing, empty or not a string.
-        """
+        """Return a string that is not empty."""
         value = self.fields.get(field)
         if not isinstance(value, str) or not value:
             raise Invalid(field, "must be a string that is not empty")
         return value
 
     def optional_string(self, field: str) -> str | None:
-        """Return a string, which may be empty, or None where the field is missing or null.
-
-        Raises:
-            Invalid: the field is anything else.
-        """
+        """Return a string, which may be empty, or None where the field is missing or null."""
         value = self.fields.get(field)
         if value is not None and not isinstance(value, str):
             raise Invalid(field, "must be a string")
         return value
 
     def boolean(self, field: str) -> bool:
-        """Return true or false; false where the field is missing or null.
-
-        Raises:
-            Invalid: the field is anything else.
-        """
+        """Return true or false; false where the field is missing or null."""
         value = self.fields.get(field)
         if value is not None and not isinstance(value, bool):
             raise Invalid(field, "must be true or false")
         return bool(value)
 
     def integer(self, field: str, lowest: int, highest: int, default: int) -> int:
-        """Return a whole number within the bounds, or the default where the field is missing or null.
-
-        Raises:
-            Invalid: the field is anything else.
-        """
-        value = self.fields.get(field, default)
+        """Return a whole number within the bounds, or the default where the field is missing or null."""
+        value = self.fields.get(field)
         value = default if value is None else value
         if not is_integer(value, lowest, highest):
             raise Invalid(field, f"must be a whole number from {lowest} to {highest}")
-        return int(value)
+        return value
 
     def name(self, field: str) -> str:
-        """Return a name that may be part of a table key.
-
-        Raises:
-            Invalid: the field is anything else; see `names`.
-        """
+        """Return a name that may be part of a table key; see `names`."""
         return check_name(self.fields.get(field), field)
 
     def has(self, field: str) -> bool:
@@ -91,11 +72,7 @@ class Frame:
         return self.fields.get(field) is not None
 
     def content(self) -> tuple[str | None, Any]:
-        """Return what a message carries: (text, data), at least one of them not None.
-
-        Raises:
-            Invalid: neither is given, or text is not a string.
-        """
+        """Return what a message carries: (text, data), at least one of them not None."""
         text, data = self.optional_string("text"), self.fields.get("data")
         if text is None and data is None:
             raise Invalid("text", "or data must be given")
@@ -103,36 +80,21 @@ class Frame:
 
 
 def parse(text: str | bytes | None, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
-    """Return the frame that `text` is: a JSON object of at most `limit_bytes`.
-
-    Raises:
-        TooLarge: it has more bytes.
-        BadFrame: it is not a JSON object, or has what strict JSON in UTF-8 cannot hold (NaN, lone surrogates).
-        Invalid: its `id` is neither a string of at most MAX_ID_CHARS nor a safe integer.
-    """
+    """Return the frame that `text` is. Raises what `load` and `check` raise."""
     return check(load(text or "", limit_bytes))
 
 
 def check(fields: Mapping[str, Any]) -> Frame:
-    """Return the frame with these fields.
-
-    Raises:
-        Invalid: its `id` is neither a string of at most MAX_ID_CHARS nor a safe integer.
-    """
+    """Return the frame with these fields. Raises Invalid if `id` is neither a short string nor a safe integer."""
     frame_id = fields.get("id")
-    if frame_id is None or (isinstance(frame_id, str) and len(frame_id) <= MAX_ID_CHARS):
-        return Frame(frame_id, fields)
-    if is_integer(frame_id, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER):
+    is_short = isinstance(frame_id, str) and len(frame_id) <= MAX_ID_CHARS
+    if frame_id is None or is_short or is_integer(frame_id, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER):
         return Frame(frame_id, fields)
     raise Invalid("id", f"must be a string of at most {MAX_ID_CHARS} characters or a safe integer")
 
 
 def parse_attributes(text: str) -> JsonObject:
-    """Return a connection's own attributes from JSON: at most 16 names, scalar values, 1,024 bytes.
-
-    Raises:
-        Invalid: it is anything else.
-    """
+    """Return a connection's own attributes: a flat JSON object of at most 16 names and 1,024 bytes, or else Invalid."""
     try:
         attributes = load(text, MAX_ATTRIBUTES_BYTES)
     except ClientError as error:
@@ -145,17 +107,12 @@ def parse_attributes(text: str) -> JsonObject:
 
 
 def load(text: str | bytes, limit_bytes: int) -> JsonObject:
-    """Return the JSON object that `text` is.
-
-    Raises:
-        TooLarge: it has more than `limit_bytes`.
-        BadFrame: it is not a JSON object, or has what strict JSON in UTF-8 cannot hold.
-    """
+    """Return the JSON object that `text` is. Raises TooLarge, or BadFrame if it is not one in strict JSON and UTF-8."""
     try:
         encoded = text if isinstance(text, bytes) else text.encode()
         if len(encoded) > limit_bytes:
             raise TooLarge(len(encoded), limit_bytes)
-        value = json.loads(encoded.decode(), parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(encoded.decode(), parse_constant=_finite, parse_float=_finite)
         if b"\\u" in encoded:
             # An escape can smuggle in half a surrogate pair, which no UTF-8 text can hold.
             dump(value).encode()
@@ -179,10 +136,6 @@ def is_integer(value: object, lowest: int, highest: int) -> TypeGuard[int]:
 def timestamp(time_seconds: float) -> str:
     """Return an epoch time as RFC 3339 in UTC with milliseconds; such texts sort as their times do."""
     return datetime.fromtimestamp(time_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(literal: str) -> float:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from chalicelib.errors import Invalid
-from chalicelib.protocol.frame import is_integer
-from chalicelib.protocol.names import check_name
+from chalicelib.protocol.frame import Frame, is_integer
 from chalicelib.protocol.publication import Publication
 
 # Bounds for jobs that another version of the app has put.
@@ -86,19 +85,18 @@ def read_job(body: object) -> Job:
         loaded = json.loads(body) if isinstance(body, str) else None
     except ValueError:
         loaded = None
-    fields = loaded if isinstance(loaded, dict) else {}
-    match fields.get("job"):
+    job = Frame(None, loaded if isinstance(loaded, dict) else {})
+    match job.fields.get("job"):
         case "advance":
-            return Advance(_name(fields, "channel"), _shard(fields))
+            return Advance(job.name("channel"), _shard(job))
         case "broadcast":
-            return _broadcast(fields)
+            return _broadcast(job.fields)
         case "close":
-            return Close(_name(fields, "connectionId"))
+            return Close(job.name("connectionId"))
         case "leave":
-            return Leave(*(_name(fields, key) for key in ("channel", "userId", "connectionId")))
+            return Leave(job.name("channel"), job.name("userId"), job.name("connectionId"))
         case "publication":
-            name, after = _name(fields, "channel"), _optional(fields, "after")
-            return PublicationSlice(name, _shard(fields), _publication(fields), after)
+            return PublicationSlice(job.name("channel"), _shard(job), _publication(job), _name_or_none(job, "after"))
     raise Invalid("job", f"must be one of {', '.join(NAMES.values())}")
 
 
@@ -118,24 +116,20 @@ def _broadcast(fields: Mapping[str, Any]) -> BroadcastSlice:
     return BroadcastSlice(note, fields.get("data"), time, fields["segment"], segments, place)
 
 
-def _publication(fields: Mapping[str, Any]) -> Publication:
-    sender, time = fields.get("from"), fields.get("time")
+def _publication(job: Frame) -> Publication:
+    sender, time = job.fields.get("from"), job.fields.get("time")
     if not (sender is None or isinstance(sender, dict)) or not isinstance(time, str):
         raise Invalid("from", "must be an object or null, and time a text")
-    message_id, exclude = _optional(fields, "messageId"), _optional(fields, "exclude")
-    return Publication(None, fields.get("data"), sender, time, message_id, exclude)
+    message_id, exclude = _name_or_none(job, "messageId"), _name_or_none(job, "exclude")
+    return Publication(None, job.fields.get("data"), sender, time, message_id, exclude)
 
 
-def _name(fields: Mapping[str, Any], field: str) -> str:
-    return check_name(fields.get(field), field)
+def _name_or_none(job: Frame, field: str) -> str | None:
+    return job.name(field) if job.has(field) else None
 
 
-def _optional(fields: Mapping[str, Any], field: str) -> str | None:
-    return None if fields.get(field) is None else _name(fields, field)
-
-
-def _shard(fields: Mapping[str, Any]) -> int:
-    shard = fields.get("shard")
+def _shard(job: Frame) -> int:
+    shard = job.fields.get("shard")
     if not is_integer(shard, 0, MAX_SHARDS):
         raise Invalid("shard", "must be a whole number")
     return shard

@@ -3,7 +3,6 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -218,7 +217,7 @@ class TestPatience:
     )
     def test_other_answers_mean_what_they_always_mean(self, fate: list[Exception], outcome: Outcome) -> None:
         outbox = Outbox(FakeWebsocketApi(c7=list(fate)), workers=1)
-        assert outbox.send(*self.CROWD, patience_seconds=5) == replace(outcome, sent=outcome.sent + 99)
+        assert outbox.send(*self.CROWD, patience_seconds=5) == outcome._replace(sent=outcome.sent + 99)
 
 
 class TestTimeThatRunsOut:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from chalicelib import errors
 from chalicelib.protocol import centrifuge
 from chalicelib.protocol.centrifuge import Command
-from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Position, Publication
+from chalicelib.protocol.publication import Missed, Position, Publication
 
 TIME = "2026-11-23T09:30:00.125Z"
 ALICE = {"userId": "alice", "connectionId": "L0SM9cOFvHcCIhw="}

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.limits import LIMITS
-from chalicelib.protocol.missed import Missed
-from chalicelib.protocol.publication import Position, Publication
+from chalicelib.protocol.publication import Missed, Position, Publication
 
 TOP = 8
 
