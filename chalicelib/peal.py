@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from chalicelib import telemetry
 from chalicelib.auth.authentication import Authentication
@@ -21,7 +21,7 @@ from chalicelib.auth.authorization import Authorization, Hook, no_opinion
 from chalicelib.auth.tokens import Tokens
 from chalicelib.aws.client import connect
 from chalicelib.aws.dynamodb import DynamoDBClient
-from chalicelib.aws.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
+from chalicelib.aws.management import WORKERS, ManagementSession, WebsocketApi
 from chalicelib.aws.queue import Jobs, SQSClient, SqsQueue
 from chalicelib.aws.secrets import Secrets
 from chalicelib.aws.session import EnvironmentSession, Session
@@ -59,14 +59,6 @@ from chalicelib.store.tickets import Ticket, Tickets
 from chalicelib.telemetry import Metric
 
 log = logging.getLogger(__name__)
-
-# Three tries of at most 1 s + 3 s: a $connect that waits for the table still answers within API Gateway's 29 s.
-_AWS_CONFIG: Final[Mapping[str, Any]] = {
-    "connect_timeout": 1,
-    "read_timeout": 3,
-    "retries": {"mode": "standard", "total_max_attempts": 3},
-    "max_pool_connections": MAX_CONNECTIONS,
-}
 
 
 @dataclass(eq=False, repr=False)
@@ -356,10 +348,10 @@ def build(
         )
     session = session or EnvironmentSession(os.environ)
     kind = settings.table_client
-    rows = Table(connect(DynamoDBClient, session, kind, _AWS_CONFIG), settings.connections_table, clock)
+    rows = Table(connect(DynamoDBClient, session, kind), settings.connections_table, clock)
     endpoint = Endpoint(rows, settings.management_endpoint, session.region_name)
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)
-    queue = jobs or SqsQueue(lambda: connect(SQSClient, session, kind, _AWS_CONFIG), settings.jobs_queue)
+    queue = jobs or SqsQueue(lambda: connect(SQSClient, session, kind), settings.jobs_queue)
     registry, members = Registry(rows, clock), Members(rows, namespaces, clock)
     publications, leases, tickets = (
         Log(rows, clock),
