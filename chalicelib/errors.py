@@ -21,6 +21,7 @@
     ├── ServiceError         our fault or AWS's: logged, never sent
     │   ├── TableError       DynamoDB refused or did not answer
     │   ├── SecretError      a secret that a variable refers to cannot be read
+    │   ├── JobsError        the queue of jobs refused a job or did not answer
     │   └── JwksError        the keys that verify tokens cannot be fetched or used
     └── ConfigurationError   a setting is missing or wrong: names the variable and gives an example
 
@@ -162,6 +163,15 @@ class TableError(ServiceError):
 
     def __init__(self, operation: str, reason: str) -> None:
         self.operation, self.reason = operation, reason
+
+
+class JobsError(ServiceError):
+    """The queue refused a job with `reason` (its error code), or did not answer."""
+
+    sentence = "The queue of jobs failed: {self.reason}"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
 class SecretError(ServiceError):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from chalicelib import telemetry
 from chalicelib.auth.authentication import Authentication
@@ -21,7 +21,7 @@ from chalicelib.auth.authorization import Authorization, Hook, no_opinion
 from chalicelib.auth.tokens import Tokens
 from chalicelib.aws.client import connect
 from chalicelib.aws.dynamodb import DynamoDBClient
-from chalicelib.aws.management import MAX_CONNECTIONS, WORKERS, ManagementSession, WebsocketApi
+from chalicelib.aws.management import WORKERS, ManagementSession, WebsocketApi
 from chalicelib.aws.queue import Jobs, SQSClient, SqsQueue
 from chalicelib.aws.secrets import Secrets
 from chalicelib.aws.session import EnvironmentSession, Session
@@ -56,14 +56,6 @@ from chalicelib.store.tickets import Ticket, Tickets
 from chalicelib.telemetry import Metric
 
 log = logging.getLogger(__name__)
-
-# Three tries of at most 1 s + 3 s: a $connect that waits for the table still answers within API Gateway's 29 s.
-_AWS_CONFIG: Final[Mapping[str, Any]] = {
-    "connect_timeout": 1,
-    "read_timeout": 3,
-    "retries": {"mode": "standard", "total_max_attempts": 3},
-    "max_pool_connections": MAX_CONNECTIONS,
-}
 
 
 @dataclass(eq=False, repr=False)
@@ -353,8 +345,8 @@ def build(
         )
     session = session or EnvironmentSession(os.environ)
     kind = settings.table_client
-    client = connect(DynamoDBClient, session, kind, _AWS_CONFIG)
-    queue = jobs or SqsQueue(lambda: connect(SQSClient, session, kind, _AWS_CONFIG), settings.jobs_queue)
+    client = connect(DynamoDBClient, session, kind)
+    queue = jobs or SqsQueue(lambda: connect(SQSClient, session, kind), settings.jobs_queue)
     store = open_store(client, settings, session.region_name, namespaces, clock)
     registry, members, publications, leases, tickets, endpoint = store
     websocket_api.session = ManagementSession(session, endpoint.resolve, settings.management_client)

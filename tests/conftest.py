@@ -146,7 +146,7 @@ def log_lines(logging_as_it_was: None) -> LogLines:
 @pytest.fixture(scope="session")
 def lean_dynamodb(session: boto3.session.Session) -> Iterator[DynamoDBClient]:
     """Our own client of the engine."""
-    client = connect(DynamoDBClient, session, "lean", {})
+    client = connect(DynamoDBClient, session, "lean")
     assert isinstance(client, DynamoDBClient)
     yield client
     client.close()

@@ -9,15 +9,10 @@ Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Program
 """
 
 import os
-from collections.abc import Callable
 from typing import Any
 
-from chalicelib.aws.client import JsonClient
+from chalicelib.aws.client import JsonClient, operation
 from chalicelib.aws.http import Limits
-
-
-def _operation(name: str) -> Callable[..., dict[str, Any]]:
-    return lambda client, **parameters: client.call(name, parameters)
 
 
 class DynamoDBClient(JsonClient):
@@ -28,9 +23,9 @@ class DynamoDBClient(JsonClient):
     # counts them; type names and JSON's escapes come on top.
     limits = Limits(tries=5, first_pause_seconds=0.2, begin_seconds=8, max_body_bytes=16 * 2**20)
 
-    get_item, query, scan = _operation("GetItem"), _operation("Query"), _operation("Scan")
-    put_item, update_item, delete_item = _operation("PutItem"), _operation("UpdateItem"), _operation("DeleteItem")
-    batch_write_item = _operation("BatchWriteItem")
+    get_item, query, scan = operation("GetItem"), operation("Query"), operation("Scan")
+    put_item, update_item, delete_item = operation("PutItem"), operation("UpdateItem"), operation("DeleteItem")
+    batch_write_item = operation("BatchWriteItem")
 
     def transact_write_items(self, **parameters: Any) -> dict[str, Any]:
         """Write all items or none; a retry is answered like the first try, because both carry one token."""

@@ -18,40 +18,27 @@ class Exceptions:
 
     ClientError = exceptions.ClientError
 
-    class GoneException(exceptions.ClientError):
-        """The connection is not there any more."""
+    class GoneException(exceptions.ClientError): ...
 
-    class LimitExceededException(exceptions.ClientError):
-        """Too many requests, or the receiver does not read."""
+    class LimitExceededException(exceptions.ClientError): ...
 
-    class PayloadTooLargeException(exceptions.ClientError):
-        """The data is larger than a frame may be."""
+    class PayloadTooLargeException(exceptions.ClientError): ...
 
-    class ForbiddenException(exceptions.ClientError):
-        """The caller lacks permission, or the signature is wrong."""
+    class ForbiddenException(exceptions.ClientError): ...
 
-    class ConditionalCheckFailedException(exceptions.ClientError):
-        """The item does not meet the condition."""
+    class ConditionalCheckFailedException(exceptions.ClientError): ...
 
-    class TransactionCanceledException(exceptions.ClientError):
-        """No part of the transaction took place."""
+    class TransactionCanceledException(exceptions.ClientError): ...
 
 
-_CLASSES: Final[dict[str, Any]] = {
-    name: kind for name, kind in vars(Exceptions).items() if name != "ClientError" and isinstance(kind, type)
-}
+_CLASSES: Final[dict[str, Any]] = {name: kind for name, kind in vars(Exceptions).items() if isinstance(kind, type)}
 # What DynamoDB says beside code and message: the item that is in the way.
 _DETAILS: Final = frozenset({"Item", "CancellationReasons"})
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 def refusal(response: Response, operation: str) -> exceptions.ClientError | exceptions.HTTPClientError:
-    """Return the exception that the response means.
-
-    Args:
-        response: one with a status of 300 or more.
-        operation: the operation's name in the API: PostToConnection.
-    """
+    """Return the exception that a response with a status of 300 or more means; `operation` is its name in the API."""
     try:
         code, message, details = _read(response)
     except (ValueError, AttributeError, TypeError) as error:
@@ -70,11 +57,14 @@ def response_metadata(response: Response) -> dict[str, Any]:
 
 
 def _read(response: Response) -> tuple[str, str, dict[str, Any]]:
-    text = response.body.strip()
-    if response.status >= 500 and (not text or text.startswith(b"<html>")):
+    stripped = response.body.strip()
+    if response.status >= 500 and (not stripped or stripped.startswith(b"<html>")):
         return str(response.status), _REASONS.get(response.status, ""), {}
-    body = _json(response.body)
-    headers = response.headers
+    text, headers = response.body.decode() or "{}", response.headers
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = {"message": text}
     code = headers.get("x-amzn-errortype")
     if code is None:
         code = body.get("code", body.get("Code", body.get("__type", str(response.status))))
@@ -83,11 +73,3 @@ def _read(response: Response) -> tuple[str, str, dict[str, Any]]:
     older, *fault = headers.get("x-amzn-query-error", "").split(";")
     details = {name: body[name] for name in _DETAILS & body.keys()}
     return older if older and len(fault) == 1 else code, body.get("message", body.get("Message", "")), details
-
-
-def _json(body: bytes) -> Any:
-    text = body.decode() or "{}"
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {"message": text}

@@ -5,16 +5,21 @@ closed, or that was idle for a minute, during which a frozen Lambda may have los
 second time only if its connection was kept and ended before a byte of a response came.
 """
 
+import os
 import select
 import ssl
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getaddrinfo, socket
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+import botocore
 from botocore import exceptions
 
 from chalicelib.aws.http1 import MAX_BODY_BYTES, BadResponse, Response, read_response
@@ -63,36 +68,72 @@ class _Died(ConnectionError):
     """A connection ended before a byte of a response came."""
 
 
-class Pool:
-    """The connections to one host: dialled, kept while idle, used again last in, first out. Safe in threads.
+class Exchange:
+    """Exchanges requests for responses with the host of an endpoint. Safe in threads.
 
     Args:
-        host, port: where to connect.
-        tls: how certificates are checked; None for plain TCP.
-        limits: how long things may take.
-        clock: returns seconds that never go back.
+        endpoint: a URL; with https, the host's certificate is checked.
+        limits: how long things may take, and how large a response may be.
+        monotonic: returns seconds that never go back.
+
+    Attributes:
+        host: the value of a request's Host header.
+        path: the endpoint's path, without a slash at its end.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None,
-        limits: Limits,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._host = host
-        self._port = port
-        self._tls = tls
+    def __init__(self, endpoint: str, limits: Limits, monotonic: Callable[[], float] = time.monotonic) -> None:
+        url = urlsplit(endpoint)
+        self._tls = trust() if url.scheme == "https" else None
+        usual = 443 if self._tls else 80
+        self._name, self._port = name, port = url.hostname or "", url.port or usual
+        self.host = (f"[{name}]" if ":" in name else name) + (f":{port}" if port != usual else "")
+        self.path = url.path.rstrip("/")
+        self._endpoint = endpoint
         self._limits = limits
-        self._clock = clock
+        self._monotonic = monotonic
+        # Idle connections with the time each was given back; the last one given is the first one taken.
         self._idle: deque[tuple[float, socket]] = deque()
         # An app that is dropped leaves none open.
         weakref.finalize(self, _close, self._idle)
 
+    def send(self, request: bytes) -> Response:
+        """Send a request, head and body, and return the response, whatever its status.
+
+        It takes `Limits.longest_seconds` at most.
+
+        Raises:
+            ConnectTimeoutError, EndpointConnectionError: the host could not be reached.
+            SSLError: its certificate is wrong, or it does not speak TLS.
+            ReadTimeoutError: the response did not come in time. The request may have been carried out.
+            ConnectionClosedError, HTTPClientError: no response came, or an unreadable one. Likewise.
+        """
+        kept = self.take()
+        try:
+            if kept:
+                began_at = self._monotonic()
+                try:
+                    return self._converse(kept, request)
+                except _Died:
+                    if self._monotonic() - began_at > self._limits.dead_seconds:
+                        raise
+            return self._converse(self.dial(), request)
+        except exceptions.BotoCoreError:
+            # Dialling failed; some of its errors are botocore's and OSErrors too.
+            raise
+        except TimeoutError as error:
+            raise exceptions.ReadTimeoutError(endpoint_url=self._endpoint, error=error) from error
+        except OSError as error:
+            raise exceptions.ConnectionClosedError(endpoint_url=self._endpoint, error=error) from error
+        except BadResponse as error:
+            raise exceptions.HTTPClientError(error=error) from error
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        _close(self._idle)
+
     def take(self) -> socket | None:
         """Return a connection that was used before and seems alive, or None."""
-        now = self._clock()
+        now = self._monotonic()
         while True:
             try:
                 # Given back in order of time, so the one that was idle longest is first. Another thread may come
@@ -108,105 +149,12 @@ class Pool:
 
     def give(self, connection: socket) -> None:
         """Keep a connection that has nothing left to read, to be taken again."""
-        self._idle.append((self._clock(), connection))
+        self._idle.append((self._monotonic(), connection))
 
     def dial(self) -> socket:
-        """Return a new connection.
-
-        Raises:
-            TimeoutError: it took too long.
-            ssl.SSLError: the host's certificate is wrong, or it does not speak TLS.
-            OSError: no address of the host answers, or it has none.
-        """
-        until = self._clock() + self._limits.dial_seconds
-        failure: OSError = TimeoutError()
-        for family, kind, protocol, _, address in getaddrinfo(self._host, self._port, type=SOCK_STREAM):
-            connection = socket(family, kind, protocol)
-            try:
-                connection.settimeout(self._patience(until))
-                connection.connect(address)
-                connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-                if self._tls is None:
-                    return connection
-                connection.settimeout(self._patience(until))
-                return self._tls.wrap_socket(connection, server_hostname=self._host)
-            except OSError as error:
-                connection.close()
-                failure = error
-        raise failure
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        _close(self._idle)
-
-    def _patience(self, until: float) -> float:
-        left = min(self._limits.connect_seconds, until - self._clock())
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-
-class Exchange:
-    """Exchanges requests for responses with the host of an endpoint. Safe in threads.
-
-    Args:
-        endpoint: a URL.
-        tls: how certificates are checked; None for http.
-        limits: how long things may take, and how large a response may be.
-        monotonic: returns seconds that never go back.
-
-    Attributes:
-        host: the value of a request's Host header.
-        path: the endpoint's path, without a slash at its end.
-    """
-
-    def __init__(
-        self,
-        endpoint: str,
-        tls: ssl.SSLContext | None,
-        limits: Limits,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        url = urlsplit(endpoint)
-        usual = 443 if tls else 80
-        name, port = url.hostname or "", url.port or usual
-        self.host = (f"[{name}]" if ":" in name else name) + (f":{port}" if port != usual else "")
-        self.path = url.path.rstrip("/")
-        self._endpoint = endpoint
-        self._limits = limits
-        self._monotonic = monotonic
-        self._pool = Pool(name, port, tls, limits, monotonic)
-
-    def send(self, request: bytes) -> Response:
-        """Send a request, head and body, and return the response, whatever its status.
-
-        It takes `Limits.longest_seconds` at most.
-
-        Raises:
-            ConnectTimeoutError, EndpointConnectionError, SSLError: the host could not be reached, or is another.
-            ReadTimeoutError: the response did not come in time. The request may have been carried out.
-            ConnectionClosedError, HTTPClientError: no response came, or an unreadable one. Likewise.
-        """
-        kept = self._pool.take()
-        if kept:
-            began_at = self._monotonic()
-            try:
-                return self._converse(kept, request)
-            except _Died as error:
-                if self._monotonic() - began_at > self._limits.dead_seconds:
-                    raise self._closed(error) from error
+        """Return a new connection; for what it raises, see `send`."""
         try:
-            return self._converse(self._dial(), request)
-        except _Died as error:
-            raise self._closed(error) from error
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._pool.close()
-
-    def _dial(self) -> socket:
-        try:
-            connection = self._pool.dial()
+            connection = self._connect()
         except TimeoutError as error:
             raise exceptions.ConnectTimeoutError(endpoint_url=self._endpoint, error=error) from error
         except ssl.SSLError as error:
@@ -216,21 +164,37 @@ class Exchange:
         connection.settimeout(self._limits.answer_seconds)
         return connection
 
+    def _connect(self) -> socket:
+        until = self._monotonic() + self._limits.dial_seconds
+        failure: OSError = TimeoutError()
+        for family, kind, protocol, _, address in getaddrinfo(self._name, self._port, type=SOCK_STREAM):
+            connection = socket(family, kind, protocol)
+            try:
+                connection.settimeout(self._patience(until))
+                connection.connect(address)
+                connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                if self._tls is None:
+                    return connection
+                connection.settimeout(self._patience(until))
+                return self._tls.wrap_socket(connection, server_hostname=self._name)
+            except OSError as error:
+                connection.close()
+                failure = error
+        raise failure
+
+    def _patience(self, until: float) -> float:
+        left = min(self._limits.connect_seconds, until - self._monotonic())
+        if left <= 0:
+            raise TimeoutError
+        return left
+
     def _converse(self, connection: socket, request: bytes) -> Response:
         response = None
         try:
             response = self._read(connection, _first(connection, request))
-        except _Died:
-            raise
-        except TimeoutError as error:
-            raise exceptions.ReadTimeoutError(endpoint_url=self._endpoint, error=error) from error
-        except OSError as error:
-            raise self._closed(error) from error
-        except BadResponse as error:
-            raise exceptions.HTTPClientError(error=error) from error
         finally:
             if response and not response.is_last:
-                self._pool.give(connection)
+                self.give(connection)
             else:
                 connection.close()
         return response
@@ -251,11 +215,27 @@ class Exchange:
             connection.settimeout(self._limits.answer_seconds)
         return response
 
-    def _closed(self, error: OSError) -> exceptions.ConnectionClosedError:
-        return exceptions.ConnectionClosedError(endpoint_url=self._endpoint, error=error)
+
+def trust() -> ssl.SSLContext:
+    """Return what checks certificates, by the authorities that boto3 trusts."""
+    return _trust(os.environ.get("AWS_CA_BUNDLE") or _authorities())
+
+
+# Reading all the authorities takes longer than a handshake.
+@cache
+def _trust(path: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=path)
+
+
+def _authorities() -> str:
+    try:
+        return str(import_module("certifi").where())
+    except ImportError:
+        return str(Path(botocore.__file__).with_name("cacert.pem"))
 
 
 def _first(connection: socket, request: bytes) -> bytes:
+    """Send the request and return the first bytes of what comes back."""
     try:
         # Nearly always all is sent at once; `sendall` would take longer for that than the sending itself.
         sent = connection.send(request)

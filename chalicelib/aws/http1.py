@@ -19,13 +19,9 @@ _HEXADECIMAL: Final = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
 class Response(NamedTuple):
-    """One response.
+    """A response with a status of 200 or more: its body, without any transfer coding, and its status and header lines.
 
-    Attributes:
-        status: 200 to 599.
-        body: without any transfer coding.
-        is_last: whether the connection must be closed now.
-        head: the status line and the header lines.
+    The connection must be closed after one that `is_last`.
     """
 
     status: int
@@ -89,7 +85,6 @@ def read_response(first: bytes, receive: Callable[[], bytes], max_body_bytes: in
     Args:
         first: the first bytes that came, at least one.
         receive: returns the next bytes, or none at the end of the connection; what it raises ends the reading.
-        max_body_bytes: the largest body that is read.
 
     Raises:
         BadResponse: it is not a response, or is larger than the limits.
@@ -105,13 +100,8 @@ def read_response(first: bytes, receive: Callable[[], bytes], max_body_bytes: in
             raise BadResponse("no status line")
         version, status = found[1], int(found[2])
     body, is_delimited = _body(status, lower, incoming, max_body_bytes)
-    is_last = (
-        not is_delimited
-        or version == b"0"
-        or b"close" in (_field(lower, b"\r\nconnection:") or b"")
-        or bool(incoming.unread)
-    )
-    return Response(status, body, is_last, head)
+    says_so = version == b"0" or b"close" in (_field(lower, b"\r\nconnection:") or b"")
+    return Response(status, body, not is_delimited or says_so or bool(incoming.unread), head)
 
 
 def _field(lower: bytes, name: bytes) -> bytes | None:

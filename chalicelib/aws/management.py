@@ -11,37 +11,26 @@ Why not boto3, with figures: docs/decisions/management-client.md.
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 from botocore import exceptions
 
-from chalicelib.aws.client import Failure, SignedClient, Verdict, signed_request
+from chalicelib.aws.client import Failure, Read, SignedClient, Verdict
 from chalicelib.aws.errors import response_metadata
 from chalicelib.aws.http import Limits
 from chalicelib.aws.http1 import Response
-from chalicelib.aws.session import Session, boto3_client, credentials_of, has_proxy, trust
-from chalicelib.aws.sigv4 import Second
+from chalicelib.aws.session import Session, boto3_client, credentials_of, has_proxy
+from chalicelib.aws.sigv4 import Second, signed_request
 from chalicelib.settings import ClientKind
-
-T = TypeVar("T")
 
 # How many POSTs are under way at once. 96 of 10 ms each are 9,600 a second, just below the 10,000 that an account may
 # send. boto3 is CPU-bound from 16 threads on, so more of them do not send faster.
 WORKERS: Final[dict[ClientKind, int]] = {"lean": 96, "boto3": 16}
-# A client's pool must be as wide as there are workers that use it, else it opens and drops connections.
-MAX_CONNECTIONS: Final = max(WORKERS.values())
-# For boto3's client: one POST takes at most two tries of 1 s + 3 s and a pause of 1 s, less than the ten we promise.
-CONFIG: Final[Mapping[str, Any]] = {
-    "connect_timeout": 1,
-    "read_timeout": 3,
-    "retries": {"mode": "standard", "total_max_attempts": 2},
-    "max_pool_connections": MAX_CONNECTIONS,
-}
 _UNRESERVED: Final = "-._~"
 # `quote` for ASCII, four times as fast.
 _QUOTED: Final = {code: quote(chr(code), safe=_UNRESERVED) for code in range(128)}
@@ -50,7 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class ManagementClient(SignedClient):
-    """Sends to, closes and looks up the connections of one endpoint, the URL of an API's stage. Safe in threads."""
+    """Sends to, closes and looks up the connections of one endpoint, the URL of an API's stage.
+
+    Each call raises GoneException where there is no such connection any more.
+    """
 
     service = "execute-api"
     limits = Limits(tries=5, first_pause_seconds=0.1, begin_seconds=1)
@@ -58,48 +50,29 @@ class ManagementClient(SignedClient):
     def post_to_connection(self, *, ConnectionId: str, Data: str | bytes) -> dict[str, Any]:
         """Send the data to the connection as one frame.
 
-        Returns:
-            The status and nothing else of what boto3 returns: Chalice drops the rest, and reading it takes time.
-
-        Raises:
-            GoneException: there is no such connection any more.
-            ClientError: API Gateway refused for another reason.
-            BotoCoreError: no response came, or an unreadable one.
+        Returns the status and nothing else of what boto3 returns: Chalice drops the rest, and reading it takes time.
         """
-        status = self._ask("PostToConnection", "POST", ConnectionId, _status, Data)
-        return {"ResponseMetadata": {"HTTPStatusCode": status}}
+        return self._ask("PostToConnection", "POST", ConnectionId, _status, Data)
 
     def delete_connection(self, *, ConnectionId: str) -> dict[str, Any]:
-        """Close the connection.
-
-        Raises:
-            GoneException: there is no such connection any more.
-            ClientError: API Gateway refused for another reason.
-            BotoCoreError: no response came, or an unreadable one.
-        """
+        """Close the connection."""
         return self._ask("DeleteConnection", "DELETE", ConnectionId, _metadata)
 
     def get_connection(self, *, ConnectionId: str) -> dict[str, Any]:
-        """Return what API Gateway knows about the connection: ConnectedAt, LastActiveAt, Identity.
-
-        Raises:
-            GoneException: there is no such connection any more.
-            ClientError: API Gateway refused for another reason.
-            BotoCoreError: no response came, or an unreadable one.
-        """
+        """Return what API Gateway knows about the connection: ConnectedAt, LastActiveAt, Identity."""
         return self._ask("GetConnection", "GET", ConnectionId, _connection)
 
     def judge(self, response: Response | None, failure: Failure) -> Verdict:
         """Retry what is answered 429 or 5xx; not what was not answered, which may have been delivered."""
         if response is None:
-            return Verdict.FINAL
+            return "final"
         if response.status == 403:
-            return Verdict.SKEWED
-        return Verdict.RETRY if response.status == 429 or response.status >= 500 else Verdict.FINAL
+            return "skewed"
+        return "retry" if response.status == 429 or response.status >= 500 else "final"
 
     def _ask(
-        self, operation: str, method: str, connection_id: str, read: Callable[[Response], T], data: str | bytes = b""
-    ) -> T:
+        self, operation: str, method: str, connection_id: str, read: Read, data: str | bytes = b""
+    ) -> dict[str, Any]:
         def send(now: Second) -> Response:
             return self._exchange.send(connection_request(now, method, self._exchange.path, connection_id, data))
 
@@ -112,11 +85,8 @@ class WebsocketApi(Protocol):
     session: Any
 
     def configure(self, domain_name: str, stage: str) -> None: ...
-
     def send(self, connection_id: str, message: str) -> None: ...
-
     def close(self, connection_id: str) -> None: ...
-
     def info(self, connection_id: str) -> Any: ...
 
 
@@ -124,13 +94,8 @@ class ManagementSession:
     """Takes the place of the boto3 session that Chalice asks for its client.
 
     Chalice builds its endpoint from the event and with https. This session returns a client for the endpoint that
-    `resolve` gives, whatever Chalice asked for. Chalice does not lock, so threads that send for the first time together
-    all ask; they get the same client.
-
-    Args:
-        session: gives credentials and Region, and makes boto3's client.
-        resolve: returns the management endpoint.
-        kind: which client; where a proxy leads to the endpoint, it is boto3's.
+    `resolve` returns: of `kind`, or boto3's where a proxy leads to it. Chalice does not lock, so threads that send for
+    the first time together all ask; they get the same client.
     """
 
     def __init__(self, session: Session, resolve: Callable[[], str], kind: ClientKind) -> None:
@@ -146,12 +111,7 @@ class ManagementSession:
         return self._session.region_name
 
     def client(self, service_name: str, endpoint_url: str | None = None) -> Any:
-        """Return the one client for the resolved endpoint.
-
-        Args:
-            service_name: apigatewaymanagementapi.
-            endpoint_url: Chalice's guess, which does not count.
-        """
+        """Return the one client for the resolved endpoint; what Chalice names does not count."""
         endpoint = self._resolve()
         with self._lock:
             if endpoint not in self._clients:
@@ -159,14 +119,14 @@ class ManagementSession:
             return self._clients[endpoint]
 
     def _make(self, endpoint: str) -> Any:
-        if self._kind == "lean" and has_proxy(endpoint):
-            log.warning("A proxy leads to the connections, so boto3 sends: it needs far more CPU.")
-        elif self._kind == "lean":
+        if self._kind == "lean" and not has_proxy(endpoint):
             if self.region_name is None:
                 raise exceptions.NoRegionError
-            tls = trust() if endpoint.startswith("https:") else None
-            return ManagementClient(endpoint, self.region_name, credentials_of(self._session), tls)
-        return boto3_client(self._session, "apigatewaymanagementapi", CONFIG, endpoint_url=endpoint)
+            return ManagementClient(endpoint, self.region_name, credentials_of(self._session))
+        if self._kind == "lean":
+            log.warning("A proxy leads to the connections, so boto3 sends: it needs far more CPU.")
+        # Two tries of 1 s + 3 s and a pause of 1 s are less than the ten seconds that we promise.
+        return boto3_client(self._session, "apigatewaymanagementapi", tries=2, endpoint_url=endpoint)
 
 
 def prepare(websocket_api: WebsocketApi, endpoint: str) -> None:
@@ -199,8 +159,8 @@ def _encoded(data: str | bytes) -> tuple[bytes, str]:
     return body, sha256(body).hexdigest()
 
 
-def _status(response: Response) -> int:
-    return response.status
+def _status(response: Response) -> dict[str, Any]:
+    return {"ResponseMetadata": {"HTTPStatusCode": response.status}}
 
 
 def _metadata(response: Response) -> dict[str, Any]:

@@ -10,7 +10,7 @@ no log and no error.
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,8 +19,6 @@ from chalicelib.errors import SecretError
 from chalicelib.settings import SSM, is_reference
 
 REFRESH_AFTER_SECONDS: Final = 300
-# Two tries of at most 1 s + 3 s: a handshake that waits for the secret is still answered in time.
-_CONFIG: Final = {"connect_timeout": 1, "read_timeout": 3, "retries": {"mode": "standard", "total_max_attempts": 2}}
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +58,8 @@ class Secrets:
     def _fetch(self, variable: str, reference: str) -> str:
         service, _, name = reference.partition(":")
         try:
-            client: Any = boto3_client(self._session, service, _CONFIG)
+            # Two tries of at most 1 s + 3 s: a handshake that waits for the secret is still answered in time.
+            client = boto3_client(self._session, service, tries=2)
             if reference.startswith(SSM):
                 secret = client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
             else:

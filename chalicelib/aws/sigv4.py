@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 _BLOCK_BYTES: Final = 64
 # AWS accepts signatures that are five minutes off; SDKs look at the clock from four on.
 SKEW_SECONDS: Final = 240
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Credentials(NamedTuple):
@@ -30,7 +28,7 @@ class Credentials(NamedTuple):
 
 
 class Second(NamedTuple):
-    """What requests of one kind to one host have in common within a second.
+    """What requests for one operation have in common within a second.
 
     Attributes:
         epoch: the second, since 1970.
@@ -52,20 +50,14 @@ class Signer:
     """Holds what requests to one host of one service are signed with. Safe in threads.
 
     Args:
-        host: the value of the Host header.
-        region: the Region to sign for.
+        host: the value of the Host header, with the port unless it is the scheme's own.
         service: the name that the service has in signatures.
-        credentials: returns the ones to sign with; asked once a second, so new ones count at once.
+        credentials: returns the ones to sign with; asked once a second.
         clock: returns epoch seconds.
     """
 
     def __init__(
-        self,
-        host: str,
-        region: str,
-        service: str,
-        credentials: Callable[[], Credentials],
-        clock: Callable[[], float] = time.time,
+        self, host: str, region: str, service: str, credentials: Callable[[], Credentials], clock: Callable[[], float]
     ) -> None:
         self._host = host
         self._region = region
@@ -75,33 +67,25 @@ class Signer:
         self._skew_seconds = 0.0
         self._seconds: tuple[int, dict[str, Second]] = (0, {})
 
-    def now(self, kind: str = "", headers: Mapping[str, str] = _NO_HEADERS) -> Second:
-        """Return what requests of a kind that are signed now have in common.
-
-        Args:
-            kind: requests of one kind have the same headers.
-            headers: sent and signed in addition to the usual ones.
-        """
+    def now(self, operation: str = "", headers: Mapping[str, str] = {}) -> Second:
+        """Return what to sign requests for the operation with now; all have the same additional `headers`."""
         epoch = int(self._clock() + self._skew_seconds)
-        signed_in, kinds = self._seconds
+        signed_in, operations = self._seconds
         if signed_in != epoch:
-            kinds = {}
+            operations = {}
             # One assignment: other threads see both or neither.
-            self._seconds = (epoch, kinds)
-        found = kinds.get(kind)
+            self._seconds = (epoch, operations)
+        found = operations.get(operation)
         if found is None:
-            found = kinds[kind] = second(epoch, self._host, self._region, self._credentials(), self._service, headers)
+            found = operations[operation] = self._second(epoch, headers)
         return found
 
     def set_clock(self, date: str, signed: Second) -> bool:
-        """Set the clock by the other side's, if the two are minutes apart.
+        """Set the clock by the other side's if the two are minutes apart, and return whether it was set.
 
         Args:
             date: the response's Date header.
             signed: what its request was signed with.
-
-        Returns:
-            Whether the clock was set, so that signing again may help.
         """
         # Imported when a clock is wrong: it would cost every cold start.
         from email.utils import parsedate_to_datetime
@@ -115,62 +99,44 @@ class Signer:
         self._skew_seconds = theirs - self._clock()
         return True
 
-
-def second(
-    epoch: int,
-    host: str,
-    region: str,
-    credentials: Credentials,
-    service: str,
-    signed_headers: Mapping[str, str] = _NO_HEADERS,
-) -> Second:
-    """Return what requests that are signed in a second have in common.
-
-    Args:
-        epoch: the second, since 1970.
-        host: the value of the Host header, with the port unless it is the scheme's own.
-        region: the Region to sign for.
-        credentials: what signs.
-        service: the name that the service has in signatures.
-        signed_headers: sent and signed in addition to the usual ones.
-    """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(epoch))
-    day = stamp[:8]
-    scope = f"{day}/{region}/{service}/aws4_request"
-    headers = {"Host": host, "X-Amz-Date": stamp, **signed_headers}
-    if credentials.token:
-        headers["X-Amz-Security-Token"] = credentials.token
-    by_name = sorted((name.lower(), value) for name, value in headers.items())
-    canonical = "".join(f"{name}:{value}\n" for name, value in by_name)
-    names = ";".join(name for name, _ in by_name)
-    sent = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    key = _key(credentials.secret_key, day, region, service).ljust(_BLOCK_BYTES, b"\0")
-    return Second(
-        epoch=epoch,
-        headers=f"\n\n{canonical}\n{names}\n",
-        scope=f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n",
-        inner=sha256(bytes(byte ^ 0x36 for byte in key)),
-        outer=sha256(bytes(byte ^ 0x5C for byte in key)),
-        lines=f"{sent}Authorization: AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-        f"SignedHeaders={names}, Signature=",
-    )
+    def _second(self, epoch: int, additional: Mapping[str, str]) -> Second:
+        credentials = self._credentials()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(epoch))
+        day = stamp[:8]
+        scope = f"{day}/{self._region}/{self._service}/aws4_request"
+        headers = {"Host": self._host, "X-Amz-Date": stamp, **additional}
+        if credentials.token:
+            headers["X-Amz-Security-Token"] = credentials.token
+        by_name = sorted((name.lower(), value) for name, value in headers.items())
+        canonical = "".join(f"{name}:{value}\n" for name, value in by_name)
+        names = ";".join(name for name, _ in by_name)
+        sent = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        key = _key(credentials.secret_key, day, self._region, self._service).ljust(_BLOCK_BYTES, b"\0")
+        return Second(
+            epoch=epoch,
+            headers=f"\n\n{canonical}\n{names}\n",
+            scope=f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n",
+            inner=sha256(bytes(byte ^ 0x36 for byte in key)),
+            outer=sha256(bytes(byte ^ 0x5C for byte in key)),
+            lines=f"{sent}Authorization: AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={names}, Signature=",
+        )
 
 
-def signature(now: Second, method: str, canonical_path: str, body_sha256: str) -> str:
-    """Return the signature of a request, in hexadecimal.
+def signed_request(now: Second, method: str, path: str, canonical_path: str, body: bytes, body_sha256: str) -> bytes:
+    """Return the bytes of a request, head and body.
 
     Args:
         now: the second it is signed in.
-        method: GET, POST, DELETE.
-        canonical_path: the path as it is sent, percent-encoded once more.
-        body_sha256: the body's hash, in hexadecimal.
+        path, canonical_path: the path as it is sent; the same, percent-encoded once more.
+        body, body_sha256: the body, and its hash in hexadecimal.
     """
     canonical = f"{method}\n{canonical_path}{now.headers}{body_sha256}"
     inner, outer = now.inner.copy(), now.outer.copy()
     inner.update(f"{now.scope}{sha256(canonical.encode()).hexdigest()}".encode())
     outer.update(inner.digest())
-    signed: str = outer.hexdigest()
-    return signed
+    line, signed = f"{method} {path} HTTP/1.1", f"{now.lines}{outer.hexdigest()}"
+    return f"{line}\r\n{signed}\r\nUser-Agent: Peal\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @lru_cache(maxsize=4)

@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from chalicelib.aws.client import JsonClient
-from chalicelib.aws.management import CONFIG, ManagementClient
-from chalicelib.aws.session import boto3_client, credentials_of, trust
+from chalicelib.aws.management import ManagementClient
+from chalicelib.aws.session import boto3_client, credentials_of
 from tests.support.management_server import ManagementServer, serving
 
 REGION = "eu-central-1"
@@ -73,12 +73,11 @@ def connect_ours(session: boto3.session.Session, patience: float | None) -> Iter
     with ExitStack() as stack:
 
         def connect(endpoint: str, **options: Any) -> ManagementClient:
-            tls = trust() if endpoint.startswith("https:") else None
             limits = ManagementClient.limits
             if patience is not None:
                 limits = limits._replace(connect_seconds=patience, answer_seconds=patience)
             options = {"limits": limits, **options}
-            client = ManagementClient(endpoint, REGION, credentials_of(session), tls, **options)
+            client = ManagementClient(endpoint, REGION, credentials_of(session), **options)
             stack.callback(client.close)
             return client
 
@@ -95,11 +94,11 @@ def connect(
         def connect(endpoint: str) -> Any:
             if kind == "lean":
                 return connect_ours(endpoint)
-            config = {**CONFIG}
+            options: dict[str, Any] = {"tries": 2}
             if patience is not None:
                 # Ours does not retry after a timeout either.
-                config |= {"connect_timeout": patience, "read_timeout": patience, "retries": {"total_max_attempts": 1}}
-            client = boto3_client(session, "apigatewaymanagementapi", config, endpoint_url=endpoint)
+                options = {"tries": 1, "connect_seconds": patience, "answer_seconds": patience}
+            client = boto3_client(session, "apigatewaymanagementapi", **options, endpoint_url=endpoint)
             stack.callback(client.close)
             return client
 
@@ -129,13 +128,11 @@ def connect_json(
             client: Any
             endpoint, answer_seconds = json_server.endpoint, patience or 3
             if kind == "boto3":
-                retries = {"mode": "standard", "total_max_attempts": 3}
-                config = {"connect_timeout": 1, "read_timeout": answer_seconds, "retries": retries}
-                client = boto3_client(session, ours.service, config, endpoint_url=endpoint)
+                client = boto3_client(session, ours.service, 3, 1, answer_seconds, endpoint_url=endpoint)
             else:
                 limits = ours.limits._replace(answer_seconds=answer_seconds)
                 credentials = credentials_of(session)
-                client = ours(endpoint, REGION, credentials, None, limits=limits, sleep=lambda _: None)
+                client = ours(endpoint, REGION, credentials, limits=limits, sleep=lambda _: None)
             stack.callback(client.close)
             return client
 

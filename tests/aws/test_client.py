@@ -144,7 +144,6 @@ class TestOurs:
             endpoint,
             REGION,
             lambda: self.credentials,
-            None,
             clock=clock,
             monotonic=clock,
             sleep=self.pauses.append,
@@ -257,8 +256,8 @@ class TestOurs:
 @pytest.mark.parametrize("ours", OURS)
 class TestWhichClient:
     def test_the_setting_decides(self, session: boto3.session.Session, ours: type[JsonClient]) -> None:
-        assert isinstance(connect(ours, session, "lean", {}), ours)
-        assert connect(ours, session, "boto3", {}).meta.service_model.service_name == ours.service
+        assert isinstance(connect(ours, session, "lean"), ours)
+        assert connect(ours, session, "boto3").meta.service_model.service_name == ours.service
 
     def test_it_speaks_tls_where_the_endpoint_does(
         self,
@@ -273,7 +272,7 @@ class TestWhichClient:
             monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
             monkeypatch.delenv(f"AWS_ENDPOINT_URL_{ours.service.upper()}")
             server.then(json_answer(content))
-            assert ask(connect(ours, session, "lean", {})) == content
+            assert ask(connect(ours, session, "lean")) == content
 
     @pytest.mark.parametrize("variable", ["HTTP_PROXY", "AWS_USE_FIPS_ENDPOINT"])
     def test_boto3_takes_over_where_only_it_knows_the_way(
@@ -287,7 +286,7 @@ class TestWhichClient:
         caplog.set_level("INFO", logger="chalicelib")
         monkeypatch.setenv(variable, "http://proxy.example.com:3128")
         monkeypatch.setattr(session, "client", lambda *_, **__: "boto3's", raising=False)
-        assert connect(ours, session, "lean", {}) == "boto3's"
+        assert connect(ours, session, "lean") == "boto3's"
         assert caplog.messages == [
             f"Only boto3 knows the way to {ours.title} here, so it asks: it needs more time to start."
         ]
@@ -296,7 +295,7 @@ class TestWhichClient:
 def test_limits_are_an_argument(json_server: ManagementServer) -> None:
     limits = DynamoDBClient.limits._replace(tries=1)
     client = DynamoDBClient(
-        json_server.endpoint, REGION, lambda: Credentials("A", "s", None), None, limits=limits, sleep=lambda _: None
+        json_server.endpoint, REGION, lambda: Credentials("A", "s", None), limits=limits, sleep=lambda _: None
     )
     json_server.then(answer(500))
     with pytest.raises(exceptions.ClientError):

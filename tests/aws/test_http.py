@@ -10,7 +10,7 @@ import pytest
 import trustme
 from botocore import exceptions
 
-from chalicelib.aws.http import Limits, Pool
+from chalicelib.aws.http import Exchange, Limits
 from chalicelib.aws.management import ManagementClient
 from tests.aws.conftest import PATIENCE_SECONDS, Connect
 from tests.conftest import Clock
@@ -25,7 +25,7 @@ LIMITS = Limits()
 Pairs = list[tuple[socket.socket, socket.socket]]
 
 
-class TestPool:
+class TestIdleConnections:
     @pytest.fixture
     def pairs(self) -> Iterator[Pairs]:
         """Three connections, each with its other end."""
@@ -36,59 +36,64 @@ class TestPool:
                 end.close()
 
     @pytest.fixture
-    def pool(self, clock: Clock) -> Pool:
-        return Pool("127.0.0.1", 1, None, LIMITS, clock)
+    def exchange(self, clock: Clock) -> Exchange:
+        return Exchange("http://127.0.0.1:1", LIMITS, clock)
 
-    def test_an_empty_pool_gives_none(self, pool: Pool) -> None:
-        assert pool.take() is None
+    def test_where_none_is_idle_none_is_taken(self, exchange: Exchange) -> None:
+        assert exchange.take() is None
 
-    def test_the_latest_connection_is_taken_first_and_each_once(self, pool: Pool, pairs: Pairs) -> None:
+    def test_the_latest_connection_is_taken_first_and_each_once(self, exchange: Exchange, pairs: Pairs) -> None:
         for ours, _ in pairs:
-            pool.give(ours)
-        assert [pool.take() for _ in range(4)] == [pairs[2][0], pairs[1][0], pairs[0][0], None]
+            exchange.give(ours)
+        assert [exchange.take() for _ in range(4)] == [pairs[2][0], pairs[1][0], pairs[0][0], None]
 
-    def test_a_connection_that_has_ended_is_closed_and_skipped(self, pool: Pool, pairs: Pairs, clock: Clock) -> None:
+    def test_a_connection_that_has_ended_is_closed_and_skipped(
+        self, exchange: Exchange, pairs: Pairs, clock: Clock
+    ) -> None:
         for ours, _ in pairs:
-            pool.give(ours)
+            exchange.give(ours)
         pairs[2][1].close()
         clock.now += LIMITS.trusted_seconds
-        assert pool.take() is pairs[1][0]
+        assert exchange.take() is pairs[1][0]
         assert pairs[2][0].fileno() == -1
 
-    def test_a_connection_with_unrequested_bytes_is_skipped(self, pool: Pool, pairs: Pairs, clock: Clock) -> None:
-        pool.give(pairs[0][0])
+    def test_a_connection_with_unrequested_bytes_is_skipped(
+        self, exchange: Exchange, pairs: Pairs, clock: Clock
+    ) -> None:
+        exchange.give(pairs[0][0])
         pairs[0][1].sendall(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
         clock.now += LIMITS.trusted_seconds
-        assert pool.take() is None
+        assert exchange.take() is None
 
-    def test_after_a_minute_a_connection_is_closed(self, pool: Pool, pairs: Pairs, clock: Clock) -> None:
-        pool.give(pairs[0][0])
+    def test_after_a_minute_a_connection_is_closed(self, exchange: Exchange, pairs: Pairs, clock: Clock) -> None:
+        exchange.give(pairs[0][0])
         clock.now += LIMITS.idle_seconds
-        pool.give(pairs[1][0])
-        assert pool.take() is pairs[1][0]
-        pool.give(pairs[1][0])
+        exchange.give(pairs[1][0])
+        assert exchange.take() is pairs[1][0]
+        exchange.give(pairs[1][0])
         clock.now += 0.1
-        assert pool.take() is pairs[1][0]
+        assert exchange.take() is pairs[1][0]
         assert pairs[0][0].fileno() == -1
 
-    def test_a_pool_that_is_dropped_leaves_no_connection_open(self, pairs: Pairs) -> None:
-        pool = Pool("127.0.0.1", 1, None, LIMITS)
-        pool.give(pairs[0][0])
-        del pool
+    def test_an_exchange_that_is_dropped_leaves_no_connection_open(self, pairs: Pairs) -> None:
+        exchange = Exchange("http://127.0.0.1:1", LIMITS)
+        exchange.give(pairs[0][0])
+        del exchange
         assert pairs[0][0].fileno() == -1
 
     def test_dialling_ends_when_its_time_is_over(self, clock: Clock) -> None:
-        with pytest.raises(TimeoutError):
-            Pool("127.0.0.1", 1, None, LIMITS._replace(dial_seconds=0), clock).dial()
+        with pytest.raises(exceptions.ConnectTimeoutError):
+            Exchange("http://127.0.0.1:1", LIMITS._replace(dial_seconds=0), clock).dial()
 
     def test_each_address_of_a_host_is_tried(self, clock: Clock) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             # On most machines ::1 is the first of localhost's addresses, and nobody listens there.
-            Pool("localhost", listener.getsockname()[1], None, LIMITS, clock).dial().close()
+            Exchange(f"http://localhost:{listener.getsockname()[1]}", LIMITS, clock).dial().close()
 
     def test_a_host_without_an_address_is_an_error(self, clock: Clock) -> None:
-        with pytest.raises(OSError, match="not known|resolution"):
-            Pool("nobody.invalid", 443, None, LIMITS, clock).dial()
+        with pytest.raises(exceptions.EndpointConnectionError) as failed:
+            Exchange("https://nobody.invalid", LIMITS, clock).dial()
+        assert isinstance(failed.value.__cause__, socket.gaierror)
 
 
 class TestResponsesInAnyForm:

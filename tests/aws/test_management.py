@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import NoCredentialsError, NoRegionError
 from chalice.app import WebsocketAPI
 
-from chalicelib.aws.management import CONFIG, WORKERS, ManagementClient, ManagementSession, prepare
+from chalicelib.aws.management import WORKERS, ManagementClient, ManagementSession, prepare
 from tests.support.management_server import serving
 
 ENDPOINT = "http://127.0.0.1:8001/api"
@@ -102,14 +102,15 @@ def test_without_credentials_nothing_is_sent(kind: Any, monkeypatch: pytest.Monk
     client.close()
 
 
-def test_two_tries_of_boto3_take_at_most_ten_seconds() -> None:
-    tries = CONFIG["retries"]["total_max_attempts"]
+def test_two_tries_of_boto3_take_at_most_ten_seconds(session: boto3.session.Session) -> None:
+    config = made(session, "boto3").meta.config
+    tries = config.retries["total_max_attempts"]
     longest_pause = 1 * (tries - 1)
-    assert tries * (CONFIG["connect_timeout"] + CONFIG["read_timeout"]) + longest_pause <= 10
+    assert tries * (config.connect_timeout + config.read_timeout) + longest_pause <= 10
 
 
-def test_the_pool_of_boto3_is_as_wide_as_there_are_workers() -> None:
-    assert CONFIG["max_pool_connections"] >= max(WORKERS.values())
+def test_the_pool_of_boto3_is_as_wide_as_there_are_workers(session: boto3.session.Session) -> None:
+    assert made(session, "boto3").meta.config.max_pool_connections >= max(WORKERS.values())
 
 
 def test_chalice_finds_the_region_in_the_session(session: boto3.session.Session) -> None:

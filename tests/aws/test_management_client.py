@@ -9,7 +9,6 @@ from botocore import exceptions
 from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from chalicelib.aws.management import ManagementClient, prepare
-from chalicelib.aws.session import trust
 from chalicelib.aws.sigv4 import Credentials
 from tests.aws.conftest import PATIENCE_SECONDS, REGION, Connect
 from tests.aws.test_http import CONNECTION, ID
@@ -65,7 +64,7 @@ class TestRequests:
     def test_new_credentials_sign_from_the_next_second_on(self, server: ManagementServer) -> None:
         credentials = iter([Credentials("OLD", "secret", None), Credentials("NEW", "secret", "token")])
         clock = Clock(1_795_426_210)
-        client = ManagementClient(server.endpoint, REGION, lambda: next(credentials), trust(), clock=clock)
+        client = ManagementClient(server.endpoint, REGION, lambda: next(credentials), clock=clock)
         client.post_to_connection(ConnectionId=ID, Data="hi")
         clock.now += 1
         client.post_to_connection(ConnectionId=ID, Data="hi")

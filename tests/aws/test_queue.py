@@ -11,8 +11,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoRegionError
 
 from chalicelib.aws.client import connect
-from chalicelib.aws.queue import JobsError, SQSClient, SqsQueue
+from chalicelib.aws.queue import SQSClient, SqsQueue
 from chalicelib.aws.sigv4 import Credentials
+from chalicelib.errors import JobsError
 from tests.aws.conftest import REGION
 from tests.support.management_server import ManagementServer, Move, answer, closes, json_answer, json_refusal
 
@@ -40,7 +41,7 @@ class TestTheEngine:
 
     @pytest.fixture
     def client(self, kind: Any, session: boto3.session.Session) -> Iterator[Any]:
-        client = connect(SQSClient, session, kind, {"retries": {"total_max_attempts": 1}})
+        client = connect(SQSClient, session, kind)
         assert isinstance(client, SQSClient) == (kind == "lean")
         yield client
         client.close()
@@ -127,7 +128,7 @@ class TestTheClient:
         made: list[SQSClient] = []
 
         def make() -> SQSClient:
-            made.append(SQSClient(json_server.endpoint, REGION, lambda: Credentials("A", "s", None), None))
+            made.append(SQSClient(json_server.endpoint, REGION, lambda: Credentials("A", "s", None)))
             return made[-1]
 
         queue = SqsQueue(make, "q")
@@ -153,7 +154,7 @@ from chalicelib.aws.client import connect
 from chalicelib.aws.queue import SQSClient, SqsQueue
 from chalicelib.aws.session import EnvironmentSession
 import os
-SqsQueue(lambda: connect(SQSClient, EnvironmentSession(os.environ), "lean", {}), "q").put({"job": "leave"})
+SqsQueue(lambda: connect(SQSClient, EnvironmentSession(os.environ), "lean"), "q").put({"job": "leave"})
 print(sorted({"boto3", "botocore.session", "urllib3"} & sys.modules.keys()))
 """
         environment = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": REGION}

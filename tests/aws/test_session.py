@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 from botocore.httpsession import get_cert_path
 
-from chalicelib.aws import session
+from chalicelib.aws import http
 from chalicelib.aws.session import EnvironmentSession, boto3_client, credentials_of, find_endpoint, has_proxy
 
 REQUIRED = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "eu-west-1"}
@@ -79,9 +79,9 @@ class TestTheEnvironment:
     def test_other_clients_are_those_of_boto3(self, only: Any) -> None:
         only(**REQUIRED)
         ours = EnvironmentSession(REQUIRED)
-        client = boto3_client(ours, "sqs", {"connect_timeout": 7}, endpoint_url="http://127.0.0.1:9")
+        client = boto3_client(ours, "sqs", 1, connect_seconds=7, endpoint_url="http://127.0.0.1:9")
         assert (client.meta.config.connect_timeout, client.meta.endpoint_url) == (7, "http://127.0.0.1:9")
-        assert boto3_client(ours, "sqs", {}).meta.region_name == "eu-west-1"
+        assert boto3_client(ours, "sqs", tries=1).meta.region_name == "eu-west-1"
 
 
 def test_a_proxy_is_found_where_boto3_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,16 +130,16 @@ class TestEndpoints:
 
 class TestTrust:
     def test_by_default_it_is_that_of_boto3(self) -> None:
-        assert session._authorities() == get_cert_path(True)
+        assert http._authorities() == get_cert_path(True)
 
     def test_with_certifi_it_is_that_as_for_boto3(self, monkeypatch: pytest.MonkeyPatch) -> None:
         certifi: Any = ModuleType("certifi")
         certifi.where = lambda: "/certifi.pem"
         monkeypatch.setitem(sys.modules, "certifi", certifi)
-        assert session._authorities() == "/certifi.pem"
+        assert http._authorities() == "/certifi.pem"
 
     def test_it_is_read_once(self) -> None:
-        assert session.trust() is session.trust()
+        assert http.trust() is http.trust()
 
 
 def test_boto3_is_not_imported_where_the_environment_suffices() -> None:

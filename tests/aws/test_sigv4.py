@@ -1,7 +1,6 @@
 """Requests are signed as botocore signs them, whatever is in them, and follow the credentials and AWS's clock."""
 
 import json
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,12 +17,12 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.aws.client import JsonClient, signed_request
+from chalicelib.aws.client import JsonClient
 from chalicelib.aws.dynamodb import DynamoDBClient
 from chalicelib.aws.http import Exchange, Limits
 from chalicelib.aws.management import connection_request
 from chalicelib.aws.queue import SQSClient
-from chalicelib.aws.sigv4 import SKEW_SECONDS, Credentials, Signer, second
+from chalicelib.aws.sigv4 import SKEW_SECONDS, Credentials, Signer, signed_request
 from tests.conftest import Clock
 
 OPERATIONS = {"POST": "post_to_connection", "GET": "get_connection", "DELETE": "delete_connection"}
@@ -39,7 +38,6 @@ ENDPOINTS = (
 )
 IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 WORDS = st.text("ABCxyz019/+=", min_size=1, max_size=40)
-TLS = ssl.create_default_context()
 
 
 class Boto3:
@@ -103,8 +101,8 @@ def test_a_request_is_what_botocore_would_send(
     with at(epoch):
         management = boto3_at("apigatewaymanagementapi", endpoint, region)
         theirs = management.prepare(OPERATIONS[method], credentials, **asked)
-    exchange = Exchange(endpoint, TLS if endpoint.startswith("https:") else None, Limits())
-    now = second(epoch, exchange.host, region, credentials, "execute-api")
+    exchange = Exchange(endpoint, Limits())
+    now = Signer(exchange.host, region, "execute-api", lambda: credentials, lambda: epoch).now()
     ours = connection_request(now, method, exchange.path, connection_id, data if method == "POST" else b"")
     head, _, body = ours.partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
@@ -150,8 +148,9 @@ def test_a_request_in_json_is_what_botocore_would_send(
     parameters = parameters_of(text_)
     with at(epoch):
         theirs = boto3_at(client.service, endpoint, region).prepare(method, credentials, **parameters)
-    host = Exchange(endpoint, TLS if endpoint.startswith("https:") else None, Limits()).host
-    now = second(epoch, host, region, credentials, client.service, client.headers(operation))
+    host = Exchange(endpoint, Limits()).host
+    signer = Signer(host, region, client.service, lambda: credentials, lambda: epoch)
+    now = signer.now(operation, client.headers(operation))
     body = json.dumps(parameters).encode()
     head, _, sent = signed_request(now, "POST", "/", "/", body, sha256(body).hexdigest()).partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.queue import JobsError
+from chalicelib.errors import JobsError
 from chalicelib.handlers import jobs as worker
 from chalicelib.limits import LIMITS
 from chalicelib.peal import Peal

@@ -9,9 +9,9 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib.aws.queue import JobsError
 from chalicelib.delivery.delivery import Outcome
 from chalicelib.delivery.slices import MAX_SECONDS, Slices
+from chalicelib.errors import JobsError
 from chalicelib.peal import Peal, build
 from chalicelib.protocol.codec import Receiver
 from chalicelib.protocol.grants import EVERYTHING

@@ -54,7 +54,7 @@ def peal(
     api = WebsocketAPI()
     peal = build(settings, api, session, clock, jobs=jobs)
     limits = ManagementClient.limits._replace(answer_seconds=PATIENCE_SECONDS)
-    client = ManagementClient(server.endpoint, "eu-central-1", lambda: Credentials("A", "s", None), None, limits=limits)
+    client = ManagementClient(server.endpoint, "eu-central-1", lambda: Credentials("A", "s", None), limits=limits)
     api.session = SimpleNamespace(region_name="eu-central-1", client=lambda *_, **__: client)
     yield peal
     client.close()

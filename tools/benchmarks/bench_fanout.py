@@ -40,8 +40,8 @@ import trustme
 from botocore.config import Config
 from chalice.app import WebsocketAPI
 
+from chalicelib.aws.http import trust
 from chalicelib.aws.management import WORKERS, ManagementSession, prepare
-from chalicelib.aws.session import trust
 from chalicelib.delivery import threads as fanout
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.protocol.codec import Receiver

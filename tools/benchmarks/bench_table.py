@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = endpoint
         session = boto3.session.Session("bench", "bench", region_name="eu-central-1")
         kinds: tuple[ClientKind, ClientKind] = ("boto3", "lean")
-        tables = [Table(connect(DynamoDBClient, session, kind, {}), "t", time.time) for kind in kinds]
+        tables = [Table(connect(DynamoDBClient, session, kind), "t", time.time) for kind in kinds]
         print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, boto3 {boto3.__version__}\n")
         print("| CPU of a call, median, us | boto3 | Peal | ratio |\n|---|---|---|---|")
         for name, (call, times) in CALLS.items():
