@@ -16,7 +16,7 @@ import chalice.local
 from chalice.app import Chalice
 from chalice.config import Config
 
-from localgateway.aws.engine import LocalAws
+from localgateway.aws.local_aws import LocalAws
 from localgateway.contract.project import LOCAL_PORT_VARIABLE
 from localgateway.environment import put
 from localgateway.front.server import WebSocketServer, listen, to_address

@@ -1,4 +1,4 @@
-"""Changes to this process that can be taken back: os.environ, sys.path and the project's modules.
+"""The user's cache, and changes to this process that can be taken back: os.environ, sys.path, the project's modules.
 
 Chalice loads one project per process and so does the gateway; a test-suite loads many, one after the other.
 """
@@ -60,3 +60,11 @@ def take_modules(project_dir: Path) -> dict[str, ModuleType]:
         or str(getattr(module, "__file__", None) or "").startswith(vendor)
     ]
     return {name: sys.modules.pop(name) for name in names}
+
+
+def cache_directory() -> Path:
+    """Return where this user's files are kept between runs, by the XDG rules: a relative path counts as none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():
+        cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return cache / "localgateway"

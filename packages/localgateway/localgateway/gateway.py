@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 
 from localgateway.api.api import Api
 from localgateway.api.routing import Additions
-from localgateway.aws.engine import LocalAws, has_endpoint
+from localgateway.aws.engine import has_endpoint
+from localgateway.aws.local_aws import LocalAws
 from localgateway.aws.template import merge
 from localgateway.contract.invoke import Invoker
 from localgateway.contract.project import LOCAL_PORT_VARIABLE, Function, Project, read_config

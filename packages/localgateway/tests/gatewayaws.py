@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from localgateway.aws.engine import DUMMY_CREDENTIALS, Engine
+from localgateway.aws.engine import Engine
+from localgateway.aws.local_aws import DUMMY_CREDENTIALS
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gatewaykit import SECONDS
+from localgateway.aws.installation import engine_directory
 
-REPOSITORY = Path(__file__).parents[3]
 APP = """
 import os
 import boto3
@@ -52,7 +52,7 @@ def bare_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "PYTEST_"))}
     return kept | {
         "HOME": "/nonexistent",
-        "PYTHONPATH": str(REPOSITORY),
+        "LOCALGATEWAY_ENGINE_DIR": str(engine_directory().parent),
         "PYTHONUNBUFFERED": "1",
         # Chalice restarts when any file of the project changes, a cached module included.
         "PYTHONDONTWRITEBYTECODE": "1",

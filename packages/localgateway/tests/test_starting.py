@@ -74,13 +74,13 @@ class TestWhatIsSaidWhenItCannotStart:
         assert str(error) == "Cannot listen on 192.0.2.1, port 0: Cannot assign requested address."
 
     @pytest.mark.usefixtures("own_engine")
-    def test_no_engine_to_embed(self, tmp_path, monkeypatch):
+    def test_no_engine_can_be_installed(self, tmp_path, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("LOCALGATEWAY_ENGINE_DIR", str(tmp_path / "file" / "engines"))
         error = self.start(write_project(tmp_path / "p", ECHO, resources={"Rows": ROWS_TABLE}))
-        assert str(error) == (
-            "The embedded DynamoDB is not installed: pip install ministack, or let AWS_ENDPOINT_URL_DYNAMODB "
-            "point at another one."
-        )
+        assert str(error).startswith("The engine for tables and queues cannot be installed: ")
+        assert "localgateway engine install" in str(error)
 
     def test_an_unknown_stage_is_no_error_but_said(self, tmp_path, caplog):
         with LocalGateway(write_project(tmp_path / "p", ECHO), stage="prod"):

@@ -1,4 +1,6 @@
-"""The fixtures and settings of the pytest plugin.
+"""The fixtures and settings of the pytest plugin. PYTEST_DONT_REWRITE: nothing is asserted here.
+
+pytest imports this wherever the package is installed, so it imports the gateway only where a test asks for it.
 
 The gateway of a test session runs until its end, but what it changes in this process, variables and modules among them,
 is there only while a test has it: other tests may import the project in their own way.
@@ -10,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from localgateway.environment import applied, imported_from, put, take_modules
-from localgateway.testing.gateway import Gateway
+
+if TYPE_CHECKING:
+    from localgateway.testing.gateway import Gateway
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +44,7 @@ def gateway_process(pytestconfig: pytest.Config, gateway_options: dict[str, Any]
 
 
 @pytest.fixture
-def gateway(gateway_process: "GatewayProcess") -> Iterator[Gateway]:
+def gateway(gateway_process: "GatewayProcess") -> Iterator["Gateway"]:
     """The project on a local gateway, as if it had just been started."""
     with gateway_process.present() as gateway:
         yield gateway
@@ -51,6 +55,8 @@ class GatewayProcess:
     """A gateway whose traces in this process can be put away and brought back."""
 
     def __init__(self, project_dir: Path, **options: Any) -> None:
+        from localgateway.testing.gateway import Gateway
+
         self._project_dir = project_dir.resolve()
         self._gateway = Gateway(self._project_dir, **options)
         self._variables: dict[str, str | None] = {}
@@ -71,7 +77,7 @@ class GatewayProcess:
         put({name: before.get(name) for name in names})
 
     @contextmanager
-    def present(self) -> Iterator[Gateway]:
+    def present(self) -> Iterator["Gateway"]:
         """Have the project's variables and modules in this process until the block ends."""
         with applied(self._variables), imported_from(self._project_dir):
             sys.modules.update(self._modules)

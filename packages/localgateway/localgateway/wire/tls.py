@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import botocore.session
 from botocore.httpsession import get_cert_path
 
+from localgateway.environment import cache_directory
 from localgateway.errors import CertificateError
 
 if TYPE_CHECKING:
@@ -69,12 +70,6 @@ def make_tls(names: Iterable[str]) -> Tls:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     return Tls(context, ca_path, bundle_path)
-
-
-def cache_directory() -> Path:
-    """Return where the authority is kept, by the XDG rules: a relative path counts as none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "localgateway"
 
 
 def load_authority(path: Path) -> "CA":

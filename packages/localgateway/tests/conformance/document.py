@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[3] / "docs" / "EMULATOR.md"
+DOCUMENT = HERE.parents[1] / "docs" / "EMULATOR.md"
 CASE = re.compile(r"([A-Z]+)-(\d\d) \(([ABC])\): (.+)", re.S)
 MARKS = ("<!-- {}: written by packages/localgateway/tests/conformance/document.py -->\n", "<!-- end of {} -->\n")
 
