@@ -1,4 +1,4 @@
-"""The engine for tables and queues: a child process that lives and dies with this one and keeps everything in memory."""
+"""The engine for tables and queues: a child process that keeps everything in memory and ends when this one does."""
 
 import os
 import socket
