@@ -16,6 +16,7 @@ from botocore.config import Config
 from websockets.sync.client import connect
 
 from localgateway import LocalGateway
+from localgateway.api.api import Api
 from localgateway.testing import Client
 
 # How long something may take that ought to happen at once: ample, for a busy machine.
@@ -149,6 +150,14 @@ class Probe:
         # With a thread that pings, a test about silence would not be about silence.
         options = {"open_timeout": SECONDS, "close_timeout": SECONDS, "ping_interval": None} | options
         return Client(self._enter(connect(self.gateway.url + suffix, **options)), read=str)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once."""
+
+        async def advance(api: Api) -> None:
+            api.advance(seconds)
+
+        self.gateway.ask(advance, SECONDS)
 
     def event(self) -> dict[str, Any]:
         """Return the next event a handler has recorded."""

@@ -93,7 +93,7 @@ def test_delete_of_what_post_has_armed_disarms_that_alone(ask):
     assert ask("DELETE", "/_localgateway/faults", {"fault": 7})[0] == 400
 
 
-def test_it_tells_who_is_connected_and_what_was_sent(ask, gateway):
+def test_it_lists_connections_and_what_was_sent(ask, gateway):
     alice = gateway.connect("alice", headers={"User-Agent": "alice/1"})
     alice.sends("hi", "привет")
     for _ in range(2):
@@ -204,7 +204,7 @@ class TestTables:
             ("rows?after=x", 502, "`after` is not the `next` of a page."),
         ],
     )
-    def test_what_cannot_be_read_is_said(self, ask, path, status, message):
+    def test_an_unreadable_table_is_reported(self, ask, path, status, message):
         assert ask("GET", f"/_localgateway/tables/{path}") == (status, {"message": message})
 
     def test_an_engine_that_refuses_is_quoted(self, ask):
@@ -212,7 +212,7 @@ class TestTables:
         status, body = ask("GET", f"/_localgateway/tables/rows?after={mark}")
         assert (status, body["message"][:25]) == (502, "rows cannot be read: An e")
 
-    def test_tables_on_aws_are_nobodys_business_here(self):
+    def test_tables_on_aws_are_not_shown(self):
         session = botocore.session.get_session()
         with closing(session.create_client("dynamodb", "eu-central-1", endpoint_url=None)) as client:
             client.meta._endpoint_url = "https://dynamodb.eu-central-1.amazonaws.com"

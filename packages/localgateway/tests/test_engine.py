@@ -87,7 +87,7 @@ def requirements(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("index")
 class TestInstalling:
-    def test_it_appears_whole_under_a_name_that_says_what_it_is(self, requirements, tmp_path, caplog):
+    def test_its_directory_is_named_after_what_it_holds(self, requirements, tmp_path, caplog):
         directory = installation.install(requirements)
         assert directory.parent == tmp_path / "engines"
         assert directory.name.startswith("ministack-1-")

@@ -181,12 +181,12 @@ class TestMistakes:
             ),
         ],
     )
-    def test_an_addition_to_what_is_not_there_is_said_in_a_sentence(self, tmp_path, additions, sentence):
+    def test_an_addition_to_a_missing_function_is_one_sentence(self, tmp_path, additions, sentence):
         with pytest.raises(ProjectError) as refusal:
             LocalGateway(write_project(tmp_path / "p", RECORDING), additions=additions).start()
         assert str(refusal.value) == sentence
 
-    def test_a_deployment_without_it_is_not_served_and_the_old_code_goes_on(self, tmp_path, caplog):
+    def test_a_deployment_without_it_leaves_the_old_code_running(self, tmp_path, caplog):
         additions = Additions(routes={"say": "say"}, route_responses=["say"])
         project = write_project(tmp_path / "p", SAYING, prelude="")
         with (

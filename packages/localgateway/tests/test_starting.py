@@ -82,6 +82,6 @@ class TestWhatIsSaidWhenItCannotStart:
         assert str(error).startswith("The engine for tables and queues cannot be installed: ")
         assert "localgateway engine install" in str(error)
 
-    def test_an_unknown_stage_is_no_error_but_said(self, tmp_path, caplog):
+    def test_an_unknown_stage_is_a_warning(self, tmp_path, caplog):
         with LocalGateway(write_project(tmp_path / "p", ECHO), stage="prod"):
             assert "Stage prod is not in .chalice/config.json: top-level settings only." in caplog.text

@@ -130,9 +130,7 @@ class TestMemory:
         rest = ask(f"{probe.gateway.rest_url}/who")
         assert rest == mine | {"WHO": "all", "AWS_LAMBDA_FUNCTION_NAME": "probe-local"}
 
-    def test_a_function_that_saw_no_websocket_event_cannot_send_until_it_says_where(
-        self, run: Callable[..., Probe]
-    ) -> None:
+    def test_a_function_without_websocket_events_must_configure_the_endpoint(self, run: Callable[..., Probe]) -> None:
         probe = run(
             """
             @app.on_ws_message()
@@ -267,7 +265,7 @@ class TestReload:
         self.answers(quick, "new")
         assert told(slow)["answer"] == "old"
 
-    def test_code_that_does_not_import_is_told_and_the_old_goes_on(
+    def test_code_that_does_not_import_leaves_the_old_code_running(
         self, run: Callable[..., Probe], caplog: pytest.LogCaptureFixture
     ) -> None:
         probe = run(self.ANSWERING.format("old"), reload=True)
@@ -297,7 +295,7 @@ class TestReload:
             time.sleep(0.05)
 
 
-def test_starting_is_refused_in_a_sentence_when_the_project_does_not_import(run: Callable[..., Probe]) -> None:
+def test_a_project_that_does_not_import_is_refused_in_one_sentence(run: Callable[..., Probe]) -> None:
     with pytest.raises(GatewayError, match=r"app\.py does not import: ZeroDivisionError: division by zero"):
         run("1 / 0")
 
