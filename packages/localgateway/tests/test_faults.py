@@ -232,6 +232,7 @@ class TestPython:
             Fault(**fault)
 
 
+@pytest.mark.slow
 class TestTheCommandLine:
     @pytest.mark.parametrize(
         ("text", "fault"),

@@ -33,6 +33,7 @@ class TestSilence:
         with pytest.raises(ConnectionError):
             drip()
 
+    @pytest.mark.slow
     def test_each_request_gives_new_time(self, serve):
         connection = serve(ECHO, limits=Limits(http_seconds=1)).raw()
         for _ in range(5):
@@ -58,6 +59,7 @@ class TestSilence:
         alice.sends("still here")
         assert alice.receives() == "still here"
 
+    @pytest.mark.slow
     def test_a_client_that_does_not_read_answers_is_cut(self, serve):
         probe = serve(ECHO, limits=Limits(http_seconds=1, write_buffer_bytes=10_000))
         connection = probe.raw()

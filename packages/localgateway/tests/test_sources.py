@@ -92,6 +92,7 @@ class TestQueues:
         }
         jobs.becomes("jobs", 0)
 
+    @pytest.mark.slow
     def test_a_failed_batch_is_retried_and_ends_in_the_dead_letter_queue(self, jobs: Any) -> None:
         jobs.send("bad")
         first, second = jobs.probe.event()["Records"], jobs.probe.event()["Records"]

@@ -1,4 +1,4 @@
-"""The test kit as a pytest plugin of somebody else's project, by the examples of docs/TESTING.md."""
+"""The test kit as a pytest plugin of another project, by the examples of docs/TESTING.md."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import pytest
 from gatewaykit import ROWS_TABLE, write_project
 from gatewayprocesses import bare_environment
 
+pytestmark = pytest.mark.slow
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "TESTING.md").read_text()
 
 
@@ -20,12 +21,12 @@ def blocks(language="python"):
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Somebody else's project: the one that docs/TESTING.md tells about, example by example."""
-    plugin, app, *tests = blocks()
+    """Another project: the one that docs/TESTING.md describes, example by example."""
+    app, *tests = blocks()
     (options,) = (test for test in tests if "gateway_options" in test)
     tests.remove(options)
     project = write_project(tmp_path / "project", app, prelude="", resources={"Rows": ROWS_TABLE})
-    (project / "conftest.py").write_text(plugin + options)
+    (project / "conftest.py").write_text(options)
     (project / "test_app.py").write_text("\n\n".join(tests))
     return project
 
@@ -45,13 +46,8 @@ def run_pytest(project, *arguments, **environment):
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def test_every_example_of_the_document_passes_in_a_project_of_its_own(foreign):
-    code, said = run_pytest(foreign, "-v")
-    assert code == 0, said
-    assert said.count(" PASSED ") == DOCUMENT.count("\ndef test_") == 7
-
-
-def test_every_worker_of_xdist_has_a_gateway_of_its_own(foreign):
+def test_every_example_passes_in_each_worker_of_xdist(foreign):
+    assert DOCUMENT.count("\ndef test_") == 7
     code, said = run_pytest(foreign, "-n", "2", "--dist", "each")
     assert code == 0, said
     assert "14 passed" in said
@@ -118,6 +114,24 @@ def test_a_project_that_cannot_be_run_says_why(tmp_path):
     code, said = run_pytest(tmp_path)
     assert code == 1
     assert f"{tmp_path} is no Chalice project: it needs app.py and .chalice/config.json." in said
+
+
+def test_a_pytest_that_does_not_use_it_imports_no_gateway(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n"
+        "def test_it():\n"
+        "    loaded = {'boto3', 'botocore', 'chalice', 'websockets', 'localgateway.gateway'} & sys.modules.keys()\n"
+        "    assert ('localgateway.testing.plugin' in sys.modules, loaded) == (True, set())\n"
+    )
+    code, said = run_pytest(tmp_path)
+    assert code == 0, said
+
+
+def test_where_plugins_are_not_loaded_a_conftest_asks_for_it(foreign):
+    conftest = foreign / "conftest.py"
+    conftest.write_text('pytest_plugins = ["localgateway.testing"]\n' + conftest.read_text())
+    code, said = run_pytest(foreign, "test_app.py", "-k", "health or greeted", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert code == 0, said
 
 
 def test_importing_it_changes_nothing():

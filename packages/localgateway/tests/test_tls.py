@@ -93,6 +93,7 @@ class TestClients:
         assert event["headers"]["X-Forwarded-Proto"] == "https"
         assert event["headers"]["X-Forwarded-Port"] == str(probe.address[1])
 
+    @pytest.mark.slow
     def test_another_process_sends_with_the_printed_environment_alone(self, serve):
         probe = serve(RECORDING, tls=True)
         alice, alice_id = probe.joins(ssl=trusting(probe.gateway)), probe.connection_id()
@@ -168,6 +169,7 @@ class TestBundle:
         assert "AWS_CA_BUNDLE" not in os.environ
 
 
+@pytest.mark.slow
 class TestCommandLine:
     def test_it_says_what_to_trust_and_how(self, run, cache):
         gateway = run(*FREE, "--tls")

@@ -156,6 +156,7 @@ class TestMemory:
         assert told(client) == {"how": "configured"}
 
 
+@pytest.mark.slow
 class TestMishaps:
     def test_a_crash_costs_one_error_frame_and_nothing_else(self, run: Callable[..., Probe]) -> None:
         client = run(COUNTING).joins()
@@ -227,6 +228,7 @@ def test_a_worker_ends_with_its_channel_also_when_that_is_reset(tmp_path: Path) 
         zygote.stop()
 
 
+@pytest.mark.slow
 class TestReload:
     ANSWERING = """
         @app.on_ws_message()

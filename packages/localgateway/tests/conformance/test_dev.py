@@ -23,6 +23,7 @@ def message(event):
 """
 
 
+@pytest.mark.slow
 def test_DEV_01_new_code_runs_and_sockets_stay_open(tmp_path):
     """DEV-01 (B): a deployment keeps every socket open and loses no message; the next ones run the new code."""
     project = write_project(tmp_path / "project", VERSIONED, prelude="")
