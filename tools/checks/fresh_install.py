@@ -1,6 +1,6 @@
 """Installs the local gateway as others would, and uses it: `python tools/checks/fresh_install.py [PYTHON ...]`.
 
-For each Python (by default the one that runs this): a new virtual environment, the package with the newest boto3 beside
+For each Python (by default its own): a new virtual environment, the package with the newest boto3 beside
 it, `pip check`, `localgateway --help`, the engine, a Chalice project with a table, two clients, a push from outside, the
 console, and the pytest plugin without a conftest.py. Fetches packages, so it is no part of the tests.
 """

@@ -32,7 +32,7 @@ def test_CB_01_the_client_gets_the_text_and_the_caller_an_empty_200(serve):
 @pytest.mark.parametrize("how", ["closed", "deleted", "never"])
 @pytest.mark.parametrize("action", ["post_to_connection", "get_connection", "delete_connection"])
 def test_CB_02_a_missing_connection_is_gone(serve, how, action):
-    """CB-02 (B): of a connection that was closed, deleted or never there, boto3 raises GoneException."""
+    """CB-02 (B): for a connection that is closed, deleted or unknown, boto3 raises GoneException."""
     probe = serve(RECORDING)
     connection_id = NEVER_USED
     management = probe.management()

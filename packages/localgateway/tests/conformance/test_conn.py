@@ -58,7 +58,7 @@ def test_CONN_05_a_result_without_a_status_refuses_with_502(serve):
 
 
 def test_CONN_06_without_a_connect_route_everyone_is_admitted(serve):
-    """CONN-06 (A): without a $connect route everyone comes in, and messages work."""
+    """CONN-06 (A): without a $connect route every client is admitted, and messages work."""
     client = serve(ECHO).joins()
     client.sends("hello")
     assert client.receives() == "hello"

@@ -86,7 +86,7 @@ def test_DIS_06_no_connection_lives_longer_than_the_limit(serve):
 
 @pytest.mark.parametrize("failure", ["1 / 0", "gate.wait(10)"])
 def test_DIS_07_a_disconnect_that_fails_affects_nobody_else(serve, failure):
-    """DIS-07 (A): a $disconnect that fails or hangs is nobody else's business."""
+    """DIS-07 (A): a $disconnect that fails or hangs affects no other connection."""
     probe = serve(
         f"""
         @app.on_ws_message()

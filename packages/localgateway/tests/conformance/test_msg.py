@@ -111,7 +111,7 @@ def test_MSG_05_a_function_past_its_own_timeout_too(serve):
 
 
 def test_MSG_06_the_integration_timeout_does_not_stop_the_function(serve):
-    """MSG-06 (B): past the integration timeout the client hears "Endpoint request timed out"; the function goes on."""
+    """MSG-06 (B): past the integration timeout the client gets "Endpoint request timed out"; the function continues."""
     probe = serve(
         """
         @app.on_ws_message()
