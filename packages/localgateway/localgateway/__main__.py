@@ -98,7 +98,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name beside localhost under which requests may come; repeatable",
+        help="a host name that requests may use, beside localhost; repeatable",
     )
     add(
         "--in-process",
@@ -119,7 +119,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help="let something go wrong: throttle=3, delay-post=0.5, lose-disconnect=all, ...; repeatable",
+        help="inject a failure: throttle=3, delay-post=0.5, lose-disconnect=all, ...; repeatable",
     )
     # What Chalice does not make and CloudFormation can add; see Additions.
     add("--authorizer", metavar="FUNCTION", help="the Lambda authorizer of $connect")
@@ -175,7 +175,7 @@ def fault(text: str) -> Fault:
 
 
 ADDITIONS = (
-    ("--identity-source", "EXPRESSION", str, "what a handshake must have: route.request.querystring.token"),
+    ("--identity-source", "EXPRESSION", str, "what a handshake must have, such as route.request.querystring.token"),
     ("--route", "KEY=FUNCTION", variable, "run a function for messages with this action"),
     ("--route-response", "KEY", str, "send what the route's function returns to the client"),
 )

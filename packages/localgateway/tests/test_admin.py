@@ -69,8 +69,8 @@ def test_post_arms_get_shows_and_delete_clears(ask, gateway):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{", "The body is no JSON."),
-        (b"\xff", "The body is no JSON."),
+        (b"{", "The body is not JSON."),
+        (b"\xff", "The body is not JSON."),
         ([], 'A fault is a JSON object like {"fault": "false-gone", "times": 2}.'),
         ({"fault": 7}, 'A fault is a JSON object like {"fault": "false-gone", "times": 2}.'),
         ({"fault": "throttle", "times": 0}, "times of throttle must be 1 or more, or nothing for always."),
@@ -138,7 +138,7 @@ class TestClosing:
         alice = gateway.connect("alice")
         status, body = ask("DELETE", f"/_localgateway/connections/{alice.connection_id}?code={quote(code)}")
         assert status == 400
-        assert body["message"] == "code is one that a close frame may carry, 1000 or 4000 say, or 1006 to cut it off."
+        assert body["message"] == "code is one that a close frame may carry, such as 1000 or 4000, or 1006 to cut it."
         assert alice.socket.state is State.OPEN
 
     def test_a_reason_that_does_not_fit_and_a_connection_that_is_not_there(self, ask, gateway):

@@ -47,7 +47,7 @@ class TestHost:
 
     def test_the_log_names_the_option_that_would_admit_it(self, caplog):
         Admission("127.0.0.1").admits_call(for_host("evil.example\x1b[2J"))
-        assert r"Refused a request for the host 'evil.example\x1b[2J': --allow-host would let it in." in caplog.text
+        assert r"Refused a request for the host 'evil.example\x1b[2J': --allow-host would admit it." in caplog.text
 
 
 class TestOrigin:

@@ -274,4 +274,4 @@ class TestAProjectThatDoesNotRun:
         assert "WEBSOCKETS" in says("app.experimental_feature_flags.clear()" + ECHO)
 
     def test_lambda_would_not_find_a_function(self, says):
-        assert says(ECHO + "\ndel chat") == "The function chat is not there: Lambda would look for app.chat."
+        assert says(ECHO + "\ndel chat") == "The function chat does not exist: Lambda would look for app.chat."

@@ -119,7 +119,7 @@ class TestMistakes:
     def test_a_directory_without_a_project(self, run, tmp_path):
         gateway = run(str(tmp_path))
         assert gateway.ends() == 1
-        assert gateway.output == f"{tmp_path} is no Chalice project: it needs app.py and .chalice/config.json.\n"
+        assert gateway.output == f"{tmp_path} is not a Chalice project: it needs app.py and .chalice/config.json.\n"
 
     def test_a_project_that_does_not_import_shows_its_own_error(self, run, project):
         (project / "app.py").write_text("def broken():\n    return missing\n\nbroken()\n")

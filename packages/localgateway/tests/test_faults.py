@@ -215,13 +215,13 @@ class TestPython:
     @pytest.mark.parametrize(
         ("fault", "sentence"),
         [
-            ({"name": "rain"}, "'rain' is no fault: there are lose-disconnect, false-gone, throttle, "),
+            ({"name": "rain"}, "'rain' is not a fault: the faults are lose-disconnect, false-gone, throttle, "),
             ({"name": "throttle", "times": 0}, "times of throttle must be 1 or more, or nothing for always."),
             ({"name": "throttle", "times": True}, "times of throttle must be 1 or more"),
             ({"name": "throttle", "times": 1.5}, "times of throttle must be 1 or more"),
-            ({"name": "throttle", "seconds": 1}, "throttle takes no seconds."),
-            ({"name": "throttle", "target": ""}, "connectionId of throttle must be a text that is not empty."),
-            ({"name": "delay-route", "target": 7, "seconds": 1}, "route of delay-route must be a text"),
+            ({"name": "throttle", "seconds": 1}, "throttle does not take seconds."),
+            ({"name": "throttle", "target": ""}, "connectionId of throttle must be a string that is not empty."),
+            ({"name": "delay-route", "target": 7, "seconds": 1}, "route of delay-route must be a string"),
             ({"name": "delay-post"}, "delay-post needs seconds, more than 0."),
             ({"name": "delay-post", "seconds": float("inf")}, "delay-post needs seconds, more than 0."),
             ({"name": "delay-post", "seconds": "1"}, "delay-post needs seconds, more than 0."),
@@ -253,14 +253,14 @@ class TestTheCommandLine:
     @pytest.mark.parametrize(
         ("text", "sentence"),
         [
-            ("rain", "'rain' is no fault: there are "),
-            ("rain=2", "'rain' is no fault: there are "),
-            ("throttle=", "'throttle=' has nothing behind the equals sign."),
+            ("rain", "'rain' is not a fault: the faults are "),
+            ("rain=2", "'rain' is not a fault: the faults are "),
+            ("throttle=", "'throttle=' has nothing after the equals sign."),
             ("throttle=0", "times of throttle must be 1 or more"),
             ("throttle=1.5", "times of throttle must be 1 or more"),
             ("delay-post", "delay-post needs seconds"),
             ("delay-post=all", "delay-post needs seconds"),
-            ("delay-route=$connect:soon", "'soon' in 'delay-route=$connect:soon' is no number."),
+            ("delay-route=$connect:soon", "'soon' in 'delay-route=$connect:soon' is not a number."),
         ],
     )
     def test_a_mistake_is_reported_in_one_sentence(self, text, sentence):
@@ -281,7 +281,7 @@ class TestTheCommandLine:
     def test_an_unknown_fault_ends_it_with_code_2(self, run):
         gateway = run(*FREE, "--fault", "rain")
         assert gateway.ends() == 2
-        assert "argument --fault: 'rain' is no fault: there are lose-disconnect, " in gateway.output
+        assert "argument --fault: 'rain' is not a fault: the faults are lose-disconnect, " in gateway.output
 
 
 def test_what_is_shown_can_be_sent_again():

@@ -132,7 +132,7 @@ class TestAnInvocation:
         [
             ("return", "ok", 200, None),
             ("raise", "error", None, "ValueError: no good"),
-            ("die", "error", None, "Its process ended before it had an answer."),
+            ("die", "error", None, "Its process ended before it answered."),
             ("hang", "timeout", None, "Task timed out after 1.00 seconds"),
         ],
     )

@@ -62,7 +62,7 @@ class TestReading:
         )
         assert list(resources.tables) == ["t"]
         assert resources.variables == {"WebsocketConnect": {"TABLE": "t", "SIZE": "7", "PLACE": "eu-central-1"}}
-        assert resources.untold == ("API of WebsocketConnect is not set: it uses 'WebsocketAPI'.",)
+        assert resources.unresolved == ("API of WebsocketConnect is not set: it uses 'WebsocketAPI'.",)
 
     @pytest.mark.parametrize(
         ("name", "resolved"),
@@ -129,7 +129,7 @@ class TestReading:
 
     @pytest.mark.parametrize("text", ["no json", "[]", '{"Resources": [1]}'])
     def test_a_file_that_is_no_template_is_refused(self, read, text):
-        with pytest.raises(ResourceError, match="is no CloudFormation template"):
+        with pytest.raises(ResourceError, match="is not a CloudFormation template"):
             read(text)
 
 

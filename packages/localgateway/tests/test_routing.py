@@ -172,8 +172,8 @@ class TestMistakes:
             ),
             (
                 Additions(authorizer="connect", identity_sources=["context.identity.sourceIp"]),
-                "context.identity.sourceIp is no identity source of this gateway: it knows route.request.header.NAME "
-                "and route.request.querystring.NAME.",
+                "context.identity.sourceIp is not an identity source that this gateway knows: "
+                "route.request.header.NAME and route.request.querystring.NAME.",
             ),
             (
                 Additions(identity_sources=["route.request.header.Cookie"]),
@@ -195,8 +195,8 @@ class TestMistakes:
         ):
             (project / "app.py").write_text(SAYING.replace("say", "tell"))
             deadline = time.monotonic() + SECONDS
-            while "The old code goes on." not in caplog.text and time.monotonic() < deadline:
+            while "The old code keeps running." not in caplog.text and time.monotonic() < deadline:
                 time.sleep(0.02)
-            assert "There is no function say in this project: it has tell. The old code goes on." in caplog.text
+            assert "There is no function say in this project: it has tell. The old code keeps running." in caplog.text
             client.send('{"action":"say"}')
             assert client.recv(timeout=SECONDS) == "said"

@@ -21,7 +21,7 @@ class TestWhatIsSaidWhenItCannotStart:
     def test_no_project(self, tmp_path):
         error = self.start(tmp_path)
         assert isinstance(error, ProjectError)
-        assert str(error) == f"{tmp_path} is no Chalice project: it needs app.py and .chalice/config.json."
+        assert str(error) == f"{tmp_path} is not a Chalice project: it needs app.py and .chalice/config.json."
 
     def test_a_broken_config(self, tmp_path):
         project = write_project(tmp_path / "p", ECHO)
@@ -55,7 +55,7 @@ class TestWhatIsSaidWhenItCannotStart:
 
     def test_a_function_that_lambda_would_not_find(self, tmp_path):
         error = self.start(write_project(tmp_path / "p", ECHO + "\ndel message"))
-        assert str(error) == "The function message is not there: Lambda would look for app.message."
+        assert str(error) == "The function message does not exist: Lambda would look for app.message."
 
     def test_a_port_that_is_taken(self, tmp_path):
         project = write_project(tmp_path / "p", '@app.route("/")\ndef index():\n    return {}\n')

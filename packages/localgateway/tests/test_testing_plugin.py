@@ -113,7 +113,7 @@ def test_a_project_that_cannot_be_run_says_why(tmp_path):
     (tmp_path / "test_it.py").write_text("def test_it(gateway): pass\n")
     code, said = run_pytest(tmp_path)
     assert code == 1
-    assert f"{tmp_path} is no Chalice project: it needs app.py and .chalice/config.json." in said
+    assert f"{tmp_path} is not a Chalice project: it needs app.py and .chalice/config.json." in said
 
 
 def test_a_pytest_that_does_not_use_it_imports_no_gateway(tmp_path):

@@ -274,7 +274,7 @@ class TestReload:
         client = probe.joins()
         self.write(probe, "def broken(:")
         deadline = time.monotonic() + SECONDS
-        while "The old code goes on." not in caplog.text:
+        while "The old code keeps running." not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert "SyntaxError" in caplog.text

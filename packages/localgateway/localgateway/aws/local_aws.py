@@ -26,9 +26,9 @@ DUMMY_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "loc
 
 
 class LocalAws:
-    """What stands for AWS around one project: `environment` is what its handlers and other processes must be given.
+    """The local AWS of one project; `environment` is what its handlers and other processes need.
 
-    An engine runs only if the project's resources.json has tables or queues and nobody has said where they live.
+    An engine runs only if the project's resources.json has tables or queues and no variable names their endpoint.
     """
 
     def __init__(self, project_dir: Path) -> None:
@@ -47,7 +47,7 @@ class LocalAws:
             self._engine.start()
 
     def create_resources(self, stage: str) -> None:
-        """Make the tables and queues that are not there yet; takes as long as the engine takes to start."""
+        """Make the tables and queues that do not exist yet; waits until the engine has started."""
         resources = self._read_resources(stage)
         if resources:
             self._maker = ResourceMaker(resources)
@@ -55,23 +55,23 @@ class LocalAws:
 
     @property
     def tables(self) -> Tables:
-        """The tables to be looked into; none before create_resources()."""
+        """The tables to read from; none before create_resources()."""
         return self._maker.tables if self._maker else Tables()
 
     def variables(self, stage: str) -> Mapping[str, Mapping[str, str]]:
         """Return what resources.json adds to the environment of functions, by their logical ids."""
         resources = self._read_resources(stage)
-        for sentence in resources.untold:
+        for sentence in resources.unresolved:
             log.warning("%s", sentence)
         return resources.variables
 
     def clear_resources(self) -> None:
-        """Make all tables and queues empty."""
+        """Empty all tables and queues."""
         if self._maker:
             self._maker.clear()
 
     def stop(self) -> None:
-        """End the engine, and with it everything it held."""
+        """End the engine, and with it everything in it."""
         if self._maker:
             self._maker.close()
         if self._engine:
@@ -82,12 +82,12 @@ class LocalAws:
 
 
 def find_environment() -> dict[str, str]:
-    """Return what an AWS SDK needs before it makes any client, as far as this machine does not give it already.
+    """Return what an AWS SDK needs to make a client and this machine does not provide.
 
-    Asks no network: credentials come from the environment or from files, else they are dummies.
+    Uses no network: credentials come from the environment or from files, else they are dummies.
 
     Raises:
-        ResourceError: if they name a profile that is not there, for then no client can be made.
+        ResourceError: if they name a profile that does not exist, because then no client can be made.
     """
     with applied({"AWS_EC2_METADATA_DISABLED": "true"}):
         session = botocore.session.Session()
