@@ -48,7 +48,7 @@ def count():
 
 
 def bare_environment() -> dict[str, str]:
-    """The environment of a machine that knows nothing of AWS."""
+    """Return the environment of a machine without any AWS settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "PYTEST_"))}
     return kept | {
         "HOME": "/nonexistent",
@@ -60,7 +60,7 @@ def bare_environment() -> dict[str, str]:
 
 
 class Process:
-    """A process whose output is read as it comes; one that hangs is killed, so that whoever waits for it goes on."""
+    """A process whose output is read as it arrives; one that hangs is killed, so that no test waits for ever."""
 
     def __init__(self, *arguments: str, cwd: Path) -> None:
         self.popen = subprocess.Popen(

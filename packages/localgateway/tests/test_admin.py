@@ -1,4 +1,4 @@
-"""What can be asked and told about the gateway itself, and by whom."""
+"""The calls about the gateway itself, and who may make them."""
 
 import base64
 import json

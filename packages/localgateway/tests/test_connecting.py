@@ -1,4 +1,4 @@
-"""$connect: who comes in, what the handler is told, and what a refused client sees."""
+"""$connect: which clients are admitted, what the handler gets, and what a refused client sees."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the console is served and told, without a browser: its files, and the feed of what happens."""
+"""What the console gets, without a browser: its files, and the feed of what happens."""
 
 import json
 import socket
@@ -64,7 +64,7 @@ def dial(gateway):
 
 
 class Reader:
-    """Someone who reads the feed."""
+    """A reader of the feed."""
 
     def __init__(self, gateway, **headers):
         address = urlsplit(gateway.management_endpoint)
@@ -157,7 +157,7 @@ class TestThePage:
     def test_a_gateway_that_this_machine_calls_by_another_name_has_none(self, tmp_path):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                # Nothing is sent: the address is only looked up in the routes. It is nobody's (RFC 5737).
+                # Nothing is sent: the address is only looked up in the routes. It belongs to no machine (RFC 5737).
                 probe.connect(("192.0.2.1", 9))
             except OSError:
                 pytest.skip("this machine has no address but loopback's")

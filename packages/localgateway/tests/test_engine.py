@@ -59,7 +59,7 @@ def write_wheel(directory: Path, name: str, files: dict[str, str]) -> None:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of wheels that stands for the package index; whatever installs finds nothing else."""
+    """A directory of wheels in place of the package index; installers find nothing else."""
     directory = tmp_path / "index"
     directory.mkdir()
     write_wheel(directory, "ministack", {"ministack/__init__.py": "", "ministack/app.py": APP})

@@ -1,4 +1,4 @@
-"""Faults on order: what goes wrong when told, through which door, and what the doors refuse."""
+"""Faults: what they cause, how they are armed, and what is refused."""
 
 import json
 import socket

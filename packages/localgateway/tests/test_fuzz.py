@@ -58,7 +58,7 @@ class Fuzzed:
 
 
 class Errors(logging.Handler):
-    """Keeps what is logged from ERROR on: by asyncio, of exceptions nobody has caught, and by the gateway."""
+    """Keeps what is logged from ERROR on: by asyncio, about uncaught exceptions, and by the gateway."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What handlers write: who hears it, what is kept of it, and that it reaches the terminal all the same."""
+"""What handlers write: how it is recorded, what is kept of it, and that it still reaches the terminal."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Where AWS is only presumed to do what `conformance` tests with --presumed, the gateway is safe whatever it does."""
+"""Where `conformance` only presumes what AWS does (--presumed), the gateway is safe in any case."""
 
 import time
 

@@ -242,7 +242,7 @@ class TestReload:
         (Path(probe.gateway.project_dir) / "app.py").write_text(PRELUDE + dedent(source))
 
     def answers(self, client: Client, answer: str) -> None:
-        """Sooner or later the client hears that answer, and never anything but an answer."""
+        """Wait until the client gets that answer; everything it gets must be an answer."""
         deadline = time.monotonic() + SECONDS
         while True:
             client.sends("?")

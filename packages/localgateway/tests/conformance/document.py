@@ -56,7 +56,7 @@ def to_table(cases: list[Case]) -> str:
 
 
 def fill_in(document: str, tables: dict[str, str]) -> str:
-    """Return the document with each table between its marks, whatever has stood there."""
+    """Return the document with each table between its marks, in place of what was there."""
     for name, table in tables.items():
         begin, end = (mark.format(name) for mark in MARKS)
         before, found, rest = document.partition(begin)

@@ -1,4 +1,4 @@
-"""docs/EMULATOR.md says what the tests show: no case is missing or told otherwise, every test it names is there."""
+"""docs/EMULATOR.md says what the tests show: every case is in it as described, and every test it names exists."""
 
 import ast
 import re
