@@ -1,8 +1,8 @@
 """Installs the local gateway as others would, and uses it: `python tools/checks/fresh_install.py [PYTHON ...]`.
 
-For each Python (by default its own): a new virtual environment, the package with the newest boto3 beside
-it, `pip check`, `localgateway --help`, the engine, a Chalice project with a table, two clients, a push from outside, the
-console, and the pytest plugin without a conftest.py. Fetches packages, so it is no part of the tests.
+For each Python (by default its own): a new virtual environment, the package with the newest boto3, `pip check`,
+`localgateway --help`, the engine, the pytest plugin without a conftest.py, and a Chalice project with a table: two
+clients, a push from outside, the console. It fetches packages, so it is not part of the tests.
 """
 
 import json

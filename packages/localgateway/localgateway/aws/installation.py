@@ -175,7 +175,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> None:
         )
     except subprocess.SubprocessError as error:
         written = str(getattr(error, "stderr", None) or error).strip()
-        reason = written.splitlines()[-1].strip()
+        reason = re.sub(r"^(error|cause|caused by): ", "", written.splitlines()[-1].strip(), flags=re.IGNORECASE)
         raise ResourceError(
             f"The engine for tables and queues cannot be installed: {reason.rstrip('.')}. {WAY_OUT}"
         ) from None
