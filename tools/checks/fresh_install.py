@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "packages" / "localgateway"
-SECONDS = 300
+SECONDS = 600
 
 APP = """
 import boto3

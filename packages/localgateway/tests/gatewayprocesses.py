@@ -73,7 +73,7 @@ class Process:
             start_new_session=True,
         )
         self.output = ""
-        self._watchdog = Timer(30, self.popen.kill)
+        self._watchdog = Timer(120, self.popen.kill)
         self._watchdog.start()
 
     def prints(self, pattern: str) -> str:

@@ -40,7 +40,7 @@ def run_pytest(project, *arguments, **environment):
         env=bare_environment() | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return ended.returncode, ended.stdout + ended.stderr
