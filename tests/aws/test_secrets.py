@@ -1,40 +1,25 @@
 """Secret settings, against a real SSM and Secrets Manager over HTTP."""
 
 import logging
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-import localgateway
 from chalicelib.aws.secrets import Secrets
 from chalicelib.errors import SecretError
-from localgateway.aws.engine import engine_environment
+from localgateway.aws.engine import Engine
 from tests.conftest import Clock
 
 
 @pytest.fixture(scope="module")
 def engine(aws: None) -> Iterator[str]:
-    """The URL of an engine with SSM and Secrets Manager, which the shared one lacks."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port, descriptor = listener.getsockname()[1], listener.fileno()
-        child = subprocess.Popen(
-            [sys.executable, "-P", Path(localgateway.__file__).with_name("aws") / "ministack.py", str(descriptor)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[descriptor],
-            env=engine_environment(os.environ, port) | {"SERVICES": "ssm,secretsmanager"},
-        )
-    assert child.stdin
-    yield f"http://127.0.0.1:{port}"
-    child.stdin.close()
-    child.wait()
+    """The URL of an engine with SSM and Secrets Manager, which the one that all tests share does not serve."""
+    engine = Engine(("ssm", "secretsmanager"))
+    engine.start()
+    yield engine.url
+    engine.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line: `python -m localgateway [PROJECT_DIR]`."""
+"""The command line: `localgateway [PROJECT_DIR]` runs a project, `localgateway engine` installs what it may need."""
 
 import argparse
 import shlex
@@ -7,10 +7,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from threading import Event
 from types import FrameType
 
 from localgateway.api.routing import Additions
+from localgateway.aws import installation
 from localgateway.errors import GatewayError
 from localgateway.faults import BadFault, Fault, parse_fault
 from localgateway.front.lobby import raise_file_limit
@@ -23,7 +25,10 @@ from localgateway.wire.tls import Tls
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a project until Ctrl-C or SIGTERM and return the exit code."""
+    """Run a project until Ctrl-C or SIGTERM, or do what `engine` says, and return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["engine"]:
+        return manage_engine(arguments[1:])
     options = parse(arguments)
     overhear()
     log_to_stderr()
@@ -51,13 +56,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def manage_engine(arguments: Sequence[str]) -> int:
+    """Install the engine, or say where it is; return the exit code, which is 1 if it is not there."""
+    parser = argparse.ArgumentParser(
+        prog="localgateway engine",
+        description="The engine for tables and queues, which is otherwise installed when a project first needs it.",
+    )
+    parser.add_argument("action", choices=("install", "path"), help="install it, or print its directory")
+    action = parser.parse_args(arguments).action
+    if installation.is_beside():
+        print("MiniStack is installed beside the gateway and is used as it is.", file=sys.stderr)
+        return 0
+    if action == "install":
+        try:
+            installation.install()
+        except GatewayError as error:
+            print(error, file=sys.stderr)
+            return 1
+    directory = installation.engine_directory()
+    print(directory)
+    return 0 if directory.is_dir() else 1
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; what is wrong with it ends the process with code 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m localgateway",
+        prog="localgateway",
         description="Run a Chalice project with its WebSocket API, REST routes and tables on this machine.",
+        epilog="`localgateway engine install` fetches the engine for tables and queues ahead of its first use.",
     )
     add = parser.add_argument
+    add("--version", action="version", version=f"%(prog)s {version('chalice-localgateway')}")
     add("project_dir", nargs="?", default=".", metavar="PROJECT_DIR", help="where app.py is (default: here)")
     add("--stage", default="local", help="Chalice stage (default: %(default)s)")
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -69,7 +98,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name beside localhost under which requests may come; repeatable",
+        help="a host name that requests may use, beside localhost; repeatable",
     )
     add(
         "--in-process",
@@ -90,7 +119,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help="let something go wrong: throttle=3, delay-post=0.5, lose-disconnect=all, ...; repeatable",
+        help="inject a failure: throttle=3, delay-post=0.5, lose-disconnect=all, ...; repeatable",
     )
     # What Chalice does not make and CloudFormation can add; see Additions.
     add("--authorizer", metavar="FUNCTION", help="the Lambda authorizer of $connect")
@@ -146,7 +175,7 @@ def fault(text: str) -> Fault:
 
 
 ADDITIONS = (
-    ("--identity-source", "EXPRESSION", str, "what a handshake must have: route.request.querystring.token"),
+    ("--identity-source", "EXPRESSION", str, "what a handshake must have, such as route.request.querystring.token"),
     ("--route", "KEY=FUNCTION", variable, "run a function for messages with this action"),
     ("--route-response", "KEY", str, "send what the route's function returns to the client"),
 )

@@ -1,6 +1,6 @@
 """Makes `chalice local` serve the WebSocket API beside its REST routes.
 
-An app.py opts in with two lines right after it has made its app, under a variable that only its local stage sets:
+An app.py opts in with two lines right after it has made its app, if a variable is set that only its local stage has:
 
     if "LOCAL_GATEWAY_PORT" in os.environ:
         import localgateway; localgateway.attach()
@@ -16,7 +16,7 @@ import chalice.local
 from chalice.app import Chalice
 from chalice.config import Config
 
-from localgateway.aws.engine import LocalAws
+from localgateway.aws.local_aws import LocalAws
 from localgateway.contract.project import LOCAL_PORT_VARIABLE
 from localgateway.environment import put
 from localgateway.front.server import WebSocketServer, listen, to_address
@@ -28,10 +28,10 @@ from localgateway.runtime.threads import ThreadInvoker
 
 
 def attach() -> None:
-    """Have the gateway start with Chalice's local server, on the port that LOCAL_GATEWAY_PORT names.
+    """Start the gateway with Chalice's local server, on the port in LOCAL_GATEWAY_PORT.
 
-    Sets region, credentials and endpoints at once, because an app may make its clients while it is imported. Without
-    the variable nothing happens.
+    Set region, credentials and endpoints at once, because an app may make its clients while it is imported. Without the
+    variable nothing happens.
     """
     websocket_port = os.environ.get(LOCAL_PORT_VARIABLE)
     if websocket_port is None:

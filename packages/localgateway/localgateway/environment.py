@@ -1,6 +1,6 @@
-"""Changes to this process that can be taken back: os.environ, sys.path and the project's modules.
+"""The user's cache, and changes to this process that can be taken back: os.environ, sys.path, the project's modules.
 
-Chalice loads one project per process and so does the gateway; a test-suite loads many, one after the other.
+Chalice and the gateway load one project per process; a test suite loads many, one after the other.
 """
 
 import importlib
@@ -34,9 +34,9 @@ def put(variables: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def imported_from(project_dir: Path) -> Iterator[None]:
-    """Let `app`, `chalicelib` and `vendor` of a project be imported afresh, until the block ends.
+    """Have `app`, `chalicelib` and `vendor` of a project imported afresh, until the block ends.
 
-    Modules of these names that another project brought are put back afterwards.
+    Modules of these names from another project are put back afterwards.
     """
     path = list(sys.path)
     hidden = take_modules(project_dir)
@@ -60,3 +60,11 @@ def take_modules(project_dir: Path) -> dict[str, ModuleType]:
         or str(getattr(module, "__file__", None) or "").startswith(vendor)
     ]
     return {name: sys.modules.pop(name) for name in names}
+
+
+def cache_directory() -> Path:
+    """Return where this user's files are kept between runs, by the XDG rules: a relative path counts as none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():
+        cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return cache / "localgateway"

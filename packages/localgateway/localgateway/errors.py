@@ -1,7 +1,7 @@
 """What can go wrong before the gateway serves.
 
 GatewayError            said in one sentence, with the way out
-+-- ProjectError        the directory is no Chalice project, or does not import
++-- ProjectError        the directory is not a Chalice project, or does not import
 +-- ResourceError       a table or queue cannot be made, or the engine for it does not run
 +-- CertificateError    TLS cannot be had
 +-- AddressInUse        another process has the port
@@ -17,7 +17,7 @@ class ProjectError(GatewayError):
 
 
 class ResourceError(GatewayError):
-    """What resources.json asks for cannot be had."""
+    """A table, a queue or the engine for them cannot be made."""
 
 
 class CertificateError(GatewayError):

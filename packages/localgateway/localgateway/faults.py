@@ -1,7 +1,7 @@
-"""Faults on order: what goes wrong on AWS once in a while goes wrong here when told.
+"""Faults: failures that are rare on AWS, on demand.
 
-A fault is armed, strikes as often as it says, and is over. It never invents an outcome that AWS does not have: a
-$disconnect is not guaranteed, a 410 is known to be false at times, a 429 comes when an account is busy.
+A fault is armed, strikes as often as it says, and is over. It never causes an outcome that AWS does not have:
+$disconnect is not guaranteed, a 410 is sometimes false, an account that is busy gets 429s.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a fault is called about; `target` is what it can be confined to."""
+    """A kind of fault: its meaning, and what it can be limited to (`target`)."""
 
     meaning: str
     target: str
@@ -32,7 +32,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 class BadFault(ValueError):
-    """The fault is none that there is; the message is a sentence for the person who asked for it."""
+    """There is no such fault; the message is a sentence for the person who asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Fault:
 
     Attributes:
         name: one of KINDS.
-        target: the one connection, route or function that it strikes, None for any.
+        target: the only connection, route or function that it strikes, None for any.
         times: how often it strikes, None for always.
         seconds: how long a delay is; 0 for the others.
 
@@ -57,16 +57,16 @@ class Fault:
     def __post_init__(self) -> None:
         kind = KINDS.get(self.name)
         if kind is None:
-            raise BadFault(f"{self.name!r} is no fault: there are {', '.join(KINDS)}.")
+            raise BadFault(f"{self.name!r} is not a fault: the faults are {', '.join(KINDS)}.")
         if self.target is not None and not (isinstance(self.target, str) and self.target):
-            raise BadFault(f"{kind.target} of {self.name} must be a text that is not empty.")
+            raise BadFault(f"{kind.target} of {self.name} must be a string that is not empty.")
         if self.times is not None and (type(self.times) is not int or self.times < 1):
             raise BadFault(f"times of {self.name} must be 1 or more, or nothing for always.")
         is_number = type(self.seconds) in (int, float) and math.isfinite(self.seconds)
         if kind.is_delay and not (is_number and self.seconds > 0):
             raise BadFault(f"{self.name} needs seconds, more than 0.")
         if not kind.is_delay and self.seconds != 0:
-            raise BadFault(f"{self.name} takes no seconds.")
+            raise BadFault(f"{self.name} does not take seconds.")
 
     def to_json(self) -> dict[str, Any]:
         """Return what `read_fault` reads back."""
@@ -82,10 +82,10 @@ class Fault:
 def read_fault(value: object) -> Fault:
     """Read `{"fault": "false-gone", "connectionId": "L0SM9cOFvHcCIhw=", "times": 2}`.
 
-    All but `fault` may be left out: then it strikes any connection, route or function, a delay always, others once.
+    Only `fault` is required: by default it strikes any connection, route or function; a delay always, others once.
 
     Raises:
-        BadFault: if it is nothing of the kind.
+        BadFault: if it is not a fault.
     """
     if not isinstance(value, dict) or not isinstance(name := value.get("fault"), str):
         raise BadFault('A fault is a JSON object like {"fault": "false-gone", "times": 2}.')
@@ -102,20 +102,20 @@ def read_fault(value: object) -> Fault:
 def parse_fault(text: str) -> Fault:
     """Read the command line's NAME, NAME=NUMBER, NAME=TARGET or NAME=TARGET:NUMBER.
 
-    NUMBER is the seconds of a delay, and how often any other fault strikes, which may be `all`.
+    NUMBER is the seconds of a delay, or how often any other fault strikes, which may be `all`.
 
     Raises:
-        BadFault: if it is nothing of the kind.
+        BadFault: if it is not a fault.
     """
     name, equals, rest = text.partition("=")
     if equals and not rest:
-        raise BadFault(f"{text!r} has nothing behind the equals sign.")
+        raise BadFault(f"{text!r} has nothing after the equals sign.")
     value: dict[str, Any] = {"fault": name}
     target, colon, number = rest.rpartition(":")
     if rest and not colon and not is_number(rest):
         target, number = rest, ""
     if colon and not is_number(number):
-        raise BadFault(f"{number!r} in {text!r} is no number.")
+        raise BadFault(f"{number!r} in {text!r} is not a number.")
     kind = KINDS.get(name)
     if kind and target:
         value[kind.target] = target
@@ -135,64 +135,64 @@ def to_number(text: str) -> float | None:
 
 
 class Faults:
-    """The faults that are armed, in the order in which they strike. Any thread may arm, any may be struck."""
+    """The armed faults, in the order in which they strike. Thread-safe."""
 
     def __init__(self, armed: Iterable[Fault] = ()) -> None:
         self._lock = Lock()
         self._armed = list(armed)
 
     def lose_disconnect(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
-        """Connections end without a $disconnect, as AWS reserves the right to."""
+        """End connections without a $disconnect, which AWS does not guarantee."""
         self.arm(Fault("lose-disconnect", connection_id, times))
 
     def false_gone(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
-        """@connections answers 410 for connections that are open."""
+        """Answer calls of @connections with 410 although the connection is open."""
         self.arm(Fault("false-gone", connection_id, times))
 
     def throttle(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
-        """@connections answers 429."""
+        """Answer calls of @connections with 429."""
         self.arm(Fault("throttle", connection_id, times))
 
     def drop_post(self, *, connection_id: str | None = None, times: int | None = 1) -> None:
-        """POSTs are answered 200 and nothing is sent."""
+        """Answer POSTs with 200 and send nothing."""
         self.arm(Fault("drop-post", connection_id, times))
 
     def delay_post(self, seconds: float, *, connection_id: str | None = None, times: int | None = None) -> None:
-        """POSTs wait before they are looked at."""
+        """Delay POSTs."""
         self.arm(Fault("delay-post", connection_id, times, seconds))
 
     def delay_route(self, seconds: float, *, route: str | None = None, times: int | None = None) -> None:
-        """Invocations for a route, `$connect` for one, wait before they begin; the integration timeout runs."""
+        """Delay invocations for a route, such as `$connect`; the integration timeout runs meanwhile."""
         self.arm(Fault("delay-route", route, times, seconds))
 
     def kill_worker(self, function: str | None = None, *, times: int | None = 1) -> None:
-        """What runs a function dies under it. In threads, which cannot be killed, the function does not even begin."""
+        """Kill what runs a function. In threads, which cannot be killed, the function does not even begin."""
         self.arm(Fault("kill-worker", function, times))
 
     def arm(self, fault: Fault) -> None:
-        """Have a fault strike from now on, after those of its kind that are armed already."""
+        """Arm a fault; it strikes after those of its kind that are armed already."""
         with self._lock:
             self._armed.append(fault)
 
     @property
     def armed(self) -> list[Fault]:
-        """What is still to come."""
+        """The faults that have not struck as often as they say."""
         with self._lock:
             return list(self._armed)
 
     def disarm(self, name: str, target: str | None) -> None:
-        """Let the faults of this name and target strike no more."""
+        """Disarm the faults of this name and target."""
         with self._lock:
             self._armed = [fault for fault in self._armed if (fault.name, fault.target) != (name, target)]
 
     def clear(self) -> None:
-        """Let nothing go wrong any more."""
+        """Disarm all faults."""
         with self._lock:
             self._armed.clear()
 
     def take(self, name: str, target: str) -> Fault | None:
-        """Return the fault that strikes this target now, if there is one; it has struck once more then."""
-        # Nearly always there is none, and this is asked for each message.
+        """Return the fault that strikes this target now, if any, and count it."""
+        # There is nearly always none, and this is called for each message.
         if not self._armed:
             return None
         with self._lock:

@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 
 from localgateway.api.api import Api
 from localgateway.api.routing import Additions
-from localgateway.aws.engine import LocalAws, has_endpoint
+from localgateway.aws.engine import has_endpoint
+from localgateway.aws.local_aws import LocalAws
 from localgateway.aws.template import merge
 from localgateway.contract.invoke import Invoker
 from localgateway.contract.project import LOCAL_PORT_VARIABLE, Function, Project, read_config
@@ -50,11 +51,11 @@ class LocalGateway:
         project_dir: where app.py and .chalice are.
         url: where WebSocket clients connect.
         management_endpoint: where a boto3 apigatewaymanagementapi client sends to.
-        console_url: where the console is, None if the gateway is not reached under this machine's own names.
+        console_url: where the console is, None if the gateway has no loopback name.
         rest_url: where the REST routes are, None if the project has none.
-        environment: what another process must have in its environment to work beside this one.
-        faults: what can be made to go wrong.
-        tls: where the certificates are that make others trust this gateway, None if it serves no TLS.
+        environment: the variables that another process needs to work beside this one.
+        faults: the failures to inject.
+        tls: the certificates that make clients trust this gateway, None without TLS.
     """
 
     url: str
@@ -86,15 +87,15 @@ class LocalGateway:
 
         Args:
             project_dir: where app.py and .chalice are.
-            stage: the Chalice stage; one that config.json does not name has the top-level settings only.
+            stage: the Chalice stage; one that is not in config.json has the top-level settings only.
             port: of the WebSocket API, 0 for a free one. `rest_port` is that of the REST routes.
             environment: overrides the stage's variables.
-            workers: whether functions run in processes of their own, or all in this one.
+            workers: whether functions run in processes of their own, instead of in this one.
             reload: whether saving a file of the project swaps the workers; sockets stay open.
             tls: whether the gateway's port serves wss:// and https://, with a certificate of this user's own authority.
-            allow_hosts: names beside loopback's and `host` under which requests may come.
+            allow_hosts: host names that requests may use, beside loopback's and `host`.
             additions: what CloudFormation adds to the API that Chalice makes: an authorizer, routes, route responses.
-            faults: what goes wrong from the start; more can be armed any time.
+            faults: those armed from the start; more can be armed any time.
             schedules: whether scheduled functions run by themselves.
         """
         self.project_dir = Path(project_dir).resolve()
@@ -117,14 +118,14 @@ class LocalGateway:
         """Start everything; when this returns, clients may connect.
 
         Raises:
-            GatewayError: if something is missing, broken or taken; nothing is left running then.
+            GatewayError: if something is missing, broken or in use; then nothing is left running.
         """
         with ExitStack() as stack:
             config = read_config(self.project_dir, self._stage)
             if self._stage not in config.config_from_disk.get("stages", {}):
                 log.warning("Stage %s is not in .chalice/config.json: top-level settings only.", self._stage)
             listening = stack.enter_context(listen(self._host, self._port, "--port"))
-            # It takes as long to start as Chalice and boto3 take to import: beside all that follows.
+            # It imports Chalice and boto3 while all that follows happens.
             zygote = Zygote() if self._workers else None
             if zygote:
                 stack.callback(zygote.stop)
@@ -140,7 +141,7 @@ class LocalGateway:
             # The engine starts while the project is imported.
             self._aws.start()
             of_functions = self._aws.variables(self._stage)
-            told = {**merge(of_functions), **self._overrides}
+            resolved = {**merge(of_functions), **self._overrides}
             lambda_api = LambdaServer(
                 self._find,
                 call=lambda function, event: self._server.invoke(function, event),
@@ -159,7 +160,7 @@ class LocalGateway:
             if zygote:
                 project, invoker = self._start_workers(stack, zygote, endpoint, of_functions)
             else:
-                stack.enter_context(applied(told))
+                stack.enter_context(applied(resolved))
                 code = stack.enter_context(loaded(config, endpoint))
                 project, invoker = code.project, ThreadInvoker(code, self._limits.concurrent_invocations)
             if not self._schedules:
@@ -194,7 +195,7 @@ class LocalGateway:
         self.url = self._server.url
         self.management_endpoint = self._server.management_endpoint
         self.console_url = self._server.console_url
-        self.environment = variables | told | self._aws.environment | by_name | trust
+        self.environment = variables | resolved | self._aws.environment | by_name | trust
         return self
 
     def _find(self, name: str) -> Function | None:
@@ -209,29 +210,29 @@ class LocalGateway:
         return project, WorkerInvoker(hire, self._limits.concurrent_invocations)
 
     def _deploy(self, invoker: WorkerInvoker) -> None:
-        """Serve the project as its files are now; if they do not import, say so and leave everything as it is."""
+        """Serve the project as its files are now; if they do not import, log that and change nothing."""
         try:
             project, hire = self._deployments.deploy()
             self._server.deploy(project)
         except ProjectError as error:
             if error.__cause__:
                 log.error("%s", "".join(traceback.format_exception(error.__cause__)))
-            log.error("%s The old code goes on.", error)
+            log.error("%s The old code keeps running.", error)
             return
         self._server.soon(invoker.deploy, hire, project.functions.values())
         log.info("Reloaded; sockets stay open.")
 
     def reset(self) -> None:
-        """Start afresh in milliseconds: no socket is open, no $disconnect has run, tables and queues are empty.
+        """Start afresh in milliseconds: cut sockets without a $disconnect, empty tables and queues.
 
         Raises:
-            ResourceError: if the tables are not on this machine's side but on AWS.
+            ResourceError: if the tables are on AWS.
         """
         self._server.reset()
         self._aws.clear_resources()
 
     def ask(self, question: Callable[[Api], Coroutine[Any, Any, T]], timeout_seconds: float | None = None) -> T:
-        """Run something where the API lives and return what it returns; TimeoutError, if the time passes first."""
+        """Run a coroutine on the API's event loop and return its result; raise TimeoutError if it takes too long."""
         return self._server.ask(question, timeout_seconds)
 
     def stop(self) -> None:

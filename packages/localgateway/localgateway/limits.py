@@ -1,6 +1,6 @@
 """API Gateway's quotas for WebSocket APIs, and the bounds that keep one client from hurting the others.
 
-Every number stands here once. All can be overridden, so that a test lives through two hours in a second.
+Every number is here once. All can be overridden, so that a test passes two hours in a second.
 """
 
 from dataclasses import dataclass
@@ -29,25 +29,25 @@ class Limits:
     # Lambda authorizer result size 8 KB.
     authorizer_result_bytes: int = 8_192
 
-    # From here on the bounds are ours: AWS names none, or has them per account.
+    # From here on the bounds are ours: AWS has none, or has them per account.
     header_count: int = 100
     fragments_per_message: int = 4_096
-    # Open WebSockets, before a handshake is answered 429; fewer where the process may not have as many files open.
+    # Open WebSockets, before a handshake is answered 429; fewer where the process may not open as many files.
     open_sockets: int = 16_384
-    # Connections that are no WebSockets, before the one that has been silent longest is cut; and how long a request
-    # may take to come, or the next one to begin.
+    # Connections that are not WebSockets, before the longest-silent one is cut; and how long a request may take to
+    # arrive, or the next one to begin.
     http_connections: int = 512
     http_seconds: float = 60
-    # What waits for a client that does not read, before POST answers 429 and the client is not read either.
+    # What is buffered for a client that does not read, before POST answers 429 and nothing is read from the client.
     write_buffer_bytes: int = 1_048_576
-    # What a client may send ahead of the 101, before its socket is not read further.
+    # What a client may send before the 101; then its socket is not read further.
     early_bytes: int = 131_072
     # Messages of one client in flight before its socket is not read further: a flood waits in its own TCP window.
     in_flight_per_client: int = 16
-    # Handlers at work at the same time; the rest wait in line. On AWS an account has 1,000.
+    # Handlers that run at the same time; the rest wait. On AWS an account has 1,000.
     concurrent_invocations: int = 64
-    # Readers of the feed of what happens here, as the console is one: how many, how often each is told, how many
-    # connections it is told of, and what may wait for one that does not read, for how long, before it is cut.
+    # Readers of the feed, such as the console: how many, the interval of events, how many connections an event lists,
+    # and how much may be buffered, and for how long, before a reader that does not read is cut.
     feeds: int = 8
     feed_seconds: float = 0.25
     feed_connections: int = 1_000

@@ -1,4 +1,4 @@
-"""A gateway around a project that a test writes down."""
+"""A gateway around a project that a test writes."""
 
 import os
 import sys
@@ -48,7 +48,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Probe]]:
 
 @pytest.fixture
 def own_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine where nobody has said where DynamoDB is."""
+    """Run the test as on a machine without any AWS settings."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
@@ -63,7 +63,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(project: Path) -> Iterator[Callable[..., Process]]:
-    """Start `python -m localgateway` on free ports; any other program when told so."""
+    """Start `python -m localgateway`, or another program, in the project's directory."""
     with ExitStack() as stack:
 
         def run(*arguments: str, program: tuple[str, ...] = (sys.executable, "-m", "localgateway")) -> Process:

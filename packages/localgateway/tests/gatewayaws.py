@@ -1,6 +1,6 @@
-"""A pytest plugin: the AWS of a test process is an engine of its own, with dummy credentials, never the real thing.
+"""A pytest plugin: each test process has an engine of its own and dummy credentials, and never reaches AWS itself.
 
-The engine is the embedded one, or the one that AWS_ENDPOINT_URL_DYNAMODB names: the same tests run on any.
+The engine is the gateway's, or the one that AWS_ENDPOINT_URL_DYNAMODB names: the same tests run on any.
 """
 
 import os
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from localgateway.aws.engine import DUMMY_CREDENTIALS, Engine
+from localgateway.aws.engine import Engine
+from localgateway.aws.local_aws import DUMMY_CREDENTIALS
 
 
 @pytest.fixture(scope="session", autouse=True)
 def aws() -> Iterator[None]:
-    """The AWS variables of this process: an engine of its own, dummy credentials, never the real thing."""
+    """Set the AWS variables of this process: an engine of its own and dummy credentials."""
     engine = None if "AWS_ENDPOINT_URL_DYNAMODB" in os.environ else Engine()
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_ENDPOINT_URL_DYNAMODB"]:

@@ -16,13 +16,14 @@ from botocore.config import Config
 from websockets.sync.client import connect
 
 from localgateway import LocalGateway
+from localgateway.api.api import Api
 from localgateway.testing import Client
 
-# How long something may take that ought to happen at once: ample, for a busy machine.
+# How long something that should happen at once may take on a busy machine.
 SECONDS = 10
-# A well-formed connection id that nobody ever had.
+# A well-formed connection id that was never used.
 NEVER_USED = "L0SM9cOFvHcCIhw="
-# What makes a request a signed one; nobody verifies the signature.
+# Makes a request a signed one; the gateway does not verify the signature.
 SIGNED = "Authorization: AWS4-HMAC-SHA256 Credential=local/20261123/us-east-1/execute-api/aws4_request"
 # A client made from a session of its own takes ten times as long.
 SESSION = boto3.session.Session()
@@ -150,6 +151,14 @@ class Probe:
         options = {"open_timeout": SECONDS, "close_timeout": SECONDS, "ping_interval": None} | options
         return Client(self._enter(connect(self.gateway.url + suffix, **options)), read=str)
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once."""
+
+        async def advance(api: Api) -> None:
+            api.advance(seconds)
+
+        self.gateway.ask(advance, SECONDS)
+
     def event(self) -> dict[str, Any]:
         """Return the next event a handler has recorded."""
         event = self.app.events.get(timeout=SECONDS)
@@ -226,13 +235,13 @@ def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes
 
 
 def call(probe: Probe, method: str, path: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
-    """Send one HTTP request as it stands and return what comes back."""
+    """Send one HTTP request as it is and return the response."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers, "", ""]
     return read_response(probe.raw("\r\n".join(lines).encode() + body))
 
 
 def how_it_ended(event: Mapping[str, Any]) -> tuple[str, int, str]:
-    """Return what a $disconnect event says of the end."""
+    """Return what a $disconnect event says about the end."""
     context = event["requestContext"]
     return context["eventType"], context["disconnectStatusCode"], context["disconnectReason"]
 
@@ -246,7 +255,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def ask(url: str, body: bytes | None = None) -> Any:
-    """Return the JSON that a GET, or with a body a POST, is answered with."""
+    """Return the JSON answer to a GET, or to a POST if there is a body."""
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as response:
         return json.loads(response.read())

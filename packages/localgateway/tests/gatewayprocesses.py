@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gatewaykit import SECONDS
+from localgateway.aws.installation import engine_directory
 
-REPOSITORY = Path(__file__).parents[3]
 APP = """
 import os
 import boto3
@@ -48,11 +48,11 @@ def count():
 
 
 def bare_environment() -> dict[str, str]:
-    """The environment of a machine that knows nothing of AWS."""
+    """Return the environment of a machine without any AWS settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "PYTEST_"))}
     return kept | {
         "HOME": "/nonexistent",
-        "PYTHONPATH": str(REPOSITORY),
+        "LOCALGATEWAY_ENGINE_DIR": str(engine_directory().parent),
         "PYTHONUNBUFFERED": "1",
         # Chalice restarts when any file of the project changes, a cached module included.
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -60,7 +60,7 @@ def bare_environment() -> dict[str, str]:
 
 
 class Process:
-    """A process whose output is read as it comes; one that hangs is killed, so that whoever waits for it goes on."""
+    """A process whose output is read as it arrives; one that hangs is killed, so that no test waits for ever."""
 
     def __init__(self, *arguments: str, cwd: Path) -> None:
         self.popen = subprocess.Popen(
@@ -73,7 +73,7 @@ class Process:
             start_new_session=True,
         )
         self.output = ""
-        self._watchdog = Timer(30, self.popen.kill)
+        self._watchdog = Timer(120, self.popen.kill)
         self._watchdog.start()
 
     def prints(self, pattern: str) -> str:

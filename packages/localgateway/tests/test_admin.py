@@ -1,4 +1,4 @@
-"""What can be asked and told about the gateway itself, and by whom."""
+"""The calls about the gateway itself, and who may make them."""
 
 import base64
 import json
@@ -69,8 +69,8 @@ def test_post_arms_get_shows_and_delete_clears(ask, gateway):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{", "The body is no JSON."),
-        (b"\xff", "The body is no JSON."),
+        (b"{", "The body is not JSON."),
+        (b"\xff", "The body is not JSON."),
         ([], 'A fault is a JSON object like {"fault": "false-gone", "times": 2}.'),
         ({"fault": 7}, 'A fault is a JSON object like {"fault": "false-gone", "times": 2}.'),
         ({"fault": "throttle", "times": 0}, "times of throttle must be 1 or more, or nothing for always."),
@@ -93,7 +93,7 @@ def test_delete_of_what_post_has_armed_disarms_that_alone(ask):
     assert ask("DELETE", "/_localgateway/faults", {"fault": 7})[0] == 400
 
 
-def test_it_tells_who_is_connected_and_what_was_sent(ask, gateway):
+def test_it_lists_connections_and_what_was_sent(ask, gateway):
     alice = gateway.connect("alice", headers={"User-Agent": "alice/1"})
     alice.sends("hi", "привет")
     for _ in range(2):
@@ -138,7 +138,7 @@ class TestClosing:
         alice = gateway.connect("alice")
         status, body = ask("DELETE", f"/_localgateway/connections/{alice.connection_id}?code={quote(code)}")
         assert status == 400
-        assert body["message"] == "code is one that a close frame may carry, 1000 or 4000 say, or 1006 to cut it off."
+        assert body["message"] == "code is one that a close frame may carry, such as 1000 or 4000, or 1006 to cut it."
         assert alice.socket.state is State.OPEN
 
     def test_a_reason_that_does_not_fit_and_a_connection_that_is_not_there(self, ask, gateway):
@@ -204,7 +204,7 @@ class TestTables:
             ("rows?after=x", 502, "`after` is not the `next` of a page."),
         ],
     )
-    def test_what_cannot_be_read_is_said(self, ask, path, status, message):
+    def test_an_unreadable_table_is_reported(self, ask, path, status, message):
         assert ask("GET", f"/_localgateway/tables/{path}") == (status, {"message": message})
 
     def test_an_engine_that_refuses_is_quoted(self, ask):
@@ -212,7 +212,7 @@ class TestTables:
         status, body = ask("GET", f"/_localgateway/tables/rows?after={mark}")
         assert (status, body["message"][:25]) == (502, "rows cannot be read: An e")
 
-    def test_tables_on_aws_are_nobodys_business_here(self):
+    def test_tables_on_aws_are_not_shown(self):
         session = botocore.session.get_session()
         with closing(session.create_client("dynamodb", "eu-central-1", endpoint_url=None)) as client:
             client.meta._endpoint_url = "https://dynamodb.eu-central-1.amazonaws.com"
@@ -258,7 +258,7 @@ def test_a_page_of_the_gateway_itself_is_not(ask, gateway):
 
 
 def test_every_call_is_documented(ask):
-    document = (Path(__file__).parents[3] / "docs" / "CONSOLE.md").read_text()
+    document = (Path(__file__).parents[1] / "docs" / "CONSOLE.md").read_text()
     listed = re.findall(r"^\| `([A-Z]+) (/_localgateway/[^`]+)` \|", document, re.M)
     there = ask("GET", "/_localgateway/secrets")[1]["message"].removeprefix("There are ").removesuffix(".").split(", ")
     assert {re.sub(r"\{\w+\}", "", path) for _, path in listed} == set(there)

@@ -33,7 +33,7 @@ class TestHost:
         assert not admission.admits_handshake(for_host(host))
         assert not admission.admits_call(for_host(host))
 
-    def test_an_address_is_nobody_elses_name(self):
+    def test_an_address_is_no_foreign_name(self):
         assert Admission("0.0.0.0").admits_call(for_host("192.168.7.7:8001"))
 
     def test_the_address_listened_on_and_the_allowed_names_are_known(self):
@@ -45,9 +45,9 @@ class TestHost:
         assert admission.admits_handshake(for_host("desk-of-alice.lan"))
         assert not admission.admits_call(for_host("desk-of-alice.lan"))
 
-    def test_the_log_says_what_would_let_it_in(self, caplog):
+    def test_the_log_names_the_option_that_would_admit_it(self, caplog):
         Admission("127.0.0.1").admits_call(for_host("evil.example\x1b[2J"))
-        assert r"Refused a request for the host 'evil.example\x1b[2J': --allow-host would let it in." in caplog.text
+        assert r"Refused a request for the host 'evil.example\x1b[2J': --allow-host would admit it." in caplog.text
 
 
 class TestOrigin:

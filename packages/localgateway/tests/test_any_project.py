@@ -1,13 +1,17 @@
-"""Any Chalice project runs: whatever it has or lacks, in threads and in worker processes alike."""
+"""Any Chalice project runs, whatever it has or lacks, in threads and in worker processes."""
 
 import json
+from contextlib import closing
 from textwrap import dedent
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from gatewaykit import ROWS_TABLE, write_project
-from localgateway import Additions, GatewayError, LocalGateway
+from localgateway import Additions
+from localgateway.errors import ProjectError
+from localgateway.runtime.deployments import Deployments
+from localgateway.runtime.pool import Zygote
 
 PRELUDE = """
 import json, os, time
@@ -29,7 +33,7 @@ def chat(event):
 """
 
 
-@pytest.fixture(params=["threads", "workers"])
+@pytest.fixture(params=["threads", pytest.param("workers", marks=pytest.mark.slow)])
 def write_and_run(request, serve, tmp_path):
     """Run a project with more files than app.py: names and what is in them."""
 
@@ -225,13 +229,23 @@ class TestWhatAProjectMayHave:
         assert answer(probe.joins()) == {"table": "given"}
 
 
-class TestWhatIsSaidOfAProjectThatDoesNotRun:
-    @pytest.fixture(params=["threads", "workers"])
-    def says(self, request, tmp_path):
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = Zygote()
+    yield zygote
+    zygote.stop()
+
+
+class TestAProjectThatDoesNotRun:
+    """What a worker says of it. What the gateway says without workers is in test_starting.py."""
+
+    @pytest.fixture
+    def says(self, zygote, tmp_path):
         def says(source, prelude=PRELUDE):
             project = write_project(tmp_path / "p", source, prelude=prelude)
-            with pytest.raises(GatewayError) as refusal:
-                LocalGateway(project, workers=request.param == "workers").start()
+            deployments = Deployments(zygote, project, "local", "http://localhost/api", {}, {})
+            with closing(deployments), pytest.raises(ProjectError) as refusal:
+                deployments.deploy()
             return str(refusal.value).replace(str(project), "PROJECT")
 
         return says
@@ -260,4 +274,4 @@ class TestWhatIsSaidOfAProjectThatDoesNotRun:
         assert "WEBSOCKETS" in says("app.experimental_feature_flags.clear()" + ECHO)
 
     def test_lambda_would_not_find_a_function(self, says):
-        assert says(ECHO + "\ndel chat") == "The function chat is not there: Lambda would look for app.chat."
+        assert says(ECHO + "\ndel chat") == "The function chat does not exist: Lambda would look for app.chat."

@@ -1,4 +1,4 @@
-"""@connections: what another process can do with a socket, and what it is told when it cannot."""
+"""@connections: what another process can do with a socket, and the errors it gets."""
 
 import pytest
 

@@ -92,7 +92,7 @@ class TestTheVerdict:
         assert (answer_status, json.loads(answer)["message"]) == (status, message)
         assert probe.has_no_event_within(0.1)
 
-    def test_whom_it_lets_in_connect_may_still_refuse(self, serve):
+    def test_connect_may_refuse_a_client_that_the_authorizer_allows(self, serve):
         source = authorizing("return policy('Allow', event['methodArn'])")
         source = re.sub(r"(def connect\(event\):\n    ).*", r"\1return Response('', status_code=418)", source)
         probe = serve(source, additions=Additions(authorizer="authorize"))

@@ -29,7 +29,7 @@ def message(event):
 
 
 class TestFloods:
-    def test_only_so_many_messages_of_one_client_are_in_flight(self, serve):
+    def test_messages_in_flight_of_one_client_are_bounded(self, serve):
         probe = serve(COUNTING, limits=Limits(in_flight_per_client=3))
         flooder = probe.joins()
         flooder.sends(*[str(number) for number in range(20)])
@@ -40,7 +40,7 @@ class TestFloods:
         probe.app.gate.set()
         assert {probe.app.events.get(timeout=10) for _ in range(20)} == {str(number) for number in range(20)}
 
-    def test_only_so_many_handlers_run_at_the_same_time(self, serve):
+    def test_handlers_that_run_at_the_same_time_are_bounded(self, serve):
         probe = serve(COUNTING, limits=Limits(in_flight_per_client=4, concurrent_invocations=5))
         for _ in range(3):
             probe.joins().sends(*"abcd")

@@ -13,6 +13,7 @@ from gatewaykit import SECONDS
 from gatewayprocesses import Process, children_of, ends_soon, free_port, get, needs_proc
 
 
+@pytest.mark.slow
 class TestChaliceLocal:
     @pytest.fixture
     def chalice(self, project: Path, run: Callable[..., Process]) -> Iterator[tuple[Process, str, str]]:

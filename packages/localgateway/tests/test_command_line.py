@@ -4,7 +4,6 @@ import re
 import shlex
 import signal
 import socket
-import time
 from contextlib import closing
 
 import boto3
@@ -16,6 +15,7 @@ from gatewaykit import SECONDS
 from gatewayprocesses import FREE, ends_soon, get, is_running, needs_proc
 
 
+@pytest.mark.slow
 class TestRunning:
     def test_it_prints_where_everything_is_and_serves_it(self, run):
         gateway = run(*FREE, "--env", "GREETING=hi ")
@@ -85,22 +85,21 @@ def who(event, context):
         run(*FREE, "--host", "0.0.0.0").prints(r"^Warning: 0\.0\.0\.0 is not loopback; others can reach the app\.$")
 
 
+@pytest.mark.slow
 class TestEnding:
     @needs_proc
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_signal_ends_it_cleanly_and_soon(self, run, number):
+    def test_a_signal_ends_it_cleanly(self, run, number):
         gateway = run(*FREE)
         url = gateway.prints(r"^WebSocket +(.*)$")
         gateway.prints("^export AWS_ENDPOINT_URL_SQS")
         left = gateway.descendants()
         assert len(left) >= 2
         with connect(url, open_timeout=SECONDS) as client:
-            started_at = time.monotonic()
             gateway.popen.send_signal(number)
             with pytest.raises(ConnectionClosed, match=r"1001 \(going away\) Going away"):
                 client.recv(timeout=SECONDS)
         assert gateway.ends() == 0
-        assert time.monotonic() - started_at < 2
         assert not any(is_running(pid) for pid in left)
         # The row could still be deleted while the gateway shut down.
         assert re.search(r"\$disconnect disconnect \S+ 200 ", gateway.output)
@@ -120,7 +119,7 @@ class TestMistakes:
     def test_a_directory_without_a_project(self, run, tmp_path):
         gateway = run(str(tmp_path))
         assert gateway.ends() == 1
-        assert gateway.output == f"{tmp_path} is no Chalice project: it needs app.py and .chalice/config.json.\n"
+        assert gateway.output == f"{tmp_path} is not a Chalice project: it needs app.py and .chalice/config.json.\n"
 
     def test_a_project_that_does_not_import_shows_its_own_error(self, run, project):
         (project / "app.py").write_text("def broken():\n    return missing\n\nbroken()\n")
@@ -129,7 +128,7 @@ class TestMistakes:
         assert f'File "{project}/app.py", line 4, in <module>' in gateway.output
         assert gateway.output.endswith("app.py does not import: NameError: name 'missing' is not defined\n")
 
-    def test_a_port_in_use_is_said_in_a_sentence(self, run):
+    def test_a_port_in_use_is_reported_in_one_sentence(self, run):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             gateway = run("--port", str(port))

@@ -1,4 +1,4 @@
-"""$connect: who comes in, what the handler is told, and what a refused client sees."""
+"""$connect: which clients are admitted, what the handler gets, and what a refused client sees."""
 
 import json
 import re
@@ -93,7 +93,7 @@ class TestWhereClientsConnect:
         ],
         ids=["version", "key", "http", "method", "two keys", "extension"],
     )
-    def test_a_handshake_with_a_mistake_is_refused_with_400_and_asks_no_handler(self, serve, request_bytes):
+    def test_a_malformed_handshake_is_refused_with_400_without_a_handler(self, serve, request_bytes):
         probe = serve(RECORDING)
         status, _, _ = read_response(probe.raw(request_bytes))
         assert status == 400

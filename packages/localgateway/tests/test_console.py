@@ -1,4 +1,4 @@
-"""What the console is served and told, without a browser: its files, and the feed of what happens."""
+"""What the console gets, without a browser: its files, and the feed of what happens."""
 
 import json
 import socket
@@ -64,7 +64,7 @@ def dial(gateway):
 
 
 class Reader:
-    """Someone who reads the feed."""
+    """A reader of the feed."""
 
     def __init__(self, gateway, **headers):
         address = urlsplit(gateway.management_endpoint)
@@ -151,13 +151,13 @@ class TestThePage:
     def test_other_machines_and_other_sites_are_refused(self, get, path, headers):
         assert get(path, **headers)[0] == 403
 
-    def test_the_refusal_says_how_to_come_in(self, get):
+    def test_the_refusal_says_what_to_do(self, get):
         assert get("/_console", Host="evil.example")[2].decode() == f"{page.REFUSAL}\n"
 
     def test_a_gateway_that_this_machine_calls_by_another_name_has_none(self, tmp_path):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                # Nothing is sent: the address is only looked up in the routes. It is nobody's (RFC 5737).
+                # Nothing is sent: the address is only looked up in the routes. It belongs to no machine (RFC 5737).
                 probe.connect(("192.0.2.1", 9))
             except OSError:
                 pytest.skip("this machine has no address but loopback's")
@@ -190,17 +190,18 @@ class TestTheFeed:
         assert event["faults"] == [{"fault": "throttle", "times": 1}]
         assert (event["total"], event["running"]) == (1, [])
 
-    def test_goes_on_with_what_changes_and_nothing_else(self, gateway, read):
+    def test_later_events_have_only_what_changed(self, gateway, read):
         alice, bob = gateway.connect("alice"), gateway.connect("bob")
         reader = read()
         reader.next()
         alice.sends("hi")
         gateway.settle()
-        event = reader.until(lambda event: "invocations" in event)
-        assert "faults" not in event
-        assert "total" not in event
-        connections = event.get("connections") or reader.next()["connections"]
-        assert [one["id"] for one in connections] == [alice.connection_id]
+        news = {}
+        while not {"connections", "invocations"} <= news.keys():
+            news |= reader.next()
+        assert "faults" not in news
+        assert "total" not in news
+        assert [one["id"] for one in news["connections"]] == [alice.connection_id]
         gateway.faults.drop_post()
         assert reader.next()["faults"] == [{"fault": "drop-post", "times": 1}]
         bob.closes()
@@ -224,7 +225,7 @@ class TestTheFeed:
         }
         assert reader.until(lambda event: "running" in event)["running"] == []
 
-    def test_who_comes_back_is_told_of_no_invocation_twice(self, gateway, read):
+    def test_a_reader_that_returns_gets_no_invocation_twice(self, gateway, read):
         alice = gateway.connect("alice")
         alice.sends("one")
         gateway.settle()
@@ -239,7 +240,7 @@ class TestTheFeed:
         assert len(read(**{"Last-Event-ID": "another-1"}).next()["invocations"]) == 2
 
     @pytest.mark.parametrize("options", [{"limits": Limits(feeds=2)}])
-    def test_has_so_many_readers_and_no_more(self, gateway, read):
+    def test_readers_are_bounded(self, gateway, read):
         first, second = read(), read()
         for reader in (first, second):
             reader.next()
@@ -252,7 +253,7 @@ class TestTheFeed:
             assert time.monotonic() < deadline
 
     @pytest.mark.parametrize("options", [{"limits": Limits(feeds=1, feed_seconds=0.01, feed_patience_seconds=0.2)}])
-    def test_who_does_not_read_is_cut_off_and_nothing_waits_for_it(self, gateway, dial, read):
+    def test_a_reader_that_does_not_read_is_cut(self, gateway, dial, read):
         for _ in range(1_000):
             gateway.faults.throttle(connection_id="x" * 200)
         silent = dial(b"GET /_localgateway/feed HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -264,7 +265,7 @@ class TestTheFeed:
             gateway.faults.throttle()
             assert time.monotonic() < deadline
 
-    def test_whoever_goes_on_to_send_is_no_reader(self, dial):
+    def test_a_client_that_keeps_sending_is_no_reader(self, dial):
         request = b"GET /_localgateway/feed HTTP/1.1\r\nHost: localhost\r\n\r\n"
         sender = dial(request)
         assert sender.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
@@ -315,7 +316,7 @@ def ran(number, *lines):
 
 
 class TestOneEvent:
-    def test_tells_of_so_many_invocations_and_the_next_of_those_after(self):
+    def test_invocations_come_in_bounded_portions(self):
         view = View(Nothing(ran(number) for number in range(5, MAX_INVOCATIONS + 15)))
         assert [one["number"] for one in view.look()["invocations"]] == list(range(5, MAX_INVOCATIONS + 5))
         assert [one["number"] for one in view.look()["invocations"]] == list(range(MAX_INVOCATIONS + 5, 215))

@@ -30,7 +30,7 @@ class TestClosesOfTheGateway:
                 time.sleep(0.05)
         assert client.is_closed_with() == (1001, "Going away")
 
-    def test_stopping_the_gateway_closes_every_connection_and_runs_every_handler(self, serve):
+    def test_stopping_closes_every_connection_and_runs_every_handler(self, serve):
         probe = serve(RECORDING)
         clients = [probe.joins() for _ in range(5)]
         app = probe.app
@@ -41,7 +41,7 @@ class TestClosesOfTheGateway:
         endings = [how_it_ended(app.events.get(timeout=10)) for _ in clients]
         assert endings == [("DISCONNECT", 1001, "Going away")] * 5
 
-    def test_while_it_stops_nobody_comes_in_and_handlers_can_still_call_it(self, serve):
+    def test_while_it_stops_handshakes_are_refused_and_handlers_still_send(self, serve):
         probe = serve(
             """
             from chalice import WebsocketDisconnectedError

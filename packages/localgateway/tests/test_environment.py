@@ -42,7 +42,7 @@ class TestTheEnvironmentOfHandlers:
         kept = {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3"}
         assert {**probe.gateway.environment, "AWS_ENDPOINT_URL_LAMBDA": ""} == kept | {"AWS_ENDPOINT_URL_LAMBDA": ""}
 
-    def test_a_profile_that_is_not_there_is_said_in_a_sentence(self, tmp_path, monkeypatch):
+    def test_a_missing_profile_is_reported_in_one_sentence(self, tmp_path, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "nobody")
         with pytest.raises(ResourceError, match=r"The AWS settings of this machine cannot be used: .*nobody"):
             LocalGateway(write_project(tmp_path / "p", ECHO)).start()

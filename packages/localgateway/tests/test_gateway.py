@@ -4,7 +4,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from urllib.parse import urlsplit
 
 import boto3
@@ -65,16 +64,17 @@ class TestStartAndStop:
     def test_a_handler_that_never_returns_does_not_hold_it_up(self, tmp_path):
         from websockets.sync.client import connect
 
-        project = write_project(tmp_path / "p", "@app.on_ws_message()\ndef message(event):\n    gate.wait(30)\n")
+        project = write_project(
+            tmp_path / "p", "@app.on_ws_message()\ndef message(event):\n    events.put(gate.wait(30))\n"
+        )
         with LocalGateway(project, limits=Limits(stop_seconds=0.1)) as gateway:
-            gate = sys.modules["app"].gate
+            app = sys.modules["app"]
             with connect(gateway.url) as client:
                 client.send("x")
                 client.ping().wait(10)
-                started_at = time.monotonic()
                 gateway.stop()
-        assert time.monotonic() - started_at < 2
-        gate.set()
+        assert app.events.empty()
+        app.gate.set()
 
     def test_it_listens_on_ipv6_too(self, serve):
         try:
@@ -106,7 +106,7 @@ class TestTables:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((engine.hostname, engine.port), timeout=1)
 
-    def test_an_engine_that_is_there_is_used(self, serve):
+    def test_an_engine_that_the_environment_names_is_used(self, serve):
         gateway = serve(ROWS_ROUTES, resources={"Rows": ROWS_TABLE}).gateway
         assert "AWS_ENDPOINT_URL_DYNAMODB" not in gateway.environment
         ask(f"{gateway.rest_url}/rows", b"one")
@@ -120,9 +120,7 @@ class TestTables:
         gateway = probe.gateway
         ask(f"{gateway.rest_url}/rows", b"one")
         client, connection_id = probe.joins(), probe.connection_id()
-        started_at = time.monotonic()
         gateway.reset()
-        assert time.monotonic() - started_at < 0.5
         assert ask(f"{gateway.rest_url}/rows") == {"count": 0}
         with pytest.raises(AssertionError, match="cut without a close frame"):
             client.is_closed_with()

@@ -57,7 +57,7 @@ class TestRequests:
         assert first.body == b"x" * 11
         assert second.method == "GET"
 
-    def test_who_expects_a_word_before_the_body_is_heard_first(self):
+    def test_expect_continue_is_reported_before_the_body(self):
         events = read(b"POST / HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n", b"x")
         assert [type(event) for event in events] == [Expectation, Request]
 
@@ -93,7 +93,7 @@ class TestRefusals:
         events = read(b"GET / HTTP/1.1\r\nA: ", *[b"x" * 10] * 7)
         assert events == [Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)]
 
-    def test_a_piece_may_hold_the_end_of_one_head_many_requests_and_the_start_of_another(self):
+    def test_a_piece_may_hold_several_requests_and_parts_of_others(self):
         request = b"GET / HTTP/1.1\r\nA: 1\r\n\r\n"
         events = read(request[:10], request[10:] + request * 9 + request[:10], request[10:])
         assert [type(event) for event in events] == [Request] * 11

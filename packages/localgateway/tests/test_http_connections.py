@@ -34,7 +34,7 @@ class TestHttp:
         assert read_response(connection)[0] == 200
         assert alice.receives() == "abcde"
 
-    def test_a_client_that_asks_before_it_sends_is_told_to_go_on(self, serve):
+    def test_expect_continue_is_answered(self, serve):
         probe = serve(RECORDING)
         alice, alice_id = probe.joins(), probe.connection_id()
         head = f"POST /api/@connections/{alice_id} HTTP/1.1\r\nHost: localhost\r\n{SIGNED}\r\nContent-Length: 2\r\n"

@@ -1,4 +1,4 @@
-"""Messages: what the handler is told, what the client hears of it, and how large they may be."""
+"""Messages: what the handler gets, what the client gets back, and how large they may be."""
 
 from gatewaykit import ECHO
 

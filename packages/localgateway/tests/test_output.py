@@ -1,4 +1,4 @@
-"""What handlers write: who hears it, what is kept of it, and that it reaches the terminal all the same."""
+"""What handlers write: how it is recorded, what is kept of it, and that it still reaches the terminal."""
 
 import io
 import sys
@@ -40,7 +40,7 @@ def message(event):
 
 
 class TestLines:
-    def test_a_line_is_heard_when_it_ends(self):
+    def test_a_line_is_recorded_when_it_ends(self):
         heard_lines = []
         lines = Lines(heard_lines.append)
         lines.write("one\ntw")
@@ -92,7 +92,7 @@ class TestAStream:
     def test_is_otherwise_the_one_below(self):
         assert Overheard(sys.__stderr__, find_lines).fileno() == sys.__stderr__.fileno()
 
-    def test_of_two_threads_each_hears_its_own_and_that_of_copies_of_its_context(self):
+    def test_each_thread_is_recorded_with_copies_of_its_context(self):
         stream = Overheard(io.StringIO(), find_lines)
         kept = {"a": [], "b": []}
         both = threading.Barrier(2)
@@ -111,7 +111,7 @@ class TestAStream:
             thread.join()
         assert kept == {"a": ["a", "aa"], "b": ["b", "bb"]}
 
-    def test_of_a_process_all_threads_are_heard(self):
+    def test_all_threads_of_a_process_are_recorded(self):
         stream, kept = Overheard(io.StringIO(), find_lines), []
         with heard(kept.append):
             thread = threading.Thread(target=print, args=("elsewhere",), kwargs={"file": stream})
@@ -132,7 +132,7 @@ class TestAnInvocation:
         [
             ("return", "ok", 200, None),
             ("raise", "error", None, "ValueError: no good"),
-            ("die", "error", None, "Its process ended before it had an answer."),
+            ("die", "error", None, "Its process ended before it answered."),
             ("hang", "timeout", None, "Task timed out after 1.00 seconds"),
         ],
     )

@@ -1,4 +1,4 @@
-"""Where AWS is only presumed to do what `conformance` tests with --presumed, the gateway is safe whatever it does."""
+"""Where `conformance` only presumes what AWS does (--presumed), the gateway is safe in any case."""
 
 import time
 
@@ -9,13 +9,13 @@ from localgateway import Limits
 
 
 @pytest.mark.parametrize("path", ["/", "/other", "/api/more", "/api//", "/API"])
-def test_who_comes_to_another_path_is_refused_and_no_function_hears_of_it(serve, path):
+def test_another_path_is_refused_without_a_function(serve, path):
     probe = serve(RECORDING)
     assert 400 <= read_response(probe.raw(handshake(path)))[0] < 500
     assert probe.has_no_event_within(0.05)
 
 
-def test_a_connect_that_takes_too_long_lets_nobody_in(serve):
+def test_a_connect_that_takes_too_long_refuses_the_client(serve):
     probe = serve(refusing("gate.wait(10)"), limits=Limits(integration_seconds=0.1))
     assert read_response(probe.raw(handshake()))[0] >= 500
     probe.app.gate.set()

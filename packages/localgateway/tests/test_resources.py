@@ -42,7 +42,7 @@ class TestReading:
         bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": {"Fn::ImportValue": "x"}}}
         assert not read({"Resources": {"Bucket": bucket}})
 
-    def test_functions_are_told_what_can_be_told_here(self, read):
+    def test_functions_get_the_variables_that_can_be_resolved_locally(self, read):
         told = {
             "TABLE": {"Ref": "T"},
             "SIZE": 7,
@@ -62,7 +62,7 @@ class TestReading:
         )
         assert list(resources.tables) == ["t"]
         assert resources.variables == {"WebsocketConnect": {"TABLE": "t", "SIZE": "7", "PLACE": "eu-central-1"}}
-        assert resources.untold == ("API of WebsocketConnect is not set: it uses 'WebsocketAPI'.",)
+        assert resources.unresolved == ("API of WebsocketConnect is not set: it uses 'WebsocketAPI'.",)
 
     @pytest.mark.parametrize(
         ("name", "resolved"),
@@ -128,8 +128,8 @@ class TestReading:
             read({"Conditions": conditions, "Resources": {"T": table(TableName="t", SSESpecification=part)}})
 
     @pytest.mark.parametrize("text", ["no json", "[]", '{"Resources": [1]}'])
-    def test_what_is_no_template_is_said_to_be_none(self, read, text):
-        with pytest.raises(ResourceError, match="is no CloudFormation template"):
+    def test_a_file_that_is_no_template_is_refused(self, read, text):
+        with pytest.raises(ResourceError, match="is not a CloudFormation template"):
             read(text)
 
 
@@ -175,7 +175,7 @@ class TestMaking:
         assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ttl"}
         dynamodb.delete_table(TableName="made")
 
-    def test_what_is_there_already_stays_as_it_is(self, make, dynamodb):
+    def test_existing_tables_and_queues_stay_as_they_are(self, make, dynamodb):
         maker = make(Resources({"kept": KEY}, {}))
         maker.create()
         dynamodb.put_item(TableName="kept", Item={"PK": {"S": "x"}})
@@ -216,7 +216,7 @@ class TestMaking:
         assert "Messages" not in sqs.receive_message(QueueUrl=url)
         sqs.close()
 
-    def test_a_definition_that_the_engine_refuses_is_said_in_a_sentence(self, make):
+    def test_a_definition_that_the_engine_refuses_is_one_sentence(self, make):
         with pytest.raises(ResourceError, match=r"The tables and queues of resources\.json cannot be made: .+"):
             make(Resources({"x": KEY}, {})).create()
 

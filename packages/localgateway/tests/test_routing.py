@@ -172,8 +172,8 @@ class TestMistakes:
             ),
             (
                 Additions(authorizer="connect", identity_sources=["context.identity.sourceIp"]),
-                "context.identity.sourceIp is no identity source of this gateway: it knows route.request.header.NAME "
-                "and route.request.querystring.NAME.",
+                "context.identity.sourceIp is not an identity source that this gateway knows: "
+                "route.request.header.NAME and route.request.querystring.NAME.",
             ),
             (
                 Additions(identity_sources=["route.request.header.Cookie"]),
@@ -181,12 +181,12 @@ class TestMistakes:
             ),
         ],
     )
-    def test_an_addition_to_what_is_not_there_is_said_in_a_sentence(self, tmp_path, additions, sentence):
+    def test_an_addition_to_a_missing_function_is_one_sentence(self, tmp_path, additions, sentence):
         with pytest.raises(ProjectError) as refusal:
             LocalGateway(write_project(tmp_path / "p", RECORDING), additions=additions).start()
         assert str(refusal.value) == sentence
 
-    def test_a_deployment_without_it_is_not_served_and_the_old_code_goes_on(self, tmp_path, caplog):
+    def test_a_deployment_without_it_leaves_the_old_code_running(self, tmp_path, caplog):
         additions = Additions(routes={"say": "say"}, route_responses=["say"])
         project = write_project(tmp_path / "p", SAYING, prelude="")
         with (
@@ -195,8 +195,8 @@ class TestMistakes:
         ):
             (project / "app.py").write_text(SAYING.replace("say", "tell"))
             deadline = time.monotonic() + SECONDS
-            while "The old code goes on." not in caplog.text and time.monotonic() < deadline:
+            while "The old code keeps running." not in caplog.text and time.monotonic() < deadline:
                 time.sleep(0.02)
-            assert "There is no function say in this project: it has tell. The old code goes on." in caplog.text
+            assert "There is no function say in this project: it has tell. The old code keeps running." in caplog.text
             client.send('{"action":"say"}')
             assert client.recv(timeout=SECONDS) == "said"

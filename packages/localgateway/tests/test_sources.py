@@ -77,7 +77,7 @@ def jobs(serve: Callable[..., Probe]) -> Any:
 
 
 class TestQueues:
-    def test_a_message_reaches_the_function_in_lambdas_shape_and_leaves_the_queue(self, jobs: Any) -> None:
+    def test_a_handled_message_has_lambdas_shape_and_leaves_the_queue(self, jobs: Any) -> None:
         jobs.send("hi", MessageAttributes={"who": {"DataType": "String", "StringValue": "me"}})
         (record,) = jobs.probe.event()["Records"]
         assert record["body"] == "hi"
@@ -92,7 +92,8 @@ class TestQueues:
         }
         jobs.becomes("jobs", 0)
 
-    def test_a_batch_that_fails_is_given_out_again_and_ends_in_the_dead_letter_queue(self, jobs: Any) -> None:
+    @pytest.mark.slow
+    def test_a_failed_batch_is_retried_and_ends_in_the_dead_letter_queue(self, jobs: Any) -> None:
         jobs.send("bad")
         first, second = jobs.probe.event()["Records"], jobs.probe.event()["Records"]
         assert first[0]["messageId"] == second[0]["messageId"]
@@ -117,7 +118,7 @@ class TestSchedules:
         assert first["resources"] == second["resources"]
         assert first["id"] != second["id"]
 
-    def test_a_schedule_that_eventbridge_would_refuse_is_told(
+    def test_a_schedule_that_eventbridge_would_refuse_is_reported(
         self, serve: Callable[..., Probe], caplog: pytest.LogCaptureFixture
     ) -> None:
         serve('@app.schedule("rate(1 minutes)")\ndef tick(event):\n    pass\n')
@@ -208,7 +209,7 @@ class TestFunctionsByName:
         assert answer["StatusCode"] == 202
         assert probe.event() == {"who": "later"}
 
-    def test_a_stranger_is_not_found_and_nonsense_is_refused(self, greeter: Any) -> None:
+    def test_an_unknown_id_is_not_found_and_nonsense_is_refused(self, greeter: Any) -> None:
         client = greeter[1]
         with pytest.raises(client.exceptions.ResourceNotFoundException, match="Function not found: nobody"):
             client.invoke(FunctionName="nobody")

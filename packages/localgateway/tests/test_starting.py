@@ -21,7 +21,7 @@ class TestWhatIsSaidWhenItCannotStart:
     def test_no_project(self, tmp_path):
         error = self.start(tmp_path)
         assert isinstance(error, ProjectError)
-        assert str(error) == f"{tmp_path} is no Chalice project: it needs app.py and .chalice/config.json."
+        assert str(error) == f"{tmp_path} is not a Chalice project: it needs app.py and .chalice/config.json."
 
     def test_a_broken_config(self, tmp_path):
         project = write_project(tmp_path / "p", ECHO)
@@ -55,7 +55,7 @@ class TestWhatIsSaidWhenItCannotStart:
 
     def test_a_function_that_lambda_would_not_find(self, tmp_path):
         error = self.start(write_project(tmp_path / "p", ECHO + "\ndel message"))
-        assert str(error) == "The function message is not there: Lambda would look for app.message."
+        assert str(error) == "The function message does not exist: Lambda would look for app.message."
 
     def test_a_port_that_is_taken(self, tmp_path):
         project = write_project(tmp_path / "p", '@app.route("/")\ndef index():\n    return {}\n')
@@ -74,14 +74,14 @@ class TestWhatIsSaidWhenItCannotStart:
         assert str(error) == "Cannot listen on 192.0.2.1, port 0: Cannot assign requested address."
 
     @pytest.mark.usefixtures("own_engine")
-    def test_no_engine_to_embed(self, tmp_path, monkeypatch):
+    def test_no_engine_can_be_installed(self, tmp_path, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("LOCALGATEWAY_ENGINE_DIR", str(tmp_path / "file" / "engines"))
         error = self.start(write_project(tmp_path / "p", ECHO, resources={"Rows": ROWS_TABLE}))
-        assert str(error) == (
-            "The embedded DynamoDB is not installed: pip install ministack, or let AWS_ENDPOINT_URL_DYNAMODB "
-            "point at another one."
-        )
+        assert str(error).startswith("The engine for tables and queues cannot be installed: ")
+        assert "localgateway engine install" in str(error)
 
-    def test_an_unknown_stage_is_no_error_but_said(self, tmp_path, caplog):
+    def test_an_unknown_stage_is_a_warning(self, tmp_path, caplog):
         with LocalGateway(write_project(tmp_path / "p", ECHO), stage="prod"):
             assert "Stage prod is not in .chalice/config.json: top-level settings only." in caplog.text

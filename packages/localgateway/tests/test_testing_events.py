@@ -31,7 +31,7 @@ def test_they_have_the_keys_of_the_gateways_own_events(gateway):
     assert made["requestContext"]["disconnectReason"] == real["requestContext"]["disconnectReason"]
 
 
-def test_they_are_of_right_now_unless_told_otherwise():
+def test_their_time_is_now_by_default():
     assert abs(connect_event()["requestContext"]["connectedAt"] - time.time() * 1000) < 10_000
     context = message_event("x", connected_at_ms=1_000, now_ms=2_000)["requestContext"]
     assert (context["connectedAt"], context["requestTimeEpoch"]) == (1_000, 2_000)
@@ -51,7 +51,7 @@ def test_a_body_that_is_no_text_is_written_as_json():
     assert message_event("{a")["body"] == "{a"
 
 
-def test_ids_are_new_each_time_and_the_requests_is_said_twice():
+def test_ids_are_new_each_time_and_the_requests_is_in_two_places():
     first, second = (message_event("x")["requestContext"] for _ in range(2))
     assert first["requestId"] == first["extendedRequestId"] != second["requestId"]
     assert len(first["messageId"]) == len(events.to_id(bytes(events.ID_BYTES)))

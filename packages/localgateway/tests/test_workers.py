@@ -130,9 +130,7 @@ class TestMemory:
         rest = ask(f"{probe.gateway.rest_url}/who")
         assert rest == mine | {"WHO": "all", "AWS_LAMBDA_FUNCTION_NAME": "probe-local"}
 
-    def test_a_function_that_saw_no_websocket_event_cannot_send_until_it_says_where(
-        self, run: Callable[..., Probe]
-    ) -> None:
+    def test_a_function_without_websocket_events_must_configure_the_endpoint(self, run: Callable[..., Probe]) -> None:
         probe = run(
             """
             @app.on_ws_message()
@@ -158,6 +156,7 @@ class TestMemory:
         assert told(client) == {"how": "configured"}
 
 
+@pytest.mark.slow
 class TestMishaps:
     def test_a_crash_costs_one_error_frame_and_nothing_else(self, run: Callable[..., Probe]) -> None:
         client = run(COUNTING).joins()
@@ -229,6 +228,7 @@ def test_a_worker_ends_with_its_channel_also_when_that_is_reset(tmp_path: Path) 
         zygote.stop()
 
 
+@pytest.mark.slow
 class TestReload:
     ANSWERING = """
         @app.on_ws_message()
@@ -242,7 +242,7 @@ class TestReload:
         (Path(probe.gateway.project_dir) / "app.py").write_text(PRELUDE + dedent(source))
 
     def answers(self, client: Client, answer: str) -> None:
-        """Sooner or later the client hears that answer, and never anything but an answer."""
+        """Wait until the client gets that answer; everything it gets must be an answer."""
         deadline = time.monotonic() + SECONDS
         while True:
             client.sends("?")
@@ -267,14 +267,14 @@ class TestReload:
         self.answers(quick, "new")
         assert told(slow)["answer"] == "old"
 
-    def test_code_that_does_not_import_is_told_and_the_old_goes_on(
+    def test_code_that_does_not_import_leaves_the_old_code_running(
         self, run: Callable[..., Probe], caplog: pytest.LogCaptureFixture
     ) -> None:
         probe = run(self.ANSWERING.format("old"), reload=True)
         client = probe.joins()
         self.write(probe, "def broken(:")
         deadline = time.monotonic() + SECONDS
-        while "The old code goes on." not in caplog.text:
+        while "The old code keeps running." not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert "SyntaxError" in caplog.text
@@ -297,7 +297,7 @@ class TestReload:
             time.sleep(0.05)
 
 
-def test_starting_is_refused_in_a_sentence_when_the_project_does_not_import(run: Callable[..., Probe]) -> None:
+def test_a_project_that_does_not_import_is_refused_in_one_sentence(run: Callable[..., Probe]) -> None:
     with pytest.raises(GatewayError, match=r"app\.py does not import: ZeroDivisionError: division by zero"):
         run("1 / 0")
 

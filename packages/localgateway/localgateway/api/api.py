@@ -1,7 +1,7 @@
 """One WebSocket API of API Gateway: what becomes of a handshake, a message and the end of a connection.
 
-It knows routes, functions and open connections, and turns what happens into events and results into answers. It never
-looks into a message: which route a message takes is `routing`'s to say.
+It knows routes, functions and open connections, and turns what happens into events, and results into answers. It never
+looks into a message: `routing` says which route a message takes.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ TIMED_OUT = "Endpoint request timed out"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the upgrade is answered with: 101 where `is_accepted`, else `status` and `message`."""
+    """The answer to a handshake: 101 where `is_accepted`, else `status` and `message`."""
 
     context: ConnectionContext
     request_id: str
@@ -80,7 +80,7 @@ class Api:
         self._domain_name = address
         self._scheme = "https" if is_secure else "http"
         self._clock_ms = clock_ms
-        # How far `advance` has moved this API's time ahead of everybody else's.
+        # How far `advance` has moved this API's clocks ahead of the real ones.
         self._ahead_seconds = 0.0
         self._random_bytes = random_bytes
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,9 +90,9 @@ class Api:
         self._routing = routing
 
     async def connect(self, request: Request, source_ip: str) -> Verdict:
-        """Ask the authorizer and the $connect function, if there are such, whether a client may come in.
+        """Ask the authorizer and the $connect function, where there are any, whether to admit a client.
 
-        The id it is asked about belongs to no connection yet: until `opened`, sending to it finds nobody.
+        The connection's id is not in use yet: until `opened`, sending to it is answered 410.
         """
         now_ms = self.now_ms()
         context = ConnectionContext(
@@ -127,7 +127,7 @@ class Api:
             return Verdict(context, request_id, HTTPStatus.BAD_GATEWAY, FAILED)
 
     def opened(self, connection: Connection) -> None:
-        """Let a connection be found; called when its 101 has been written."""
+        """Register a connection; called when its 101 has been written."""
         self.connections[connection.context.connection_id] = connection
 
     def message(self, connection: Connection, text: str) -> asyncio.Task[None]:
@@ -135,7 +135,7 @@ class Api:
         return self.start(self._message(connection, text))
 
     def ended(self, connection: Connection, code: int, reason: str) -> None:
-        """Forget a connection, then tell the $disconnect function; nobody waits for what that makes of it."""
+        """Forget a connection and start its $disconnect function, without waiting for it."""
         self.connections.pop(connection.context.connection_id, None)
         function = self._routing.routes.get("$disconnect")
         if function is None or self.faults.take("lose-disconnect", connection.context.connection_id):
@@ -146,50 +146,49 @@ class Api:
         self.start(self._disconnect(function, event))
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something beside everything else; what is started here is waited for when the API closes."""
+        """Run a coroutine in the background; closing the API waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
 
     async def close(self) -> None:
-        """Close every connection as a server does that goes away; their $disconnect functions get a moment."""
+        """Close every connection with 1001; their $disconnect functions get `stop_seconds`."""
         self.is_closing = True
         for connection in list(self.connections.values()):
             connection.close(*GOING_AWAY)
         await self._settle()
 
     async def reset(self) -> None:
-        """Let functions at work end, for a moment; then cut every connection without a $disconnect.
-
-        No fault is armed any more, time is everybody's again, and what has run is forgotten.
+        """Give running functions a moment to end, then cut every connection without a $disconnect. Disarms all faults,
+        resets the clocks and forgets past invocations.
         """
         self.faults.clear()
         self.invocations.forget()
         await self._settle()
         self._drop_connections()
         await self._settle()
-        # A handshake that was on its way has opened one meanwhile.
+        # A handshake in progress may have opened one meanwhile.
         self._drop_connections()
         self.invocations.forget()
         self._ahead_seconds = 0
 
     def time(self) -> float:
-        """Return the time that connections live by, in seconds from some moment on."""
+        """Return the time that connections' clocks use, in seconds since an arbitrary moment."""
         return time.monotonic() + self._ahead_seconds
 
     def now_ms(self) -> int:
-        """Return the time that events tell, in epoch milliseconds."""
+        """Return the time that events carry, in epoch milliseconds."""
         return self._clock_ms() + round(self._ahead_seconds * 1000)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once: connections whose time is up close, and events tell that much later times."""
+        """Move time forward at once: connections whose time is up close, and events carry later times."""
         self._ahead_seconds += seconds
         for connection in list(self.connections.values()):
             connection.check_clocks()
 
     async def quiet(self) -> None:
-        """Wait until nothing is at work any more, invocations included that nobody waits for."""
+        """Wait until no function runs, including those that nobody waits for."""
         while work := [*self._tasks, *self.invocations.running]:
             await asyncio.wait(work)
 
@@ -254,10 +253,10 @@ class Api:
     async def _invoke(
         self, cause: str, function: Function, event: Event, say: Callable[[Result], str] = describe
     ) -> Result:
-        """Run a function and log it in a line that holds nothing of what the client sent.
+        """Run a function and log a line about it, without anything that the client sent.
 
         Raises:
-            TimeoutError: if the integration timeout passes first; the function goes on, as it does on Lambda.
+            TimeoutError: if the integration timeout passes first; the function continues, as on Lambda.
         """
         started_at = time.monotonic()
         outcome = "timed out"
@@ -288,7 +287,7 @@ class Api:
         return events.to_id(self._random_bytes(events.ID_BYTES))
 
     def _received_headers(self, request: Request, source_ip: str, now_ms: int) -> list[tuple[str, str]]:
-        """Return the headers as they arrive behind AWS's front: the client's, and where it came from."""
+        """Return the headers as they arrive on AWS: the client's, and where it came from."""
         hops = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
         added = [
             ("X-Amzn-Trace-Id", events.to_trace_header(now_ms, self._random_bytes(12))),
@@ -301,7 +300,7 @@ class Api:
 
 
 def send_error(connection: Connection, message: str, request_id: str) -> None:
-    """Send API Gateway's own error frame; that the connection is over by now is no error."""
+    """Send API Gateway's own error frame, if the connection is still open."""
     if connection.is_open:
         connection.send(to_error(message, connection.context.connection_id, request_id))
 

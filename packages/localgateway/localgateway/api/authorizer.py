@@ -1,8 +1,8 @@
 """The Lambda authorizer of $connect: whether it is asked, and what its answer means.
 
-Pure. It is asked once for each handshake, never cached, and what it says of a client stands in every later event.
-Source: "Control access to WebSocket APIs with AWS Lambda REQUEST authorizers" of the API Gateway developer guide; where
-that says nothing, the rules for authorizers of REST APIs.
+Pure. The authorizer runs once for each handshake, never cached, and what it returns about a client is in every later
+event. Source: "Control access to WebSocket APIs with AWS Lambda REQUEST authorizers" of the API Gateway developer
+guide; where that says nothing, the rules for authorizers of REST APIs.
 """
 
 import json
@@ -19,7 +19,7 @@ from localgateway.errors import ProjectError
 from localgateway.wire.http import Request
 
 SOURCE = re.compile(r"route\.request\.(header|querystring)\.(.+)")
-# What a statement may say here; a condition, for one, would have to be evaluated.
+# What a statement may contain; a condition, for example, would have to be evaluated.
 STATEMENT_KEYS = frozenset({"Sid", "Effect", "Action", "Resource"})
 
 
@@ -38,13 +38,13 @@ class IdentitySource:
 
 @dataclass(frozen=True, slots=True)
 class Authorizer:
-    """A function that is asked before $connect."""
+    """A function that runs before $connect."""
 
     function: Function
     identity_sources: tuple[IdentitySource, ...] = ()
 
     def can_be_asked_about(self, request: Request) -> bool:
-        """Tell whether a handshake has all that identifies a client; without it, it is refused with 401."""
+        """Tell whether a handshake has every identity source; if not, it is refused with 401."""
         return all(source.is_in(request) for source in self.identity_sources)
 
 
@@ -57,14 +57,14 @@ def parse_source(expression: str) -> IdentitySource:
     match = SOURCE.fullmatch(expression)
     if match is None:
         raise ProjectError(
-            f"{expression} is no identity source of this gateway: it knows route.request.header.NAME and "
+            f"{expression} is not an identity source that this gateway knows: route.request.header.NAME and "
             "route.request.querystring.NAME."
         )
     return IdentitySource("header" if match[1] == "header" else "querystring", match[2])
 
 
 def judge(result: Result, arn: str, max_bytes: int) -> tuple[HTTPStatus, Mapping[str, str]]:
-    """Return 200 and what later events say of the client, or the status that the handshake is refused with.
+    """Return 200 and what later events say about the client, or the status of the refused handshake.
 
     Args:
         result: of the authorizer's invocation.

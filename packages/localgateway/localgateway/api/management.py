@@ -1,6 +1,6 @@
 """The @connections side of API Gateway: POST to, GET about, and DELETE of a connection.
 
-Every answer is an SDK's to read: boto3 knows a closed connection only by the `x-amzn-ErrorType` header of its 410.
+SDKs read every answer: boto3 recognizes a closed connection only by the `x-amzn-ErrorType` header of the 410.
 A request must carry a SigV4 Authorization header; its signature is not verified.
 """
 
@@ -16,14 +16,14 @@ from localgateway.api.api import Api
 from localgateway.wire.http import Request, Response
 from localgateway.wire.websocket import Connection
 
-# What lambda_events.to_id writes, and AWS too.
+# As `events.to_id` writes it, and AWS too.
 CONNECTION_ID = re.compile(r"[A-Za-z0-9_-]{15}=")
 
 
 def connection_path(path: str) -> tuple[str, str] | None:
     """Split `/{stage}/@connections/{id}` into stage and id, decoded once; None is any other path.
 
-    A path without a stage has the empty one, for that is a mistake about stages and answered as such.
+    A path without a stage has the empty stage, which is answered like any wrong stage.
     """
     match [unquote(part) if "%" in part else part for part in path.split("/")]:
         case ["", stage, "@connections", connection_id]:
@@ -34,7 +34,7 @@ def connection_path(path: str) -> tuple[str, str] | None:
 
 
 def handle(api: Api, request: Request, stage: str, connection_id: str) -> Response:
-    """Answer one call. Nothing here waits: the connection is there or it is not."""
+    """Answer one call at once: the connection is open or it is not."""
     if stage != api.stage:
         return refuse(HTTPStatus.FORBIDDEN, "ForbiddenException", "Forbidden")
     authorization = request.header("authorization") or ""

@@ -1,7 +1,7 @@
 """Which function runs for what: the routes that Chalice makes, and what has been added to them.
 
 Chalice deploys $connect, $default and $disconnect under the expression `$request.body.action`, without an authorizer
-and without route responses. Whoever adds these by CloudFormation on AWS names them here and has them on the desk too.
+and without route responses. What you add by CloudFormation on AWS you name here, to have it locally too.
 """
 
 import json
@@ -40,9 +40,8 @@ class Routing:
     route_responses: frozenset[str] = frozenset()
 
     def select(self, text: str) -> str | None:
-        """Return the key of the route that a message takes; without one, nobody is there for it.
-
-        The message is looked into only where a route has been added that it could choose.
+        """Return the key of the route that a message takes, None if there is none. The message is parsed only if an
+        added route could match it.
         """
         if any(is_chosen(key) for key in self.routes):
             key = read_action(text)
@@ -78,10 +77,10 @@ def route(project: Project, additions: Additions) -> Routing:
 
 
 def read_action(text: str) -> str:
-    """Evaluate `$request.body.action`: what is no JSON object, or has no action, has the empty one.
+    """Evaluate `$request.body.action`: empty for anything but a JSON object with an action.
 
-    Source: "Working with routes for WebSocket APIs" of the API Gateway developer guide. What is no string is compared
-    as the JSON that it is.
+    Source: "Working with routes for WebSocket APIs" of the API Gateway developer guide. A value that is no string is
+    compared as its JSON.
     """
     try:
         body = json.loads(text)
@@ -94,7 +93,7 @@ def read_action(text: str) -> str:
 
 
 def is_chosen(key: str) -> bool:
-    """Tell whether messages choose a route; those with a `$` are API Gateway's own to choose."""
+    """Tell whether messages can choose a route; only API Gateway itself chooses those with a `$`."""
     return not key.startswith("$")
 
 

@@ -1,6 +1,6 @@
-"""Makes the tables and queues of a project, and makes them empty again.
+"""Makes the tables and queues of a project, and empties them.
 
-Definitions are CloudFormation; botocore's own model of the two services says which of it their APIs take.
+Definitions are CloudFormation; botocore's models of the two services say which parts their APIs accept.
 """
 
 import json
@@ -22,7 +22,7 @@ class ResourceMaker:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        # The engine answers within milliseconds once it runs, and its socket takes calls before that.
+        # The engine answers within milliseconds once it runs, and its socket accepts calls before that.
         config = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 3})
         session = botocore.session.get_session()
         self._dynamodb: Any = session.create_client("dynamodb", config=config)
@@ -30,7 +30,7 @@ class ResourceMaker:
 
     @property
     def tables(self) -> Tables:
-        """The tables to be looked into, until this is closed."""
+        """The tables to read from, until this is closed."""
         keys = {
             name: tuple(part["AttributeName"] for part in properties["KeySchema"])
             for name, properties in self._resources.tables.items()
@@ -38,7 +38,7 @@ class ResourceMaker:
         return Tables(keys, self._dynamodb)
 
     def create(self) -> None:
-        """Make what is not there yet; what is there stays as it is.
+        """Make what does not exist yet; leave the rest as it is.
 
         Raises:
             ResourceError: if the engine refuses a definition, or does not answer.
@@ -60,7 +60,7 @@ class ResourceMaker:
         """Empty everything: tables are made anew, queues are purged.
 
         Raises:
-            ResourceError: if the tables are on AWS itself, which no test should wipe.
+            ResourceError: if the tables are on AWS itself, which no test may wipe.
         """
         host = urlsplit(self._dynamodb.meta.endpoint_url).hostname or ""
         if host.endswith(AWS_HOSTS):

@@ -1,4 +1,4 @@
-"""The rows of a project's tables, a page at a time, for looking only."""
+"""The rows of a project's tables, a page at a time, read-only."""
 
 import base64
 import json
@@ -8,23 +8,23 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 MAX_ROWS = 200
-# Names that belong to AWS itself, where reading a whole table costs money and is nobody's business here.
+# Host names of AWS itself, where reading a whole table costs money and may show what it should not.
 AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 class Unreadable(Exception):
-    """A table cannot be read as asked; the message is a sentence for whoever asked."""
+    """A table cannot be read as asked; the message is a sentence for the caller."""
 
 
 class Tables:
-    """The tables of one project, on whatever engine it uses on this machine."""
+    """The tables of one project, on the engine it uses on this machine."""
 
     def __init__(self, keys: Mapping[str, tuple[str, ...]] | None = None, client: Any = None) -> None:
-        """Know them.
+        """Take the tables' keys and a client.
 
         Args:
             keys: the key attributes of each table, by its name; none if the project has no tables.
-            client: a botocore DynamoDB client; it is closed by who made it.
+            client: a botocore DynamoDB client, which its owner closes.
         """
         self.keys = keys or {}
         self._client = client
@@ -52,7 +52,7 @@ class Tables:
 
 
 def write_mark(key: Mapping[str, Any]) -> str:
-    """Write a row's key as a text that may stand in a query."""
+    """Write a row's key as text that a query string can hold."""
     return base64.urlsafe_b64encode(json.dumps(key, default=to_text).encode()).decode()
 
 
@@ -60,7 +60,7 @@ def read_mark(mark: str) -> dict[str, Any]:
     """Read the key back.
 
     Raises:
-        Unreadable: if it is none.
+        Unreadable: if it is not one.
     """
     try:
         key = json.loads(base64.urlsafe_b64decode(mark))

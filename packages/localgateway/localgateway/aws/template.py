@@ -1,8 +1,9 @@
-"""The tables and queues of a project, and what its functions are told of them: the CloudFormation in resources.json.
+"""The tables and queues of a project, and the variables that name them to functions: the CloudFormation in
+resources.json.
 
-That file is the only definition of them, here as on AWS (`chalice package --merge-template resources.json`). It is read
-as far as tables, queues and variables of functions need it: parameters, references among them, names, and conditions
-that compare. Everything else in it is left alone.
+That file is their only definition, here as on AWS (`chalice package --merge-template resources.json`). It is evaluated
+as far as tables, queues and functions' variables need it: parameters, references, names, and conditions that compare.
+Everything else in it is ignored.
 """
 
 import json
@@ -27,42 +28,42 @@ Properties = dict[str, Any]
 class Resources:
     """The resolved properties of each table and queue, by name, in the template's order.
 
-    `variables` are what the template adds to the environment of a function, by the function's logical id; `untold` says
-    which of them cannot be worked out here.
+    `variables` are what the template adds to the environment of a function, by the function's logical id; `unresolved`
+    has a sentence for each that cannot be evaluated here.
     """
 
     tables: Mapping[str, Properties]
     queues: Mapping[str, Properties]
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    untold: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.tables or self.queues)
 
 
 def read_resources(path: Path, *, stage: str, region: str) -> Resources:
-    """Read a template; a file that is not there defines nothing.
+    """Read a template; a missing file defines nothing.
 
-    A parameter called `Stage` is the Chalice stage, others have their defaults.
+    The parameter `Stage` is the Chalice stage; others have their defaults.
 
     Raises:
-        ResourceError: if the file is no template, or a table or queue uses what cannot be resolved here.
+        ResourceError: if the file is not a template, or a table or queue uses what cannot be resolved here.
     """
     if not path.is_file():
         return Resources({}, {})
     try:
         template = json.loads(path.read_text(encoding="utf-8"))
         resolver = Resolver(template, stage=stage, region=region)
-        variables, untold = resolver.variables_of_functions()
-        return Resources(resolver.properties_by_name(TABLE), resolver.properties_by_name(QUEUE), variables, untold)
+        variables, unresolved = resolver.variables_of_functions()
+        return Resources(resolver.properties_by_name(TABLE), resolver.properties_by_name(QUEUE), variables, unresolved)
     except (ValueError, AttributeError, TypeError) as error:
-        raise ResourceError(f"{path} is no CloudFormation template: {error}") from None
+        raise ResourceError(f"{path} is not a CloudFormation template: {error}") from None
     except KeyError as error:
         raise ResourceError(f"{path} uses {error}, which cannot be resolved on this machine.") from None
 
 
 class Resolver:
-    """Works out Ref, Fn::Sub, Fn::GetAtt, Fn::Join, and Fn::If upon Fn::Equals, within one template."""
+    """Evaluates Ref, Fn::Sub, Fn::GetAtt, Fn::Join, and Fn::If with Fn::Equals, within one template."""
 
     def __init__(self, template: Mapping[str, Any], *, stage: str, region: str) -> None:
         self._resources: Mapping[str, Any] = template.get("Resources", {})
@@ -84,14 +85,15 @@ class Resolver:
         return {
             self._name(logical_id): self.resolve(resource.get("Properties", {}))
             for logical_id, resource in self._resources.items()
-            # What only changes a resource of Chalice's own has no type.
+            # An entry that only changes a resource of Chalice's has no type.
             if resource.get("Type") == resource_type
         }
 
     def variables_of_functions(self) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-        """Return what the template adds to the functions that Chalice makes, and what of it cannot be told here."""
+        """Return what the template adds to the functions that Chalice makes, and sentences about what cannot be
+        resolved."""
         found: dict[str, dict[str, str]] = {}
-        untold: list[str] = []
+        unresolved: list[str] = []
         for logical_id, resource in self._resources.items():
             if resource.get("Type", FUNCTION) == FUNCTION:
                 variables = resource.get("Properties", {}).get("Environment", {}).get("Variables", {})
@@ -99,11 +101,11 @@ class Resolver:
                     try:
                         found.setdefault(logical_id, {})[name] = str(self.resolve(value))
                     except KeyError as error:
-                        untold.append(f"{name} of {logical_id} is not set: it uses {error}.")
-        return found, tuple(untold)
+                        unresolved.append(f"{name} of {logical_id} is not set: it uses {error}.")
+        return found, tuple(unresolved)
 
     def resolve(self, value: Any) -> Any:
-        """Replace every intrinsic function in a value by what it stands for."""
+        """Replace every intrinsic function in a value by its result."""
         match value:
             case {"Ref": str(name)}:
                 return self._ref(name)
@@ -138,7 +140,7 @@ class Resolver:
         return self._name(name)
 
     def _name(self, logical_id: str) -> str:
-        """Return the name a table or queue has, or would be given: AWS makes one up from the logical id."""
+        """Return the name of a table or queue; where AWS would make one up, the logical id."""
         resource = self._resources[logical_id]
         key = {TABLE: "TableName", QUEUE: "QueueName"}[resource.get("Type", logical_id)]
         return str(self.resolve(resource.get("Properties", {}).get(key, logical_id)))
@@ -163,5 +165,5 @@ class Resolver:
 
 
 def merge(variables: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Put the variables of all functions into one environment, for where there are no functions apart."""
+    """Merge the variables of all functions, for where they share one environment."""
     return {name: value for of_one in variables.values() for name, value in of_one.items()}

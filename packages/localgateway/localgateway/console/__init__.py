@@ -1,5 +1,5 @@
-"""The console: a page to talk to a project and to look into its gateway, and what that page is told.
+"""The console: a page to talk to a project and to look into its gateway, and the calls behind it.
 
-`page` serves its files, `feed` tells what happens, `tables` reads rows. All of it is for this machine only, as `admin`
-is, and costs nothing while nobody looks.
+`page` serves its files, `admin` its calls, `feed` what happens. All of it is for this machine only, and costs nothing
+while nobody looks.
 """

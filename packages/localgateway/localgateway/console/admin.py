@@ -1,6 +1,6 @@
-"""What can be asked and told about the gateway itself, under /_localgateway/: for programs on this machine only.
+"""Calls about the gateway itself, under /_localgateway/: for programs on this machine only.
 
-AWS has nothing of the kind, so no application may lean on it; it is for the console, scripts and the curious.
+AWS has nothing like it, so no application may rely on it; it is for the console and for scripts.
 """
 
 import asyncio
@@ -30,21 +30,21 @@ Later = Coroutine[Any, Any, Response]
 
 
 class BadCall(ValueError):
-    """A call asks for what there is not; the message is a sentence for whoever has made it."""
+    """A call cannot be answered; the message is a sentence for the caller."""
 
 
 class Admin:
-    """Answers for one gateway. Lives on its event loop."""
+    """Answers the calls about one gateway. Lives on its event loop."""
 
     def __init__(self, api: Api, tables: Tables, project: Callable[[], Project]) -> None:
-        """Answer for an API; `project` returns what it serves, which a deployment changes."""
+        """Prepare to answer for an API; `project` returns what it serves, which a deployment changes."""
         self._api = api
         self._tables = tables
         self._project = project
-        # Tells this gateway's invocations from those of one that ran before it, whose numbers were the same.
+        # Tells this gateway's invocations from an earlier gateway's, which had the same numbers.
         self._instance = secrets.token_hex(4)
         self._feeds: set[Feed] = set()
-        # A name that ends with a slash takes something behind it.
+        # A name that ends with a slash takes an argument after it.
         self._resources: Mapping[str, Mapping[str, Callable[[Request, str], Response | Feed | Later]]] = {
             "faults": {"GET": self._list_faults, "POST": self._arm_fault, "DELETE": self._disarm},
             "connections": {"GET": self._list_connections},
@@ -56,9 +56,9 @@ class Admin:
         }
 
     def handle(self, request: Request, source_ip: str) -> Response | Feed | Later:
-        """Answer one call, at once, later, or for as long as the caller listens.
+        """Answer one call: at once, later, or for as long as the caller reads.
 
-        Whoever is not on this machine, and every page that is not this gateway's, is refused.
+        Refuses other machines, and pages other than this gateway's own.
         """
         if not is_of_this_machine(request, source_ip):
             return say(HTTPStatus.FORBIDDEN, "Only programs on this machine may call this.")
@@ -83,7 +83,7 @@ class Admin:
         return self._list_faults(request, target)
 
     def _disarm(self, request: Request, target: str) -> Response:
-        """Disarm what POST of the same body has armed; all of it, if there is no body."""
+        """Disarm what a POST of the same body armed; everything, if there is no body."""
         if request.body:
             fault = read_body(request)
             self._api.faults.disarm(fault.name, fault.target)
@@ -97,7 +97,7 @@ class Admin:
         return respond({"connections": [show_connection(one) for one in self._api.connections.values()]})
 
     def _close_connection(self, request: Request, target: str) -> Response:
-        """Close a connection as its server would, with any code; 1006 cuts it off."""
+        """Close a connection from the server's side with any code; 1006 cuts it."""
         query = dict(parse_qsl(request.query))
         code = read_close_code(query.get("code", "1000"))
         reason = query.get("reason", "")
@@ -154,7 +154,7 @@ class Admin:
             "tables": list(self._tables.keys),
             "shownConnections": self._api.limits.feed_connections,
         }
-        # A browser's EventSource sends the header only when it comes back by itself.
+        # A browser's EventSource sends the header only when it reconnects by itself.
         position = request.header("last-event-id") or dict(parse_qsl(request.query)).get("after")
         number = read_event_id(position, self._instance)
         feed = Feed(self._api, about, number, self._feeds.discard)
@@ -163,21 +163,21 @@ class Admin:
 
 
 def read_body(request: Request) -> Fault:
-    """Read the fault that the body is.
+    """Read a fault from a body.
 
     Raises:
-        BadFault: if it is none.
-        BadCall: if it is no JSON.
+        BadFault: if it is not a fault.
+        BadCall: if it is not JSON.
     """
     try:
         value = json.loads(request.body)
     except ValueError:
-        raise BadCall("The body is no JSON.") from None
+        raise BadCall("The body is not JSON.") from None
     return read_fault(value)
 
 
 def read_close_code(text: str) -> int:
-    """Read a code that a close frame may carry, or 1006, which none does.
+    """Read a code that a close frame may carry, or 1006, which stands for no close frame.
 
     Raises:
         BadCall: if it is neither.
@@ -188,7 +188,7 @@ def read_close_code(text: str) -> int:
             Close(code, "").check()
         except ProtocolError:
             raise BadCall(
-                "code is one that a close frame may carry, 1000 or 4000 say, or 1006 to cut it off."
+                "code is one that a close frame may carry, such as 1000 or 4000, or 1006 to cut it."
             ) from None
     return code
 

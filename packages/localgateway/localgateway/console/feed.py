@@ -1,8 +1,8 @@
-"""Tells a reader what happens in the gateway, as Server-Sent Events: first how things are, then what has changed.
+"""What happens in the gateway, as Server-Sent Events: first the state, then what changes.
 
-Nothing reports to a feed. It looks by itself, a few times a second, and tells the difference: so it costs nothing while
-nobody reads, a burst costs one event, and for a reader that does not read nothing is kept: it is told less often, and
-cut off in the end. Who comes back with Last-Event-ID is told of no invocation twice.
+Nothing reports to a feed. It polls a few times a second and sends the difference: so it costs nothing while nobody
+reads, and a burst costs one event. A slow reader gets fewer events, nothing is kept for it, and in the end it is
+disconnected. A reader that reconnects with Last-Event-ID gets no invocation twice.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from localgateway.runtime.invocations import Invocation
 from localgateway.wire.http import Response
 from localgateway.wire.websocket import Connection
 
-# What one event tells of invocations, at most; the next goes on from there.
+# How many invocations one event has at most; the next event continues from there.
 MAX_INVOCATIONS = 200
 MAX_LINE_CHARS = 131_072
-# How many of those at work are told, and from which age on: most have ended before anybody could read of them.
+# How many running invocations are listed, and from which age on: most end before anybody could read of them.
 MAX_RUNNING = 100
 RUNNING_MS = 250
-# A reader that has gone without a word is noticed when it is written to.
+# A reader that vanished is noticed only when it is written to.
 HEARTBEAT_SECONDS = 15
 HEARTBEAT = b":\n\n"
 HEADERS = [
@@ -38,10 +38,10 @@ HEADERS = [
 
 
 class View:
-    """What one reader knows: `look` returns what it does not know yet.
+    """What one reader knows; `look` returns what is new to it.
 
     Attributes:
-        number: of the last invocation it has been told of.
+        number: the last invocation that was sent to it.
     """
 
     def __init__(self, api: Api, number: int = 0) -> None:
@@ -51,7 +51,7 @@ class View:
         self._told: dict[str, Any] = {}
 
     def look(self) -> dict[str, Any]:
-        """Return what has changed, nothing if nothing has: `connections`, `closed`, `invocations`, and others whole."""
+        """Return what has changed, if anything: `connections`, `closed`, `invocations`, and the rest as a whole."""
         changes = {**self._look_at_connections(), "invocations": self._look_at_invocations()}
         whole = {"total": len(self._api.connections), "running": self._running(), "faults": self._faults()}
         changed = {name: value for name, value in whole.items() if self._told.get(name) != value}
@@ -98,15 +98,15 @@ class View:
 
 
 class Feed(asyncio.Protocol):
-    """Writes to one reader, until it leaves or does not read for too long."""
+    """Writes to one reader, until it leaves or has not read for too long."""
 
     def __init__(self, api: Api, about: Mapping[str, Any], number: int, over: Callable[["Feed"], None]) -> None:
-        """Be ready to begin.
+        """Prepare to begin.
 
         Args:
-            about: what the reader is told first of all; its `instance` tells this gateway from another one.
-            number: of the last invocation that the reader knows of.
-            over: is called when the reader is gone.
+            about: what the first event says about the gateway; its `instance` tells this gateway from another one.
+            number: the last invocation that the reader knows.
+            over: called when the reader has left.
         """
         self._api = api
         self._about = about
@@ -127,7 +127,7 @@ class Feed(asyncio.Protocol):
         self._timer = self._loop.call_later(self._api.limits.feed_seconds, self._tell)
 
     def data_received(self, data: bytes) -> None:
-        """Take nothing more: the response never ends, so no request can follow."""
+        """Ignore input: the response never ends, so no request can follow."""
         self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -164,13 +164,13 @@ class Feed(asyncio.Protocol):
 
 
 def read_event_id(event_id: str | None, instance: str) -> int:
-    """Return the number of the last invocation that a reader knows of, 0 if it has read another gateway's feed."""
+    """Return the number of the last invocation that a reader knows, 0 if it read another gateway's feed."""
     name, _, number = (event_id or "").rpartition("-")
     return int(number) if name == instance and number.isascii() and number.isdecimal() and len(number) < 16 else 0
 
 
 def show_connection(connection: Connection) -> dict[str, Any]:
-    """Return what there is to know of a connection, as JSON."""
+    """Describe a connection as JSON."""
     context = connection.context
     return {
         "id": context.connection_id,
@@ -184,12 +184,12 @@ def show_connection(connection: Connection) -> dict[str, Any]:
 
 
 def show_invocation(invocation: Invocation) -> dict[str, Any]:
-    """Return what is remembered of an invocation, as JSON."""
-    told = asdict(invocation)
+    """Describe an invocation as JSON."""
+    row = asdict(invocation)
     return {
-        "number": told.pop("number"),
-        "startedAt": to_iso(told.pop("started_at_ms")),
-        "durationMs": round(told.pop("duration_ms"), 1),
-        "connectionId": told.pop("connection_id"),
-        **told,
+        "number": row.pop("number"),
+        "startedAt": to_iso(row.pop("started_at_ms")),
+        "durationMs": round(row.pop("duration_ms"), 1),
+        "connectionId": row.pop("connection_id"),
+        **row,
     }

@@ -1,7 +1,7 @@
-"""The console's files, as they lie beside this module: no build step, nothing from the network.
+"""The console's files, served as they are: no build step, nothing from the network.
 
-What the page shows is hostile: frames that anybody may have sent. So it makes no HTML of text, and its policy has the
-browser see to that; scripts and styles are these files alone.
+The page shows hostile input: frames that anybody may have sent. So it never turns text into HTML, its policy makes the
+browser enforce that, and scripts and styles come from these files alone.
 """
 
 from http import HTTPStatus
@@ -18,7 +18,7 @@ POLICY = {
     "script-src": "'self'",
     "style-src": "'self'",
     "img-src": "'self'",
-    # Beside the gateway, whatever WebSocket API the person types the URL of.
+    # The gateway, and any WebSocket API whose URL the user enters.
     "connect-src": "'self' ws: wss:",
     "base-uri": "'none'",
     "form-action": "'none'",
@@ -45,13 +45,13 @@ def is_for(path: str) -> bool:
 
 
 def serve(request: Request, source_ip: str) -> Response:
-    """Answer with one of the files; whoever is not on this machine, and every page of another site, is refused."""
+    """Answer with one of the files; refuse other machines, and pages of other sites."""
     if not is_of_this_machine(request, source_ip):
         return say(HTTPStatus.FORBIDDEN, REFUSAL)
     if request.method not in ("GET", "HEAD"):
         return say(HTTPStatus.METHOD_NOT_ALLOWED, "Use GET.", ("Allow", "GET, HEAD"))
     name = request.path.removeprefix(PATH).removeprefix("/") or "index.html"
-    # Of what lies there, so that no name leads anywhere else.
+    # Only of files that exist there, so that no name leads elsewhere.
     file = next((file for file in STATIC.iterdir() if file.name == name and file.suffix in TYPES), None)
     if file is None:
         return say(HTTPStatus.NOT_FOUND, f"The console is at {PATH}.")

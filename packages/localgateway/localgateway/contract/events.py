@@ -1,7 +1,7 @@
 """The events API Gateway sends to the Lambda functions of a WebSocket API, and the ids in them.
 
 Pure: no clock, no randomness, no I/O. A key that AWS leaves out is left out here too, never null or empty:
-handlers that work on the desk must not lean on a key that production does not send.
+handlers that work locally must not rely on a key that production does not send.
 
 Source: "Set up a WebSocket API integration request" of the API Gateway developer guide, and recorded events.
 """
@@ -26,11 +26,11 @@ HIDDEN_HEADERS = frozenset({"connection", "upgrade"})
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """What every event of one connection says about it.
+    """What every event of a connection says about it.
 
     Attributes:
         connected_at_ms: in epoch milliseconds.
-        authorizer: what the authorizer has said of the client, None where nobody was asked.
+        authorizer: what the authorizer returned about the client, None without an authorizer.
     """
 
     connection_id: str
@@ -87,7 +87,7 @@ def authorizer_event(
     request_id: str,
     now_ms: int,
 ) -> Event:
-    """Build what a REQUEST authorizer is asked: all of the handshake, and maps that are there even if empty.
+    """Build the event of a REQUEST authorizer: all of the handshake, with maps that are present even if empty.
 
     Source: "Control access to WebSocket APIs with AWS Lambda REQUEST authorizers" of the developer guide.
     """
@@ -106,7 +106,7 @@ def authorizer_event(
 
 
 def to_method_arn(context: ConnectionContext, *, region: str, account_id: str) -> str:
-    """Write what an authorizer is asked about: the $connect route of this API."""
+    """Write the ARN of this API's $connect route, which an authorizer decides on."""
     return f"arn:aws:execute-api:{region}:{account_id}:{context.api_id}/{context.stage}/$connect"
 
 
@@ -124,7 +124,7 @@ def message_event(
 
 
 def disconnect_event(context: ConnectionContext, *, code: int, reason: str, request_id: str, now_ms: int) -> Event:
-    """Build the $disconnect event: who closed how, and four headers that are always the same."""
+    """Build the $disconnect event: how the connection closed, and four headers that are always the same."""
     headers = {"Host": context.domain_name, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": ""}
     return {
         "headers": headers,
@@ -151,7 +151,7 @@ def request_context(
     now_ms: int,
     **particular: object,
 ) -> dict[str, object]:
-    """Build the `requestContext` all three events share; `particular` is what this one adds to it."""
+    """Build the `requestContext` that all three events share; `particular` is what this one adds."""
     identity = {"sourceIp": context.source_ip}
     authorizer = {} if context.authorizer is None else {"authorizer": dict(context.authorizer)}
     if context.user_agent is not None:

@@ -1,4 +1,4 @@
-"""How a handler is run and how that ends: the seam between the gateway and whatever runs the code."""
+"""How a handler runs and how that ends: the seam between the gateway and what runs the code."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -13,8 +13,8 @@ class Result:
 
     Attributes:
         outcome: `ok` if the handler returned, `error` if it raised or its process died, `timeout` past its time.
-        payload: what it returned, as JSON gives it back; of an error, what Lambda says of it.
-        lines: what it wrote, the last of it; see `output`.
+        payload: what it returned, passed through JSON; for an error, Lambda's description of it.
+        lines: the last of what it wrote; see `output`.
     """
 
     outcome: Literal["ok", "error", "timeout"]
@@ -23,13 +23,13 @@ class Result:
 
 
 class Invoker(Protocol):
-    """Whatever runs the handlers: `threads` of this process, or `workers`."""
+    """What runs the handlers: threads of this process, or worker processes."""
 
     async def invoke(self, function: Function, event: Event) -> Result:
-        """Run one handler; it goes on to its end even if nobody waits for the result any more."""
+        """Run one handler; it runs to its end even if nobody waits for the result."""
 
     async def crash(self, function: Function, event: Event) -> Result:
-        """Have what would run the handler die of it; a fault that tests ask for."""
+        """Kill what runs the handler; a fault that tests inject."""
 
     async def close(self) -> None:
-        """Let the idle go at once and the busy when they are done."""
+        """Release what is idle at once, and the rest when it is done."""

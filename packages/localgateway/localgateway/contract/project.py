@@ -1,4 +1,4 @@
-"""What API Gateway, SQS, EventBridge and Lambda would know of a Chalice project. Plain data, no code of it.
+"""What API Gateway, SQS, EventBridge and Lambda would know about a Chalice project. Plain data, none of its code.
 
 It can be sent to another process as JSON and read back.
 """
@@ -21,7 +21,7 @@ from localgateway.errors import ProjectError
 LOCAL_PORT_VARIABLE = "LOCAL_GATEWAY_PORT"
 """Switches `attach` on under `chalice local`; never set for handlers that this package runs itself."""
 
-# Whatever a project calls its WebSocket handlers, on AWS and in config.json their functions are called this.
+# The names of the WebSocket functions on AWS and in config.json, whatever a project calls its handlers.
 WEBSOCKET_FUNCTIONS = {
     "$connect": "websocket_connect",
     "$default": "websocket_message",
@@ -52,7 +52,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """An SQS queue that a function works off, `concurrency` batches at a time."""
+    """An SQS queue that a function consumes, `concurrency` batches at a time."""
 
     function: Function
     name: str
@@ -115,7 +115,7 @@ def read_config(project_dir: Path, stage: str) -> Config:
         ProjectError: if the directory holds no Chalice project.
     """
     if not (project_dir / "app.py").is_file() or not (project_dir / ".chalice" / "config.json").is_file():
-        raise ProjectError(f"{project_dir} is no Chalice project: it needs app.py and .chalice/config.json.")
+        raise ProjectError(f"{project_dir} is not a Chalice project: it needs app.py and .chalice/config.json.")
     try:
         # Chalice would write the stage's variables into this dict while it imports; they are set elsewhere.
         config = CLIFactory(str(project_dir), environ={}).create_config_obj(stage)
@@ -125,7 +125,7 @@ def read_config(project_dir: Path, stage: str) -> Config:
 
 
 def describe(config: Config, app: Chalice) -> Project:
-    """Return what there is to know of a project whose app has been imported."""
+    """Describe a project whose app has been imported."""
 
     def function(name: str, handler: str, deployed_as: str = "") -> Function:
         resource = deployed_as or name

@@ -10,14 +10,14 @@ from localgateway.contract.invoke import Result
 
 
 class IntegrationFailure(Exception):
-    """A function has failed, or has returned what API Gateway cannot use."""
+    """A function failed, or returned what API Gateway cannot use."""
 
 
 def read_status(result: Result) -> int:
     """Return the status code of a Lambda proxy result.
 
     Raises:
-        IntegrationFailure: if there is none, or none that could end a request.
+        IntegrationFailure: if there is none, or it is not a final status.
     """
     status = result.payload.get("statusCode") if isinstance(result.payload, dict) else None
     if isinstance(status, str) and status.isdecimal():
@@ -31,7 +31,7 @@ def read_subprotocol(payload: Mapping[str, Any]) -> str | None:
     """Return the one header of a $connect result that reaches the client: Sec-WebSocket-Protocol.
 
     Raises:
-        IntegrationFailure: if it could not stand in an HTTP response.
+        IntegrationFailure: if an HTTP response cannot carry it.
     """
     for headers in (payload.get("multiValueHeaders"), payload.get("headers")):
         if headers is not None and not isinstance(headers, dict):
@@ -46,10 +46,10 @@ def read_subprotocol(payload: Mapping[str, Any]) -> str | None:
 
 
 def read_body(payload: Mapping[str, Any], max_bytes: int) -> bytes | None:
-    """Return the body that a route response carries to the client, whatever the status beside it; None for none.
+    """Return the body that a route response sends to the client, whatever the status; None if there is none.
 
     Raises:
-        IntegrationFailure: if it is no text, or longer than a message may be.
+        IntegrationFailure: if it is not text, or longer than a message may be.
     """
     body = payload.get("body")
     if body is None:
@@ -60,7 +60,7 @@ def read_body(payload: Mapping[str, Any], max_bytes: int) -> bytes | None:
 
 
 def describe(result: Result) -> str:
-    """Say for the log how an invocation ended: with which status, or why with none."""
+    """Describe for the log how an invocation ended: its status, or why it has none."""
     try:
         return str(read_status(result))
     except IntegrationFailure:

@@ -1,7 +1,7 @@
 """The client side of a TCP connection: HTTP/1.1 until one of its requests becomes a WebSocket.
 
-The upgrade waits for the API's verdict. Nothing is open before the 101 is written, and a client that leaves before that
-was never there.
+The upgrade waits for the API's verdict. Nothing is open before the 101 is written, and a client that leaves earlier
+never had a connection.
 """
 
 import asyncio
@@ -58,13 +58,13 @@ class HttpSide(asyncio.Protocol):
         self._reader = RequestReader(api.limits)
         # What the client sends after an upgrade request, ahead of our answer.
         self._early: bytearray | None = None
-        # What has been read and not handled yet; a request whose answer takes time has others wait behind it.
+        # What has been read and not handled yet: while one request waits for its answer, later ones wait here.
         self._read: deque[Request | Expectation | Leftover | Malformed] = deque()
         self._is_delayed = False
         self._is_done = False
         self._is_writing_paused = False
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -72,7 +72,7 @@ class HttpSide(asyncio.Protocol):
         self._transport = transport
         self._transports.add(transport)
         self._lobby.enter(transport)
-        # A client that left before it was accepted has no address any more.
+        # A client that left before it was accepted no longer has an address.
         self._source_ip: str = (transport.get_extra_info("peername") or ("",))[0]
 
     def data_received(self, data: bytes) -> None:
@@ -126,7 +126,7 @@ class HttpSide(asyncio.Protocol):
             self._answer(refuse(HTTPStatus.FORBIDDEN), request)
 
     def _call(self, request: Request, stage: str, connection_id: str) -> None:
-        """Answer a call of @connections; a fault may have it wait."""
+        """Answer a call of @connections, late if a fault says so."""
         delay = self._api.faults.take("delay-post", connection_id) if request.method == "POST" else None
         if delay is None:
             self._answer(management.handle(self._api, request, stage, connection_id), request)
@@ -161,7 +161,7 @@ class HttpSide(asyncio.Protocol):
         self._api.start(answer())
 
     def _answer(self, response: Response, request: Request | None = None) -> None:
-        """Write a response; the last one on this connection if the request says so, or if there is none."""
+        """Write a response; it is the last on this connection if the request says so or is unreadable."""
         is_last = request is None or request.is_last or request.is_upgrade
         is_head = request is not None and request.method == "HEAD"
         self._transport.write(response.to_bytes(is_last=is_last, is_head=is_head))
@@ -169,7 +169,7 @@ class HttpSide(asyncio.Protocol):
             self._finish()
 
     def _finish(self) -> None:
-        """End with the client's close, not ours: closing on bytes it still sends would reset what it has to read."""
+        """Let the client close first: closing while it still sends would reset what it has yet to read."""
         self._is_done = True
         end_writing(self._transport)
         asyncio.get_running_loop().call_later(self._api.limits.close_seconds, self._transport.abort)
@@ -177,7 +177,7 @@ class HttpSide(asyncio.Protocol):
     # Upgrades.
 
     def _shake_hands(self, request: Request) -> None:
-        """Check a handshake and have it decided, or refuse it at once."""
+        """Check a handshake, then ask the API about it or refuse it at once."""
         if self._api.is_closing:
             self._answer(refuse(HTTPStatus.SERVICE_UNAVAILABLE), request)
             return
@@ -187,7 +187,7 @@ class HttpSide(asyncio.Protocol):
         frames = ServerProtocol(
             extensions=[DEFLATE],
             state=State.OPEN,
-            # A first bound, on what is held at all; Connection knows the exact sizes, which are those of the text.
+            # A first bound on memory; Connection checks the exact sizes, which are those of the text.
             max_size=(None, self._api.limits.frame_bytes + DEFLATE_BYTES),
             logger=frame_log,
         )
@@ -240,7 +240,7 @@ class HttpSide(asyncio.Protocol):
 
 
 def refuse(status: HTTPStatus, *headers: tuple[str, str]) -> Response:
-    """Build a refusal that has nothing more to say than its status."""
+    """Build a refusal that consists of its status."""
     body = f'{{"message":"{status.phrase}"}}'.encode()
     return Response(status, [("Content-Type", "application/json"), *headers], body)
 

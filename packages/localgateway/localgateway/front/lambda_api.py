@@ -31,7 +31,7 @@ Begin = Callable[[Function, Event], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one Invoke. Requests must be signed, which no page of another site can make a browser do."""
+    """Answers one Invoke. Requests must be signed, which a page of another site cannot make a browser do."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -63,12 +63,12 @@ class Handler(BaseHTTPRequestHandler):
         try:
             event = json.loads(body or b"{}")
         except ValueError:
-            self._refuse(400, "InvalidRequestContentException", "The payload is no JSON.")
+            self._refuse(400, "InvalidRequestContentException", "The payload is not JSON.")
             return
         self._invoke(function, event, self.headers.get("X-Amz-Invocation-Type", "RequestResponse"))
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing: each invocation has its line."""
+        """Log nothing: each invocation has its own line."""
 
     def _invoke(self, function: Function, event: Event, kind: str) -> None:
         if kind == "DryRun":

@@ -1,7 +1,7 @@
 """How many clients there is room for, and how long one may take to become one.
 
-A TCP connection that is no WebSocket may not be silent for long, and whoever opens many of them pushes out his own: the
-one that has been silent longest goes first.
+A TCP connection that is not a WebSocket may not be silent for long. If there are too many, the one that has been silent
+longest is closed first, so a client that opens many loses its own.
 """
 
 import asyncio
@@ -9,16 +9,16 @@ import resource
 
 from localgateway.limits import Limits
 
-# Open files of the process that are no client: workers' channels, boto3's connections, the engine, the log.
+# Open files of the process that are not clients: workers' channels, boto3's connections, the engine, the log.
 RESERVED_FILES = 256
 
 
 class Lobby:
-    """Who is between two requests, or in the middle of one; the one that has waited longest first.
+    """The connections between two requests or in the middle of one, the longest-waiting first.
 
     Attributes:
         sockets: how many WebSockets there is room for.
-        upgrading: how many are being decided on.
+        upgrading: how many handshakes are being decided.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -31,7 +31,7 @@ class Lobby:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, transport: asyncio.Transport) -> None:
-        """Give a connection its time to send a whole request, also if it has been here before."""
+        """Start, or restart, the time that a connection has to send a whole request."""
         self._since.pop(transport, None)
         self._since[transport] = self._loop.time()
         if len(self._since) > self._limits.http_connections:
@@ -40,7 +40,7 @@ class Lobby:
             self._timer = self._loop.call_later(self._limits.http_seconds, self._sweep)
 
     def leave(self, transport: asyncio.Transport) -> None:
-        """Take a connection off the list: it is over, or is waited for no longer."""
+        """Remove a connection: it is closed, or need not send anything."""
         self._since.pop(transport, None)
 
     def _sweep(self) -> None:
@@ -59,7 +59,7 @@ class Lobby:
 
 
 def raise_file_limit() -> None:
-    """Let this process have as many files open as it may ask for, with which it could serve `Limits.open_sockets`."""
+    """Raise this process's limit of open files as far as allowed, to serve `Limits.open_sockets`."""
     limits = Limits()
     wanted = limits.open_sockets + limits.http_connections + RESERVED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -24,7 +24,7 @@ Call = Callable[[dict[str, Any]], Result]
 
 
 class Handler(ChaliceRequestHandler):
-    """Logs each request in a line that holds nothing of what the client sent but its path."""
+    """Logs a line for each request, with its path and nothing else that the client sent."""
 
     # Head and body are two writes; together with the client's delayed ACK, Nagle's algorithm costs 40 ms.
     disable_nagle_algorithm = True
@@ -33,7 +33,7 @@ class Handler(ChaliceRequestHandler):
     _started_at = 0.0
 
     def __init__(self, request: Any, client_address: Any, server: Any, call: Call) -> None:
-        # Of Chalice's gateway its handler uses this one method.
+        # The handler uses only this method of Chalice's gateway.
         self.local_gateway = Lambda(call)  # type: ignore[assignment]
         BaseHTTPRequestHandler.__init__(self, request, client_address, server)
 
@@ -43,16 +43,16 @@ class Handler(ChaliceRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         duration_ms = (time.monotonic() - self._started_at) * 1000
-        # repr() takes the sting out of control characters; the query stays out.
+        # repr() escapes control characters; the query is left out.
         path = repr(self.path.partition("?")[0])[1:-1]
         log.info("%s %s %s %.0f ms", self.command, path, int(code), duration_ms)
 
     def log_error(self, format: str, *args: Any) -> None:
-        """Say nothing: every error is a response too, and logged as one."""
+        """Log nothing: every error is a response, and is logged as one."""
 
 
 class Server(ThreadedHTTPServer):
-    """Keeps account of its connections, so that closing it leaves no thread behind."""
+    """Tracks its connections, so that closing it leaves no thread behind."""
 
     request_queue_size = 128
 
@@ -70,7 +70,7 @@ class Server(ThreadedHTTPServer):
         super().close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong outside the app's own handlers; that a client has left is nothing wrong."""
+        """Log an error outside the app's handlers, except that a client has left."""
         if not isinstance(sys.exception(), ConnectionError):
             log.exception("A request to the REST routes failed")
 
@@ -78,20 +78,21 @@ class Server(ThreadedHTTPServer):
         super().server_close()
         deadline = time.monotonic() + 1
         for request, thread in list(self._serving.items()):
-            # The client may have gone by itself.
+            # The client may have left already.
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)
             thread.join(max(0, deadline - time.monotonic()))
 
 
 class Lambda:
-    """Stands where Chalice's request handler has its gateway: hands requests on to the function behind the routes."""
+    """Takes the place of Chalice's own gateway in its request handler: passes requests to the function behind the
+    routes."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
     def handle_request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Any:
-        """Return the response; what the function does not answer is answered as API Gateway does."""
+        """Return the function's response, or API Gateway's own if the function does not answer."""
         encoded = base64.b64encode(body).decode() if body else None
         try:
             result = self._call({"method": method, "path": path, "headers": dict(headers), "body": encoded})
@@ -105,7 +106,7 @@ def refuse(status: int, message: str) -> dict[str, Any]:
 
 
 class ServerThread:
-    """An HTTP server in a thread of its own; what it calls runs in one thread more for each connection."""
+    """An HTTP server in a thread of its own, with one more thread for each connection."""
 
     def __init__(self, host: str, port: int, handler: Callable[[Any, Any, Any], BaseHTTPRequestHandler]) -> None:
         self._server = Server((host, port), handler)
@@ -113,23 +114,23 @@ class ServerThread:
 
     @property
     def url(self) -> str:
-        """Where clients send to."""
+        """The URL of the server."""
         host, port = self._server.server_address[:2]
         return f"http://{to_address(str(host), port)}"
 
     def start(self) -> None:
-        """Serve; the first client may come when this returns."""
+        """Serve; clients may connect when this returns."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port and every connection to it; a handler still at work is given up after a second."""
+        """Close the port and all its connections; a handler that still runs is abandoned after a second."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
 
 class RestServer(ServerThread):
-    """Stands in front of the function behind a project's REST routes, which `call` runs."""
+    """Serves a project's REST routes; `call` runs the function behind them."""
 
     def __init__(self, call: Call, host: str, port: int) -> None:
         def handler(request: Any, client_address: Any, server: Any) -> Handler:

@@ -31,12 +31,12 @@ from localgateway.wire.admission import Admission, is_loopback
 
 T = TypeVar("T")
 
-# Addresses that mean every interface: to be listened on, not to be called.
+# Addresses that mean every interface: they can be listened on, not called.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class WebSocketServer:
-    """The WebSocket API of a project on a listening socket, which it owns from now on."""
+    """The WebSocket API of a project on a listening socket, which it takes over."""
 
     def __init__(
         self,
@@ -79,24 +79,24 @@ class WebSocketServer:
 
     @property
     def console_url(self) -> str | None:
-        """Where the console is, None if this machine's own names do not lead here."""
+        """Where the console is, None if this machine's loopback names do not lead here."""
         host = self._address.rpartition(":")[0].strip("[]")
         return f"{'https' if self._tls else 'http'}://{self._address}{page.PATH}" if is_loopback(host) else None
 
     def start(self) -> None:
-        """Serve; the first client may come when this returns."""
+        """Serve; clients may connect when this returns."""
         self._thread.start()
         self._is_serving.wait()
 
     def soon(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have something done on the event loop, from any thread."""
+        """Schedule a call on the event loop, from any thread."""
         self._loop.call_soon_threadsafe(callback, *arguments)
 
     def deploy(self, project: Project) -> None:
-        """Serve another version of the project from now on; sockets stay open.
+        """Serve another version of the project; sockets stay open.
 
         Raises:
-            ProjectError: if it lacks what has been added to its API.
+            ProjectError: if it lacks a function that an addition to its API names.
         """
         routing = route(project, self._additions)
 
@@ -108,20 +108,20 @@ class WebSocketServer:
         self.soon(deploy)
 
     def find(self, name: str) -> Function | None:
-        """Return the function of that Chalice name, name on AWS, or ARN; not the one that only the REST API invokes."""
+        """Return the function with that Chalice name, AWS name or ARN; never the one behind the REST API."""
         name = name.rpartition(":")[2]
         functions = (one for one in self._project.functions.values() if one != self._project.rest)
         return next((one for one in functions if name in (one.name, one.deployed_name)), None)
 
     def begin(self, function: Function, event: Event) -> None:
-        """Run a function that nobody waits for, from any thread."""
+        """Start a function without waiting for it, from any thread."""
         asyncio.run_coroutine_threadsafe(self._invoker.invoke(function, event), self._loop)
 
     def invoke(self, function: Function, event: Event, timeout_seconds: float | None = None) -> Result:
         """Run a function and wait for it, from any thread but the event loop's.
 
         Raises:
-            TimeoutError: if the time passes first; the function goes on.
+            TimeoutError: if the time passes first; the function continues.
         """
 
         async def invoke() -> Result:
@@ -140,7 +140,7 @@ class WebSocketServer:
         self.ask(Api.reset)
 
     def ask(self, question: Callable[[Api], Coroutine[Any, Any, T]], timeout_seconds: float | None = None) -> T:
-        """Run something on the event loop, where the API lives, and return what it returns; from any other thread.
+        """Run a coroutine on the API's event loop and return its result; from any other thread.
 
         Raises:
             TimeoutError: if the time passes first.
@@ -148,7 +148,7 @@ class WebSocketServer:
         return asyncio.run_coroutine_threadsafe(question(self._api), self._loop).result(timeout_seconds)
 
     def stop(self) -> None:
-        """Close all sockets and run their $disconnect; handlers can reach the gateway while they do."""
+        """Close all sockets and run their $disconnect functions, which can still reach the gateway."""
         self._loop.call_soon_threadsafe(self._is_over.set)
         self._thread.join()
 
@@ -189,11 +189,11 @@ class WebSocketServer:
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
-    """Return a listening socket; `option` is how the user would choose another port.
+    """Return a listening socket; `option` is the command line's option for another port.
 
     Raises:
         AddressInUse: if another process has the port.
-        GatewayError: if there is no such address here, or no right to it.
+        GatewayError: if the address is not this machine's, or not permitted.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with explained(host, port, option):
@@ -202,7 +202,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
 
 @contextmanager
 def explained(host: str, port: int, option: str) -> Iterator[None]:
-    """Turn the operating system's refusal to listen into a sentence."""
+    """Turn the operating system's refusal to listen into one sentence."""
     try:
         yield
     except OSError as error:
@@ -214,6 +214,6 @@ def explained(host: str, port: int, option: str) -> Iterator[None]:
 
 
 def to_address(host: str, port: int) -> str:
-    """Write an address as it stands in a URL; one that means every interface becomes one that can be called."""
+    """Write an address for a URL; one that means every interface becomes loopback's."""
     host = WILDCARDS.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

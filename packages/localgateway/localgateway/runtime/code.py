@@ -1,7 +1,7 @@
 """A Chalice project's code, imported into this process: what a worker process holds, or the gateway itself.
 
-The functions are the module attributes that their handler strings name, as on Lambda: so middleware runs and a handler
-that returns nothing answers 200. Nothing here looks at what they do.
+The functions are the module attributes that their handler strings name, as on Lambda: so middleware runs, and a handler
+that returns nothing answers 200.
 """
 
 import base64
@@ -45,7 +45,7 @@ class Code:
     def run(self, function: Function, event: Event) -> Result:
         """Call the handler with a Lambda context; the result passes through JSON, as it does on Lambda.
 
-        Whatever it raises, SystemExit included, is an error of this invocation only; its traceback goes to the log.
+        Any exception, even SystemExit, is an error of this invocation only; its traceback goes to the log.
         """
         context = LambdaContext(
             function.deployed_name, function.memory_mb, max_runtime_ms=int(function.timeout_seconds * 1000)
@@ -54,7 +54,7 @@ class Code:
             return Result("ok", json.loads(json.dumps(self._handlers[function.name](event, context))))
         except BaseException as error:
             log.exception("%s failed", function.name)
-            # What Lambda answers to whoever has invoked the function directly.
+            # What Lambda returns to the caller of the function.
             return Result("error", {"errorMessage": str(error), "errorType": type(error).__name__})
 
     def _find(self, function: Function) -> Handler:
@@ -65,12 +65,12 @@ class Code:
             handler: Handler = getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError):
             raise ProjectError(
-                f"The function {function.name} is not there: Lambda would look for {function.handler}."
+                f"The function {function.name} does not exist: Lambda would look for {function.handler}."
             ) from None
         return handler
 
     def _serve_rest(self, request: Mapping[str, Any], context: Any) -> Any:
-        """Have Chalice's own local gateway answer an HTTP request; its refusals are answers too."""
+        """Have Chalice's own local gateway answer an HTTP request; its refusals are responses too."""
         body = base64.b64decode(request["body"]) if request["body"] else None
         try:
             response = self._rest.handle_request(request["method"], request["path"], request["headers"], body)
@@ -85,10 +85,11 @@ class Code:
 
 
 def point(websocket_api: WebsocketAPI, endpoint: str) -> None:
-    """Have Chalice's client send to this endpoint, whatever it is configured with; on AWS it makes up https addresses.
+    """Make Chalice's client send to this endpoint, whatever it is configured with; Chalice itself builds https
+    addresses.
 
-    Until something configures it, as each WebSocket event does, it refuses to send: in a function that sees no such
-    event that is a mistake, here as there.
+    Until something configures it, as each WebSocket event does, it refuses to send: a mistake in a function that sees
+    no such event, here as on AWS.
     """
 
     def configure(*address: str) -> None:
@@ -100,7 +101,7 @@ def point(websocket_api: WebsocketAPI, endpoint: str) -> None:
 
 @contextmanager
 def loaded(config: Config, management_endpoint: str) -> Iterator[Code]:
-    """Import the project; when the block ends its modules are gone again.
+    """Import the project until the block ends, which removes its modules.
 
     Raises:
         ProjectError: if it does not import; its `__cause__` is the project's own error.
@@ -113,15 +114,15 @@ def load(config: Config, management_endpoint: str) -> Code:
     """Import the project for good.
 
     Raises:
-        ProjectError: as `loaded`.
+        ProjectError: if it does not import; its `__cause__` is the project's own error.
     """
     try:
         app = config.chalice_app
     except (Exception, SystemExit) as error:
-        # Chalice has put a syntax error into words of its own already.
+        # Chalice describes a syntax error in its own words.
         cause = None if isinstance(error.__context__, SyntaxError) else error
         said = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         raise ProjectError(f"{Path(config.project_dir) / 'app.py'} does not import: {said}") from cause
-    # What chalice.local.create_local_server does, but with a class of this app's own: there it is shared.
+    # As chalice.local.create_local_server, but with a class of its own for this app: Chalice shares one.
     app.__class__ = type("LocalApp", (LocalChalice, app.__class__), {})
     return Code(config, app, management_endpoint)

@@ -1,8 +1,8 @@
-"""Versions of a project's code, each as `chalice deploy` would ship it: a copy that later changes do not touch.
+"""Versions of a project's code, each as `chalice deploy` would ship it: a copy that later changes do not affect.
 
-Only what ships is copied: app.py, chalicelib/, and what is in vendor/, which Chalice puts beside app.py. So code that
-needs anything else of the project's directory fails here, as it would on AWS, and a worker that starts late runs the
-same version as those before it, whatever has been saved since.
+Only what ships is copied: app.py, chalicelib/, and the content of vendor/, which Chalice puts beside app.py. So code
+that needs anything else in the project's directory fails, as it would on AWS, and a worker that starts late runs the
+same version as those before it, even if files have been saved since.
 """
 
 import os
@@ -37,7 +37,7 @@ class Deployments:
         self._stage = stage
         self._management_endpoint = management_endpoint
         self._overrides = overrides
-        # Of single functions, by their logical ids.
+        # For single functions, by their logical ids.
         self._variables = variables
         self._directory = TemporaryDirectory(prefix="localgateway-")
         self._count = 0
@@ -46,7 +46,7 @@ class Deployments:
         """Return the project as its files are now, and what starts workers that run it.
 
         Raises:
-            ProjectError: if it does not import; a traceback of it is on stderr already.
+            ProjectError: if it does not import; its traceback is on stderr already.
         """
         self._count += 1
         version = Path(self._directory.name, str(self._count))
@@ -65,7 +65,7 @@ class Deployments:
         def hire_for(function: Function) -> Worker:
             return hire({**to_environment(function), **self._variables.get(function.logical_id, {})})
 
-        # The first worker is asked what the project has, as Chalice would find it; the others serve.
+        # The first worker only reports what the project has, as Chalice finds it; the others serve.
         try:
             first = hire(merge(self._variables))
         except EOFError:
@@ -75,12 +75,12 @@ class Deployments:
         return project, hire_for
 
     def close(self) -> None:
-        """Remove every version; no worker may be left."""
+        """Remove every version; no worker may be running."""
         self._directory.cleanup()
 
 
 def copy_project(source: Path, target: Path) -> None:
-    """Copy what ships of a project. A file that is being replaced while it is copied is as if it were not there."""
+    """Copy what ships of a project. A file that is being replaced at this moment counts as missing."""
     for name in SHIPPED:
         path = source / name
         if path.is_dir():
@@ -91,7 +91,7 @@ def copy_project(source: Path, target: Path) -> None:
 
 
 def to_environment(function: Function) -> dict[str, str]:
-    """Return the variables of a function's own: those of its stage, and what Lambda says of it."""
+    """Return a function's own variables: those of its stage, and those that Lambda sets."""
     return {
         **function.environment,
         "AWS_LAMBDA_FUNCTION_NAME": function.deployed_name,

@@ -1,6 +1,6 @@
-"""Every invocation, whatever causes it: watched, remembered for a while, and struck by faults.
+"""All invocations, whatever their cause: tracked, remembered for a while, and subject to faults.
 
-What is remembered says which function ran, why, how it ended and what it wrote; never what it was given or returned.
+A record says which function ran, why, how it ended and what it wrote; never what it was given or returned.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from localgateway.contract.results import IntegrationFailure, read_status
 from localgateway.faults import Faults
 from localgateway.runtime.output import shorten
 
-# How many are remembered.
+# How many records are kept.
 REMEMBERED = 1_000
-# What an event that is no WebSocket's has at its top, and what has caused it then.
+# A top-level key that tells an event's source, for events other than a WebSocket's.
 CAUSES = {"methodArn": "AUTHORIZE", "Records": "QUEUE", "detail-type": "SCHEDULE", "method": "REST"}
 
 
@@ -29,9 +29,9 @@ class Beginning:
 
     Attributes:
         function: Chalice's name for it.
-        route: the WebSocket route, `$connect` for one; None if something else has invoked it.
-        connection_id: whose event it was, None as above.
-        cause: what has invoked it: `CONNECT`, `MESSAGE`, `DISCONNECT`, `INVOKE` or one of CAUSES.
+        route: the WebSocket route, such as `$connect`; None if something else invoked it.
+        connection_id: the connection of the event, None as above.
+        cause: what invoked it: `CONNECT`, `MESSAGE`, `DISCONNECT`, `INVOKE` or one of CAUSES.
         started_at_ms: in epoch milliseconds.
     """
 
@@ -47,10 +47,10 @@ class Invocation(Beginning):
     """One invocation that has ended.
 
     Attributes:
-        number: 1 for the first that ended, then one more each.
-        status: the status code it returned, None if it returned none.
-        error: of one that failed, why; else None.
-        lines: what it wrote, the last of it.
+        number: 1 for the first that ended, 2 for the next.
+        status: the status code it returned, if any.
+        error: why it failed, None if it did not.
+        lines: the last of what it wrote.
     """
 
     number: int
@@ -62,11 +62,11 @@ class Invocation(Beginning):
 
 
 class Invocations:
-    """An Invoker around another.
+    """An Invoker around another one.
 
     Attributes:
-        running: the invocations at work, those included that nobody waits for any more.
-        ended: the last ones, in the order in which they ended.
+        running: the running invocations, including those that nobody waits for.
+        ended: the latest records, in the order in which the invocations ended.
     """
 
     def __init__(self, invoker: Invoker, faults: Faults) -> None:
@@ -78,7 +78,7 @@ class Invocations:
         self._delays: set[asyncio.Task[None]] = set()
 
     def after(self, number: int) -> list[Invocation]:
-        """Return those remembered that ended after the one of this number, in order."""
+        """Return the records of those that ended after the one with this number, in order."""
         newer = self.ended[-1].number - number if self.ended else 0
         return list(islice(self.ended, max(0, len(self.ended) - newer), None))
 
@@ -87,7 +87,7 @@ class Invocations:
         task = asyncio.create_task(self._run(function, event, beginning))
         self.running[task] = beginning
         task.add_done_callback(self.running.pop)
-        # Whoever waits may give up; the handler goes on.
+        # The caller may stop waiting; the handler continues.
         return await asyncio.shield(task)
 
     async def crash(self, function: Function, event: Event) -> Result:
@@ -97,7 +97,7 @@ class Invocations:
         await self._invoker.close()
 
     def forget(self) -> None:
-        """Forget what has run, and give up what a fault still delays: it never begins."""
+        """Forget past invocations, and drop those that a fault still delays: they never begin."""
         self.ended.clear()
         for delay in self._delays:
             delay.cancel()
@@ -138,7 +138,7 @@ class Invocations:
 
 
 def begin(function: Function, event: Event) -> Beginning:
-    """Note what is known of an invocation now; Invoke takes any JSON for an event, so nothing in it is sure."""
+    """Record the beginning of an invocation; Invoke takes any JSON as an event, so no key is certain."""
     context = event.get("requestContext") if isinstance(event, dict) else None
     context = context if isinstance(context, dict) else {}
     return Beginning(
@@ -151,7 +151,7 @@ def begin(function: Function, event: Event) -> Beginning:
 
 
 def find_cause(event: Event) -> str | None:
-    """Tell what has invoked a function, by the shape of its event; None if that is no source's but a connection's."""
+    """Tell what invoked a function by the shape of its event; None for a connection's event."""
     return next((cause for key, cause in CAUSES.items() if isinstance(event, dict) and key in event), None)
 
 
@@ -163,7 +163,7 @@ def find_status(result: Result) -> int | None:
 
 
 def find_error(result: Result, function: Function) -> str | None:
-    """Say in a line why an invocation failed; None if it did not."""
+    """Describe in one line why an invocation failed; None if it did not."""
     match result:
         case Result("ok"):
             return None
@@ -171,4 +171,4 @@ def find_error(result: Result, function: Function) -> str | None:
             return f"Task timed out after {function.timeout_seconds:.2f} seconds"
         case Result(payload={"errorType": kind, "errorMessage": message}):
             return shorten(f"{kind}: {message}")
-    return "Its process ended before it had an answer."
+    return "Its process ended before it answered."

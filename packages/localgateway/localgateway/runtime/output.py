@@ -1,6 +1,6 @@
-"""What a handler writes while it runs: overheard line by line, and written where it goes anyway.
+"""What a handler writes while it runs: recorded line by line, and still written to the original stream.
 
-Only what passes through sys.stdout and sys.stderr is overheard; what writes to their file descriptors is not.
+Only what passes through sys.stdout and sys.stderr is recorded, not what is written to their file descriptors.
 """
 
 import sys
@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import Any, TextIO, cast
 
-# What is kept of one line, and of all lines of one invocation, in characters.
+# The most that is kept of one line, and of one invocation's lines, in characters.
 LINE_CHARS = 2_000
 TRANSCRIPT_CHARS = 16_384
 
@@ -19,7 +19,7 @@ Hear = Callable[[str], None]
 
 
 class Transcript:
-    """The last lines of one invocation, up to TRANSCRIPT_CHARS; any thread may add, any may read."""
+    """The last lines of one invocation, up to TRANSCRIPT_CHARS. Thread-safe."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque()
@@ -28,24 +28,24 @@ class Transcript:
         self._lock = Lock()
 
     def add(self, line: str) -> None:
-        """Keep one more line, at the cost of the first ones."""
+        """Add a line, dropping the first ones if there are too many."""
         with self._lock:
             self._lines.append(line)
-            # An empty line is not for nothing: a million of them must not be kept.
+            # Empty lines count too, or a million of them would be kept.
             self._chars += len(line) + 1
             while self._chars > TRANSCRIPT_CHARS:
                 self._chars -= len(self._lines.popleft()) + 1
                 self._left_out += 1
 
     def to_lines(self) -> tuple[str, ...]:
-        """Return what is kept, behind a line that says how many came before."""
+        """Return the lines, after one that says how many were dropped."""
         with self._lock:
             before = (f"({self._left_out} lines before these)",) if self._left_out else ()
             return before + tuple(self._lines)
 
 
 class Lines:
-    """Cuts the text of one writer into lines, each heard when it ends; one that is too long is cut short."""
+    """Splits the text of one writer into lines and reports each when it ends; lines that are too long are cut short."""
 
     def __init__(self, hear: Hear) -> None:
         self._hear = hear
@@ -53,7 +53,7 @@ class Lines:
         self._lock = Lock()
 
     def write(self, text: str) -> None:
-        """Take the next piece of text, from any thread."""
+        """Add the next piece of text. Thread-safe."""
         with self._lock:
             *whole, rest = (self._rest + text).split("\n")
             self._rest = rest[: LINE_CHARS + 1]
@@ -61,7 +61,7 @@ class Lines:
             self._hear(shorten(line))
 
     def end(self) -> None:
-        """Take what has been written so far for a line, if it is anything."""
+        """Report an unfinished line, if there is one."""
         with self._lock:
             rest, self._rest = self._rest, ""
         if rest:
@@ -73,14 +73,14 @@ def shorten(line: str) -> str:
 
 
 class Overheard:
-    """A text stream in front of another, which `find` may give someone who listens."""
+    """A text stream around another one; what is written also goes to the listener that `find` returns."""
 
     def __init__(self, stream: TextIO, find: Callable[[], Lines | None]) -> None:
         self._stream = stream
         self._find = find
 
     def write(self, text: str) -> int:
-        """Write, and let the listener hear it."""
+        """Write, and pass the text to the listener."""
         if lines := self._find():
             lines.write(text)
         return self._stream.write(text)
@@ -98,7 +98,8 @@ _of_process: Lines | None = None
 
 
 def overhear() -> None:
-    """Put Overheard before stdout and stderr, for good; before anything takes hold of either, like a log handler."""
+    """Put Overheard around stdout and stderr, for good. Call it before anything keeps a reference to them, such as a
+    log handler."""
     sys.stdout = cast(TextIO, Overheard(sys.stdout, find_lines))
     sys.stderr = cast(TextIO, Overheard(sys.stderr, find_lines))
 
@@ -109,7 +110,7 @@ def find_lines() -> Lines | None:
 
 @contextmanager
 def heard_in_thread(hear: Hear) -> Iterator[None]:
-    """Have what this thread writes heard, and what runs in a copy of its context."""
+    """Record what this thread writes, and what runs in a copy of its context."""
     lines = Lines(hear)
     token = _of_thread.set(lines)
     try:
@@ -121,7 +122,7 @@ def heard_in_thread(hear: Hear) -> Iterator[None]:
 
 @contextmanager
 def heard(hear: Hear) -> Iterator[None]:
-    """Have what this process writes heard, whichever thread it is; for processes that do one thing at a time."""
+    """Record what any thread of this process writes; for processes that do one thing at a time."""
     global _of_process
     _of_process = lines = Lines(hear)
     try:

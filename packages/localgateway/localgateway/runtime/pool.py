@@ -1,7 +1,7 @@
 """Runs handlers in worker processes, as Lambda does: one invocation at a time in each, kept warm, killed past its time.
 
-Each function has processes of its own, so code that leans on memory shared between functions fails here and not in
-production. What happens to a process costs the invocation it was at and nothing else.
+Each function has processes of its own, so code that relies on memory shared between functions fails here, not in
+production. If a process dies, only the invocation it was running fails.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Zygote:
                 # -P: this package's directory must not be searched for modules.
                 [sys.executable, "-P", str(Path(__file__).with_name("zygote.py"))],
                 stdin=theirs.fileno(),
-                # Out of the terminal's Ctrl-C: handlers may still have to run while the gateway shuts down.
+                # Not reached by the terminal's Ctrl-C: handlers may still have to run while the gateway shuts down.
                 start_new_session=True,
             )
 
@@ -83,7 +83,7 @@ class Worker:
         self.project = Project.from_json(answer["project"])
 
     def exchange(self, value: Any, hear: Hear = lambda line: None) -> Any:
-        """Send one value and return the one that comes back; lines that are written meanwhile are heard.
+        """Send a value and return the answer; pass on lines that are written meanwhile.
 
         Raises:
             EOFError: if the process ends before that.
@@ -105,14 +105,14 @@ class Worker:
         return json.loads(answer)
 
     def close(self) -> None:
-        """Let the process end, which it does at once."""
+        """Close the channel, which ends the process at once."""
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
         self._stream.close()
         self._channel.close()
 
     def kill(self) -> None:
-        """End the process, whatever it is doing; an exchange that waits for it raises EOFError."""
+        """Kill the process; an exchange that waits for it raises EOFError."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
@@ -141,16 +141,16 @@ class WorkerInvoker:
         self._is_closing = False
 
     async def invoke(self, function: Function, event: Event) -> Result:
-        # Whoever waits may give up; the handler goes on.
+        # The caller may stop waiting; the handler continues.
         return await asyncio.shield(self._begin(self._run(function, event)))
 
     def warm_up(self, functions: Iterable[Function]) -> None:
-        """Start a worker for each, which its first invocation then gets."""
+        """Start a worker for each, to be used by its first invocation."""
         for function in functions:
             self._warming[function.name] = self._begin(self._warm_up(function))
 
     def deploy(self, hire: Hire, functions: Iterable[Function]) -> None:
-        """Have all invocations from now on run by workers that `hire` starts; those at work finish where they are."""
+        """Run all further invocations in workers that `hire` starts; running ones finish where they are."""
         self._hire = hire
         self._retire()
         self.warm_up(functions)
@@ -218,12 +218,12 @@ class WorkerInvoker:
             if not done:
                 log.error("%s: Task timed out after %.2f seconds", function.name, function.timeout_seconds)
                 return Result("timeout")
-            log.error("%s: its process ended before it had an answer", function.name)
+            log.error("%s: its process ended before it answered", function.name)
             return None
 
     async def _warm_up(self, function: Function) -> None:
         generation = self._generation
-        # What does not start will say so when it is needed.
+        # A failure to start is reported when the worker is needed.
         with suppress(ProjectError, EOFError):
             worker = await self._start(function)
             if generation == self._generation:

@@ -17,14 +17,14 @@ LAST_YEAR = 2199
 
 
 class Schedule(Protocol):
-    """When something is due."""
+    """Tells when a schedule is due."""
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """Return when it is due for the first time after a moment, None if never again."""
+        """Return when it is next due after a moment, None if never."""
 
 
 class BadSchedule(ValueError):
-    """The expression is none that EventBridge would take."""
+    """The expression is not one that EventBridge accepts."""
 
 
 def parse_schedule(expression: str) -> Schedule:
@@ -54,7 +54,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Cron:
-    """Due at minutes, hours and days; a day must satisfy its month and year and whichever day field is not `?`."""
+    """Due at minutes, hours and days; a day must match month, year and the day field that is not `?`."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
@@ -93,11 +93,11 @@ def parse_cron(minutes: str, hours: str, day_of_month: str, months: str, day_of_
     """Read the six fields of EventBridge's cron.
 
     Raises:
-        BadSchedule: if a field has what it must not have, or not exactly one of the two day fields is `?`.
+        BadSchedule: if a field is invalid, or not exactly one of the two day fields is `?`.
     """
     if (day_of_month == "?") is (day_of_week == "?"):
         raise BadSchedule("Exactly one of cron's day-of-month and day-of-week must be `?`.")
-    # Read once, so that a mistake is told now and not when it is due.
+    # Read it once, so that a mistake is reported now and not when it is due.
     is_day_of_month(day_of_month, date(2026, 1, 1))
     is_day_of_week(day_of_week, date(2026, 1, 1))
     return Cron(
@@ -114,7 +114,7 @@ def parse_field(text: str, low: int, high: int, names: tuple[str, ...] = ()) -> 
     """Read lists, ranges and steps of numbers, or of names that stand for `low`, `low + 1` and so on.
 
     Raises:
-        BadSchedule: if it is none of that, or out of range.
+        BadSchedule: if it is something else, or out of range.
     """
 
     def number(word: str) -> int:
@@ -142,7 +142,7 @@ def parse_field(text: str, low: int, high: int, names: tuple[str, ...] = ()) -> 
 
 
 def is_day_of_month(field: str, day: date) -> bool:
-    """Tell whether a day satisfies: numbers, `?`, `L` for the last, `15W` for the weekday nearest the 15th."""
+    """Tell whether a day matches: numbers, `?`, `L` for the last, `15W` for the weekday nearest the 15th."""
     last = monthrange(day.year, day.month)[1]
     if field == "?":
         return True
@@ -155,7 +155,7 @@ def is_day_of_month(field: str, day: date) -> bool:
 
 
 def is_day_of_week(field: str, day: date) -> bool:
-    """Tell whether a day satisfies: 1 to 7 from Sunday, `?`, `6L` for the last Friday, `6#2` for the second."""
+    """Tell whether a day matches: 1 to 7 from Sunday, `?`, `6L` for the last Friday, `6#2` for the second."""
     weekday = day.isoweekday() % 7 + 1
     if field == "?":
         return True

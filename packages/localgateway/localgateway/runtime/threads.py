@@ -1,7 +1,7 @@
 """Runs handlers in threads of this process: quick to start and friendly to a debugger.
 
-Unlike on Lambda, module state is shared by all functions, they have one environment, and a handler past its time cannot
-be stopped, only given up. `workers` has none of these differences.
+Unlike on Lambda, all functions share module state and one environment, and a handler past its time cannot be stopped,
+only abandoned. `pool` has none of these differences.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class ThreadInvoker:
     """Runs handlers in at most `concurrent_invocations` threads, made when needed and kept.
 
-    All its own state is touched on the event loop only. Its threads are daemons: a handler that never returns
-    must not keep the process alive.
+    Its state is used on the event loop only. Its threads are daemons: a handler that never returns must not keep the
+    process alive.
     """
 
     def __init__(self, code: Code, concurrent_invocations: int) -> None:
@@ -45,7 +45,7 @@ class ThreadInvoker:
         def work() -> None:
             with heard_in_thread(transcript.add):
                 outcome = self._code.run(function, event)
-            # A loop that is closed by now belongs to a gateway that has stopped: nobody waits.
+            # If the loop is closed, the gateway has stopped and nobody waits.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(finish, outcome)
 
@@ -64,8 +64,8 @@ class ThreadInvoker:
             return Result("timeout", lines=transcript.to_lines())
 
     async def crash(self, function: Function, event: Event) -> Result:
-        # A thread cannot be killed, so what it would have done is not begun.
-        log.error("%s: its process ended before it had an answer", function.name)
+        # A thread cannot be killed, so the handler does not even begin.
+        log.error("%s: its process ended before it answered", function.name)
         return Result("error")
 
     async def close(self) -> None:

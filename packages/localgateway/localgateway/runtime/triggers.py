@@ -1,7 +1,7 @@
 """What invokes the functions of a project besides its API: SQS queues and schedules.
 
-A batch that fails stays in its queue: it is given out again after the visibility timeout and goes to the dead-letter
-queue in the end, as the queue's own settings say.
+A batch that fails stays in its queue: it is retried after the visibility timeout and ends in the dead-letter queue, as
+the queue's settings say.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 # How long a poll waits for messages; stopping waits for the poll.
 POLL_SECONDS = 1
-# SQS gives out ten messages at a time at most.
+# SQS returns at most ten messages at a time.
 MAX_MESSAGES = 10
 RETRY_SECONDS = 1
 ACCOUNT_ID = "000000000000"
 
 
 class Sources:
-    """Polls the queues and keeps the schedules of a project. Lives on one event loop."""
+    """Polls the queues and runs the schedules of a project. Lives on one event loop."""
 
     def __init__(self, invoker: Invoker, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._invoker = invoker
@@ -47,7 +47,7 @@ class Sources:
         self._sqs: Any = None
 
     def deploy(self, project: Project) -> None:
-        """Work for this project from now on: what is new begins, what has gone ends, the rest goes on undisturbed."""
+        """Serve this version of the project: start what is new, end what was removed, leave the rest alone."""
         if project.queues and self._sqs is None:
             config = Config(connect_timeout=2, read_timeout=POLL_SECONDS + 5)
             self._sqs = botocore.session.get_session().create_client("sqs", config=config)
@@ -61,7 +61,7 @@ class Sources:
             self._begin(self._keep(key))
 
     async def close(self) -> None:
-        """Stop; batches that functions are at work on go back to their queues."""
+        """Stop; batches that are being handled return to their queues."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -80,7 +80,7 @@ class Sources:
         url = ""
         while True:
             await slots.acquire()
-            # Never cut off in the middle of a poll: what that receives would stay hidden until its time is up.
+            # Never cancel a poll: the messages it receives would stay hidden until their visibility timeout.
             queue = self._queues.get(name)
             if queue is None:
                 return
@@ -170,7 +170,7 @@ def sqs_event(messages: list[dict[str, Any]], queue: str, region: str) -> Event:
 
 
 def to_message_attribute(value: dict[str, Any]) -> dict[str, Any]:
-    """Write SQS's message attribute as Lambda hands it on: names in lower case, lists that are always empty."""
+    """Write an SQS message attribute as Lambda passes it on: names in lower case, lists always empty."""
     text = {"stringValue": value["StringValue"]} if "StringValue" in value else {}
     binary = {"binaryValue": b64encode(value["BinaryValue"]).decode()} if "BinaryValue" in value else {}
     return {

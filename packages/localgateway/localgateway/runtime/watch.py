@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
-# Asking the file system is cheap, works everywhere and needs no library: a project has some dozens of files.
+# Polling the file system is cheap, works everywhere and needs no library: a project has a few dozen files.
 POLL_SECONDS = 0.25
 
 
@@ -20,22 +20,22 @@ class Watcher:
         self._thread = Thread(target=self._watch, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Watch from now on: a change after this returns is noticed."""
+        """Start watching: every change after this returns is noticed."""
         self._seen = self._look()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching; a call of `changed` that has begun is waited for."""
+        """Stop watching; wait for a call of `changed` that has begun."""
         self._is_over.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        told = self._seen
+        reported = self._seen
         while not self._is_over.wait(POLL_SECONDS):
             before, self._seen = self._seen, self._look()
-            # An editor or a checkout writes several files: wait until one look is as the one before.
-            if self._seen == before and self._seen != told:
-                told = self._seen
+            # An editor or a checkout writes several files: wait until two looks agree.
+            if self._seen == before and self._seen != reported:
+                reported = self._seen
                 self._changed()
 
     def _look(self) -> dict[Path, tuple[int, int]]:
@@ -44,6 +44,6 @@ class Watcher:
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for pattern in ("app.py", "chalicelib/**/*.py", "vendor/**/*.py", ".chalice/config.json"):
             for path in self._directory.glob(pattern):
-                # A file may go between being listed and being looked at.
+                # A file may disappear between the listing and the look.
                 with suppress(OSError):
                     yield path, path.stat()

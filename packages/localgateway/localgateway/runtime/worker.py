@@ -1,8 +1,8 @@
 """The inside of a worker process: one execution environment of Lambda.
 
-It has its own module state, serves one invocation at a time and is then used again. Its channel carries JSON values,
-each behind its length: first how to start, then order after order; one object comes back for each, behind a text for
-each line that the handler writes. When the channel ends, so does the process, whatever its handler is doing.
+It has its own module state and serves one invocation at a time. Its channel carries JSON values, each after its length:
+first how to start, then one order after another. Each order is answered by one object, after a string for each line
+that the handler writes. When the channel ends, so does the process, even in the middle of a handler.
 """
 
 import json
@@ -28,7 +28,7 @@ from localgateway.runtime.output import heard, overhear
 log = logging.getLogger(__name__)
 
 LENGTH = struct.Struct(">I")
-# Handlers have threads, and any of them may write a line.
+# Handlers may have threads, and any of them may write a line.
 sending = Lock()
 
 
@@ -57,10 +57,10 @@ def serve(channel: socket.socket) -> NoReturn:
 
 
 def start(order: Mapping[str, Any]) -> Code:
-    """Become the Lambda of a project: its variables, its directory, its code."""
+    """Take on a project's variables and directory, and load its code."""
     os.environ.clear()
     os.environ.update(order["environment"])
-    # Chalice says so for each route that AWS guards in a way it cannot; here they are open, as its own server has them.
+    # Chalice warns about each route that AWS protects in a way it cannot; here they are open, as on its own server.
     warnings.filterwarnings("ignore", message=".* is not a supported in local mode", category=UserWarning)
     directory = order["directory"]
     os.chdir(directory)
@@ -69,7 +69,7 @@ def start(order: Mapping[str, Any]) -> Code:
 
 
 class Formatter(logging.Formatter):
-    """Names files where their author finds them, not where the copy runs."""
+    """Shows files under the author's paths instead of the copy's."""
 
     def __init__(self, directory: str, shown_directory: str) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
@@ -88,7 +88,7 @@ def log_to_stderr(directory: str, shown_directory: str) -> None:
 
 
 def receive_all(channel: socket.socket, orders: "SimpleQueue[Any]") -> NoReturn:
-    """Put every order in line; at the end of the channel, end the process."""
+    """Queue every order; at the end of the channel, end the process."""
     stream = channel.makefile("rb")
     try:
         while length := stream.read(LENGTH.size):

@@ -1,8 +1,8 @@
 """Forks worker processes with Chalice and boto3 imported already: a cold start costs the project's import alone.
 
-A script of its own. Its standard input is a Unix socket on which each byte comes with a file descriptor: the channel of
-one worker to be forked. It has no threads and never imports the project, so its children start clean. When the socket
-ends, so does it; workers end with their channels.
+A script of its own. Its standard input is a Unix socket on which each byte carries a file descriptor: the channel of a
+worker to fork. It has no threads and never imports the project, so its children start clean. It ends with the socket;
+workers end with their channels.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    # Not used here, but by every worker, which then shares it.
+    # Used by every worker, which then shares it.
     import boto3  # noqa: F401
     import botocore.httpsession
     import botocore.signers  # noqa: F401

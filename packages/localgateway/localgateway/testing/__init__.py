@@ -1,24 +1,36 @@
-"""Tests of a Chalice WebSocket app on real sockets: a pytest plugin, and builders of events for chalice.test.Client.
+"""Tests of a Chalice WebSocket app on real sockets: a client, a gateway, and events for chalice.test.Client.
 
-A conftest.py says `pytest_plugins = ["localgateway.testing"]`; docs/TESTING.md has the rest. Importing this changes
-nothing. PYTEST_DONT_REWRITE: failures are written here in words, and a conftest.py may import from here as well.
+Where the package is installed, pytest finds the fixtures by itself; `pytest_plugins = ["localgateway.testing"]` in a
+conftest.py asks for them where pytest does not look. Importing this changes nothing. PYTEST_DONT_REWRITE: failures are
+written here in words, and a conftest.py may import from here as well.
 """
 
-from localgateway.testing.client import Client, Refused
-from localgateway.testing.events import connect_event, disconnect_event, message_event
-from localgateway.testing.gateway import Answer, Gateway
-from localgateway.testing.plugin import gateway, gateway_options, gateway_process, pytest_addoption
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Answer",
-    "Client",
-    "Gateway",
-    "Refused",
-    "connect_event",
-    "disconnect_event",
-    "gateway",
-    "gateway_options",
-    "gateway_process",
-    "message_event",
-    "pytest_addoption",
-]
+if TYPE_CHECKING:
+    from localgateway.testing.client import Client, Refused
+    from localgateway.testing.events import connect_event, disconnect_event, message_event
+    from localgateway.testing.gateway import Answer, Gateway
+
+__all__ = ["Answer", "Client", "Gateway", "Refused", "connect_event", "disconnect_event", "message_event"]
+
+# The entry point has this name too, so pytest registers the fixtures once.
+pytest_plugins = ["localgateway.testing.plugin"]
+
+HOMES = {
+    "Answer": "gateway",
+    "Client": "client",
+    "Gateway": "gateway",
+    "Refused": "client",
+    "connect_event": "events",
+    "disconnect_event": "events",
+    "message_event": "events",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: pytest imports this package wherever it is installed."""
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)

@@ -1,6 +1,6 @@
-"""A WebSocket client for tests: what it sends, what it receives, and words for what it did not.
+"""A WebSocket client for tests: it sends, checks what it receives, and explains what it did not.
 
-Frames are JSON or any other text; what they mean is the application's own business.
+Frames are JSON or any other text; only the application knows what they mean.
 """
 
 import json
@@ -15,15 +15,15 @@ from websockets.typing import Subprotocol
 
 from localgateway.testing.events import to_text
 
-# How long something may take that ought to happen at once: ample, for a busy machine.
+# How long something that should happen at once may take on a busy machine.
 SECONDS = 10
 
 
 class Refused(Exception):
-    """The handshake was answered with something else than 101.
+    """The handshake was not answered with 101.
 
     Attributes:
-        status: of HTTP.
+        status: the HTTP status.
         body: JSON if it is JSON, else text.
     """
 
@@ -39,11 +39,11 @@ class Client:
     """One end of an open WebSocket.
 
     Args:
-        socket: the connection; `socket` stays there for what this class has no words for.
+        socket: the connection; the attribute `socket` is for what this class does not offer.
         name: what messages call it.
         connection_id: what API Gateway calls it.
-        settle: returns when all that is under way has arrived; without it, `receives_nothing` cannot be asked.
-        read: from a text to the frame that tests see.
+        settle: returns when everything on its way has arrived; without it, `receives_nothing` is not available.
+        read: turns a text into the frame that tests see.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Client:
 
     @property
     def subprotocol(self) -> str | None:
-        """What the handshake has agreed on."""
+        """The sub-protocol that the handshake agreed on."""
         return self.socket.subprotocol
 
     def sends(self, *frames: Any) -> None:
-        """Send frames: text as it stands, bytes as a binary frame, anything else as JSON."""
+        """Send frames: text as it is, bytes as a binary frame, anything else as JSON."""
         for frame in frames:
             self.socket.send(frame if isinstance(frame, bytes) else to_text(frame))
 
@@ -82,7 +82,7 @@ class Client:
         """Wait for the next frame, check it and return it.
 
         Args:
-            expected: what it must be: of an object the members that matter, `...` for anything.
+            expected: what it must be: the members of an object that matter, `...` for anything.
             within: seconds to wait.
         """
         __tracebackhide__ = True
@@ -97,7 +97,7 @@ class Client:
         return frame
 
     def receives_nothing(self) -> None:
-        """Check that no frame has come, and that none is on its way: all that was sent has been handled by now."""
+        """Check that no frame has arrived and none is on its way; waits until everything sent has been handled."""
         __tracebackhide__ = True
         if self._settle is None:
             raise TypeError("receives_nothing() needs a client that a Gateway has connected.")
@@ -111,11 +111,11 @@ class Client:
         self._fail("received something")
 
     def closes(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection, and wait for the answer."""
+        """Close the connection and wait for the answer."""
         self.socket.close(code, reason)
 
     def is_closed_with(self, code: int | None = None, *, within: float = SECONDS) -> tuple[int, str]:
-        """Wait for the close frame, check its code and return code and reason; what came before must have been read."""
+        """Wait for the close frame, check its code and return code and reason; earlier frames must have been read."""
         __tracebackhide__ = True
         try:
             self._next(within)
@@ -143,7 +143,7 @@ class Client:
         lines = [f"{self.name} {what}"]
         if expected is not ...:
             lines.append(f"expected: {show(expected)}")
-        # The last one may be what all this is about.
+        # The last one may be the reason for the failure.
         lines += [f"received: {show(frame)}" for frame in self._seen] or ["received: nothing so far"]
         try:
             while True:
@@ -160,19 +160,19 @@ def dial(
     subprotocols: Iterable[str] = (),
     **options: Any,
 ) -> ClientConnection:
-    """Open a WebSocket that answers pings, sends none, and holds whatever comes until it is asked for.
+    """Open a WebSocket that answers pings, sends none, and keeps what arrives until it is read.
 
-    It closes with the stack.
+    The stack closes it.
 
     Raises:
-        Refused: if it is not let in.
+        Refused: if the handshake is refused.
     """
     headers = dict(headers or {})
     agent = next((name for name in headers if name.lower() == "user-agent"), None)
     if agent:
         options["user_agent_header"] = headers.pop(agent)
-    # No proxy for a server on this machine; no thread that pings where a test is about silence; and no bound on what
-    # is held, for a client that is asked late would not read the pong behind it.
+    # No proxy for a server on this machine; no pings, because a test may be about silence; and no bound on what is
+    # kept, because a client that reads late would not see a pong behind it.
     defaults: dict[str, Any] = {"proxy": None, "ping_interval": None, "max_queue": None}
     defaults |= {"open_timeout": SECONDS, "close_timeout": SECONDS}
     offered = [Subprotocol(name) for name in subprotocols] or None
@@ -186,7 +186,7 @@ def dial(
 
 
 def read_frame(text: str) -> Any:
-    """Return what a JSON object or array says; any other text as it stands."""
+    """Parse a JSON object or array; return any other text as it is."""
     if text[:1] in ("{", "["):
         try:
             return json.loads(text)
@@ -196,7 +196,7 @@ def read_frame(text: str) -> Any:
 
 
 def find_difference(expected: Any, actual: Any, where: str = "") -> str | None:
-    """Say where a frame is not what was expected, None if it is: an object may have more members than expected."""
+    """Describe where a frame differs from what was expected, None if it matches; objects may have more members."""
     place = f" at {where}" if where else ""
     if expected is ...:
         return None
@@ -215,7 +215,7 @@ def find_difference(expected: Any, actual: Any, where: str = "") -> str | None:
 
 
 def show(frame: Any) -> str:
-    """Write a frame for a message, in at most two lines' length."""
+    """Write a frame for a message, in at most 240 characters."""
     text = repr(frame)
     return text if len(text) <= 240 else f"{text[:237]}..."
 

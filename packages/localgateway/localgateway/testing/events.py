@@ -1,6 +1,6 @@
-"""Events as API Gateway sends them, for handlers that are called without it: `chalice.test.Client`, or a function.
+"""Events as API Gateway sends them, for handlers that are called without it: by `chalice.test.Client` or as functions.
 
-They are made by what makes the gateway's own, so they have every key that AWS sends and no other.
+They are built like the gateway's own, so they have exactly the keys that AWS sends.
 """
 
 import json
@@ -33,11 +33,11 @@ def connect_event(
     headers: Mapping[str, str] | None = None,
     **about: Any,
 ) -> Event:
-    """Build a $connect event of right now.
+    """Build a $connect event with the present time.
 
     Args:
-        query: what the client put into the URL; a list is a name that is repeated.
-        headers: what the client sent besides those that every client sends.
+        query: the query of the URL; a list repeats its name.
+        headers: headers beside those that every client sends.
         about: other fields of ConnectionContext, such as source_ip, stage or authorizer; also `now_ms`.
     """
     context, now_ms = read_about(connection_id, about)
@@ -72,7 +72,7 @@ def message_event(body: Any, connection_id: str = CONNECTION_ID, *, route_key: s
 def disconnect_event(
     connection_id: str = CONNECTION_ID, *, code: int = 1005, reason: str | None = None, **about: Any
 ) -> Event:
-    """Build a $disconnect event; as it stands, that of a client that closed without a code.
+    """Build a $disconnect event; by default of a client that closed without a code.
 
     Args:
         about: as for `connect_event`.
@@ -93,5 +93,5 @@ def make_id() -> str:
 
 
 def to_text(frame: Any) -> str:
-    """Write a frame: text as it stands, anything else as JSON."""
+    """Write a frame: text as it is, anything else as JSON."""
     return frame if isinstance(frame, str) else json.dumps(frame)

@@ -1,4 +1,4 @@
-"""A local gateway with the words that tests need: connect, settle, advance, call."""
+"""A local gateway with what tests need: connect, settle, advance, call."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Answer(NamedTuple):
-    """What a REST route has answered; `body` is JSON if it is JSON, else text."""
+    """The answer of a REST route; `body` is parsed if it is JSON, else text."""
 
     status: int
     body: Any
@@ -36,11 +36,11 @@ class Gateway:
     """Runs one project, its functions in threads of this process, from start() to stop() or in a `with` block.
 
     Attributes:
-        parameters: the query parameters that `connect` writes its `user` and `device` into.
+        parameters: the names of the query parameters for `connect`'s `user` and `device`.
     """
 
     def __init__(self, project_dir: Any = ".", *, parameters: tuple[str, str] = ("userId", "deviceId"), **options: Any):
-        """Prepare a gateway; the options are LocalGateway's. Schedules do not run by themselves unless told so."""
+        """Prepare a gateway; the options are LocalGateway's. Schedules do not run by themselves by default."""
         self.parameters = parameters
         self._local = LocalGateway(project_dir, **{"schedules": False} | options)
         self._sockets: list[ClientConnection] = []
@@ -70,12 +70,12 @@ class Gateway:
 
     @property
     def app(self) -> ModuleType:
-        """The project's app.py, as it has been imported for the handlers."""
+        """The project's app.py, as imported for the handlers."""
         return sys.modules["app"]
 
     @property
     def faults(self) -> Faults:
-        """What can be made to go wrong; see `faults`."""
+        """The faults to inject; see `faults`."""
         return self._local.faults
 
     # What goes in.
@@ -93,12 +93,12 @@ class Gateway:
         """Open a WebSocket; it is closed when the gateway is reset.
 
         Args:
-            user: and `device`: written into the query, under the names that `parameters` says.
-            query: the rest of the query; a list is a name that is repeated.
-            options: websockets.sync.client.connect's own.
+            user: like `device`, written into the query under the names in `parameters`.
+            query: the rest of the query; a list repeats its name.
+            options: those of websockets.sync.client.connect.
 
         Raises:
-            Refused: if it is not let in.
+            Refused: if the handshake is refused.
         """
         claimed = dict(zip(self.parameters, (user, device), strict=True))
         asked = {name: value for name, value in claimed.items() if value is not None} | dict(query or {})
@@ -107,7 +107,7 @@ class Gateway:
         return self.adopt(socket, user or "the client")
 
     def adopt(self, socket: ClientConnection, name: str, read: Callable[[str], Any] | None = None) -> Client:
-        """Return the client at the end of an open socket, which is part of all that is settled from now on."""
+        """Return a client for an open socket, which `settle` includes from now on."""
         self._sockets.append(socket)
         address = socket.socket.getsockname()[:2]
 
@@ -118,7 +118,7 @@ class Gateway:
         return Client(socket, name=name, connection_id=self._ask(find), settle=self.settle, read=read)
 
     def call(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send a request to the REST routes; a body that is no text goes as JSON."""
+        """Send a request to the REST routes; a body that is not text is sent as JSON."""
         if self.rest_url is None:
             raise LookupError("The project has no REST routes.")
         address = urlsplit(self.rest_url)
@@ -134,13 +134,13 @@ class Gateway:
             return Answer(response.status, said)
 
     def management(self) -> Any:
-        """Return a boto3 client of @connections, as another process would make it; it tries everything once."""
+        """Return a boto3 client of @connections, as another process would make it, without retries."""
         config = Config(retries={"total_max_attempts": 1}, read_timeout=SECONDS)
         client = self._session.client("apigatewaymanagementapi", endpoint_url=self.management_endpoint, config=config)
         return self._opened.enter_context(closing(client))
 
     def cut(self, connection_id: str) -> None:
-        """Have the network fail between a client and the gateway, without a close frame; its $disconnect runs now."""
+        """Fail the network between a client and the gateway: no close frame, and $disconnect runs now."""
 
         async def cut(api: Api) -> None:
             api.connections[connection_id].cut()
@@ -148,9 +148,9 @@ class Gateway:
         self._ask(cut)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once: sockets that have been idle too long, or open too long, are closed.
+        """Move time forward at once: sockets that have been idle or open too long are closed.
 
-        What has been sent before is handled first, and the $disconnect of what closes has run after.
+        Everything sent before is handled first, and every $disconnect has run when this returns.
         """
         self.settle()
 
@@ -164,7 +164,7 @@ class Gateway:
 
     @property
     def invocations(self) -> list[Invocation]:
-        """What has run since the last reset, in the order in which it ended; what is at work is waited for."""
+        """The invocations since the last reset, in the order in which they ended. Waits for running ones."""
 
         async def read(api: Api) -> list[Invocation]:
             return list(api.invocations.ended)
@@ -173,12 +173,12 @@ class Gateway:
         return self._ask(read)
 
     def settle(self) -> None:
-        """Wait until what clients have sent is handled, and until what that has sent them has come.
+        """Wait until everything that clients sent is handled, and everything sent to them has arrived.
 
-        A pong comes after all frames that were sent before it. So once every client has one, all that they have sent is
-        with the gateway; then the gateway says when no function is at work; then a second pong pushes out what those
-        have sent. Nothing here waits for a fixed time. What the gateway does not see is not waited for: threads that
-        outlive their handler, messages in a queue, other processes.
+        A pong arrives after all frames that were sent before it. So once every client has one, the gateway has all that
+        they sent; then the gateway waits until no function runs; then a second pong follows all that those functions
+        sent. Nothing waits for a fixed time, nor for what the gateway does not see: threads that outlive their handler,
+        messages in a queue, other processes.
         """
         self._exchange_pings()
         try:
@@ -188,7 +188,7 @@ class Gateway:
         self._exchange_pings()
 
     def reset(self) -> None:
-        """Be as new: no socket, empty tables and queues, no fault, the right time. The app's own memory stays."""
+        """Start afresh: no sockets, empty tables and queues, no faults, the right time. The app's own memory stays."""
         self._local.reset()
         self._sockets.clear()
         self._opened.close()

@@ -1,8 +1,8 @@
-"""Whose requests are served at all: every page that a browser on this machine shows can reach its loopback ports.
+"""Which requests are served: any web page in a browser on this machine can reach its loopback ports.
 
-Two headers that no page can choose tell it from a program. Host still has the name of a site that has been rebound to
-127.0.0.1, so only names that nobody else can own are served. Origin and Sec-Fetch-Site say that a page of another site
-has sent the request.
+Headers that no page can choose tell pages from programs. Host keeps the name of a site that was rebound to 127.0.0.1,
+so only names that nobody else can own are served. Origin and Sec-Fetch-Site show that a page of another site sent the
+request.
 """
 
 import logging
@@ -18,40 +18,40 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The rules of a gateway that listens on an address and may be called by some names more."""
+    """The rules of a gateway that listens on an address and may have further names."""
 
     listens_on: str
     allowed_hosts: frozenset[str] = field(default_factory=frozenset)
 
     def admits_handshake(self, request: Request) -> bool:
-        """Tell whether a client may ask for a WebSocket: from any Origin, as on AWS, where $connect is to judge it.
+        """Tell whether a handshake is served: from any Origin, as on AWS, where $connect has to check it.
 
-        Beyond loopback this machine's names are not known, and whoever is near can connect without a browser's help.
+        A gateway that listens beyond loopback cannot know this machine's names, and does not check them.
         """
         return not is_loopback(self.listens_on) or self._is_known(request)
 
     def admits_call(self, request: Request) -> bool:
-        """Tell whether a request of any other kind is served: those are for programs and for nobody's pages."""
+        """Tell whether any other request is served: those are for programs, not for web pages."""
         return self._is_known(request) and not is_of_another_site(request)
 
     def _is_known(self, request: Request) -> bool:
-        """Tell whether the request is for a name that is this machine's; an address is nobody else's name."""
+        """Tell whether the request's Host is this machine's; an IP address can be no other site's name."""
         header = request.header("host") or ""
         host = read_host(header)
         if host in self.allowed_hosts or host == self.listens_on or is_loopback(host) or is_address(host):
             return True
-        log.warning("Refused a request for the host %.100r: --allow-host would let it in.", header)
+        log.warning("Refused a request for the host %.100r: --allow-host would admit it.", header)
         return False
 
 
 def is_of_this_machine(request: Request, source_ip: str) -> bool:
-    """Tell whether a program on this machine has sent this, or a page that the gateway itself has served."""
+    """Tell whether a program on this machine sent this, or a page that the gateway itself served."""
     is_local = is_loopback(source_ip) and is_loopback(read_host(request.header("host") or ""))
     return is_local and not is_of_another_site(request)
 
 
 def is_of_another_site(request: Request) -> bool:
-    """Tell whether a browser says that a page from elsewhere has sent this; a program says nothing of the kind."""
+    """Tell whether a browser reports that a page from elsewhere sent this; programs send no such headers."""
     origin = request.header("origin")
     if origin is not None and origin.partition("://")[2].lower() != (request.header("host") or "").lower():
         return True
@@ -60,7 +60,7 @@ def is_of_another_site(request: Request) -> bool:
 
 @lru_cache
 def read_host(header: str) -> str:
-    """Return the name in a Host header, without its port; of one that is none, the empty string."""
+    """Return the name in a Host header without its port, or the empty string if it is malformed."""
     try:
         return (urlsplit(f"//{header}").hostname or "").removesuffix(".")
     except ValueError:
@@ -69,7 +69,7 @@ def read_host(header: str) -> str:
 
 @lru_cache
 def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address means this machine and nothing else."""
+    """Tell whether a name or an address always means this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as bytes: requests are read, responses are written, no socket is touched.
+"""HTTP/1.1 as bytes: reads requests and writes responses, without a socket.
 
-httptools (llhttp, the parser of Node.js) does the syntax, so chunked bodies, keep-alive and pipelining are as strict
-as they are elsewhere; what a client may make us hold is counted here, before the parser has seen the end of it.
+httptools (llhttp, the parser of Node.js) does the syntax, so chunked bodies, keep-alive and pipelining are as strict as
+elsewhere. What a client can make us hold in memory is counted here, before the parser has seen the end of it.
 """
 
 import time
@@ -51,9 +51,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a request is answered with; Date and Content-Length are added when it is written.
+    """The answer to a request; Date and Content-Length are added when it is written.
 
-    A body that is None is yet to come, and ends with the connection.
+    A body of None is written later, until the connection closes.
     """
 
     status: int
@@ -72,14 +72,14 @@ class Response:
         return head if is_head else head + (self.body or b"")
 
 
-# A second has many responses.
+# Many responses share a second.
 @lru_cache(maxsize=1)
 def date(epoch_seconds: int) -> str:
     return formatdate(epoch_seconds, usegmt=True)
 
 
 def phrase(status: int) -> str:
-    """Return the reason phrase of a status; of one without a name, the empty string."""
+    """Return the reason phrase of a status, or the empty string if it has none."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -88,19 +88,19 @@ def phrase(status: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The client waits to be told that it may send the body it announced."""
+    """The client waits for a 100 before it sends the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What came after a request to change the protocol: it is no longer HTTP, and nothing more is read here."""
+    """What follows a request to change the protocol: no longer HTTP, so nothing more is read here."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Input that is no HTTP or past a limit: answer with `status` and close, for nothing more is read."""
+    """Input that is not HTTP or exceeds a limit: answer with `status` and close; nothing more is read."""
 
     status: HTTPStatus
 
@@ -117,7 +117,7 @@ class RequestReader:
         self._is_same_head = False
 
     def feed(self, data: bytes) -> list[Request | Expectation | Leftover | Malformed]:
-        """Read on and return what is complete now."""
+        """Parse more bytes and return what is complete now."""
         self._is_same_head = self._is_head_open
         try:
             self._parser.feed_data(data)
@@ -126,14 +126,14 @@ class RequestReader:
         except httptools.HttpParserError:
             self._received.append(Malformed(self._refusal))
         if self._is_same_head and self._is_head_open:
-            # The parser gathers an unfinished header line without telling, so count what goes in.
+            # The parser buffers an unfinished header line silently, so count what goes in.
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.url_chars + self._limits.header_bytes:
                 self._received.append(Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
         received, self._received = self._received, []
         return received
 
-    # What httptools calls; an exception raised here ends feed_data() with HttpParserError.
+    # Called by httptools; an exception raised here ends feed_data() with HttpParserError.
 
     def on_message_begin(self) -> None:
         self._target = b""
@@ -164,7 +164,7 @@ class RequestReader:
             self._received.append(Expectation())
 
     def on_body(self, body: bytes) -> None:
-        # One byte past the limit tells that it was too large; the rest is read and forgotten.
+        # One byte past the limit shows that it was too large; the rest is discarded.
         room = self._limits.message_bytes + 1 - len(self._body)
         self._body += body[:room]
 

@@ -1,8 +1,8 @@
 """The certificate behind `--tls`, signed by a certificate authority that belongs to this user.
 
-The authority is kept in the user's cache, so whoever trusts it once trusts every gateway of that user. The certificate
-is made anew at each start and its key stays in this process. Whoever can read the authority's key can pretend to be any
-site to whoever trusts it: its file is for its owner alone.
+The authority is kept in the user's cache, so a client that trusts it trusts every gateway of that user. The certificate
+is made anew at each start and its key stays in this process. Anyone who can read the authority's key can impersonate
+any site to clients that trust it, so only its owner may read that file.
 """
 
 import os
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import botocore.session
 from botocore.httpsession import get_cert_path
 
+from localgateway.environment import cache_directory
 from localgateway.errors import CertificateError
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ VALID = timedelta(days=90)
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What a gateway serves TLS with, and what others trust it by.
+    """What a gateway needs to serve TLS, and clients to trust it.
 
     Attributes:
         context: for the listening socket.
-        ca_path: the authority's certificate alone, for programs that trust it beside their own ones.
-        bundle_path: that certificate behind all that AWS SDKs trust so far, for those that take one file only.
+        ca_path: the authority's certificate alone, for programs that add it to those they trust.
+        bundle_path: that certificate after all that AWS SDKs trust already, for programs that take one file only.
     """
 
     context: ssl.SSLContext
@@ -44,12 +45,12 @@ class Tls:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes boto3 trust the gateway, and everything that it has trusted before."""
+        """The variables that make boto3 trust the gateway, beside everything it trusts already."""
         return {"AWS_CA_BUNDLE": str(self.bundle_path)}
 
 
 def make_tls(names: Iterable[str]) -> Tls:
-    """Make a certificate for the loopback names and these, and the files that make others trust it.
+    """Make a certificate for the loopback names and these, and the files that make clients trust it.
 
     Raises:
         CertificateError: if trustme is not installed, or the user's cache cannot be used.
@@ -67,14 +68,11 @@ def make_tls(names: Iterable[str]) -> Tls:
         *dict.fromkeys((*LOOPBACK_NAMES, *names)), not_before=now - timedelta(days=1), not_after=now + VALID
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # No session outlives the certificate. A ticket would only arrive while a client writes its first request, and
+    # clients that read and write in two threads, as `websockets` does, are not always up to that.
+    context.num_tickets = 0
     certificate.configure_cert(context)
     return Tls(context, ca_path, bundle_path)
-
-
-def cache_directory() -> Path:
-    """Return where the authority is kept, by the XDG rules: a relative path counts as none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "localgateway"
 
 
 def load_authority(path: Path) -> "CA":
@@ -88,7 +86,8 @@ def load_authority(path: Path) -> "CA":
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = write_beside(path, made.private_key_pem.bytes() + made.cert_pem.bytes())
         try:
-            # Two gateways that start for the first time agree on one authority: unlike rename, link never replaces.
+            # If two gateways start for the first time at once, they agree on one authority: unlike rename, link never
+            # replaces.
             with suppress(FileExistsError):
                 os.link(temporary, path)
         finally:
@@ -100,19 +99,19 @@ def load_authority(path: Path) -> "CA":
 def join_trusted(bundle_path: Path, ca: bytes) -> bytes:
     """Return the certificates that AWS SDKs trust on this machine, and the authority's."""
     configured = botocore.session.Session().get_config_variable("ca_bundle")
-    # Of a shell that has our own bundle already, what it was made from is not known: that bundle has it.
+    # A shell may already have our own bundle configured, which contains all it was made from.
     trusted = Path(str(configured or get_cert_path(True))).read_bytes()
     return trusted if ca in trusted else trusted.rstrip() + b"\n" + ca
 
 
 def put(path: Path, content: bytes) -> None:
-    """Have a file hold this; who reads it meanwhile gets the old content or the new."""
+    """Write a file atomically: a concurrent reader gets the old content or the new."""
     if not path.exists() or path.read_bytes() != content:
         write_beside(path, content).replace(path)
 
 
 def write_beside(path: Path, content: bytes) -> Path:
-    """Write a file for its owner alone under a name of its own in the same directory."""
+    """Write a file that only its owner can read, under a new name in the same directory."""
     with NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
     return Path(file.name)

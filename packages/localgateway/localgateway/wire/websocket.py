@@ -1,7 +1,7 @@
 """One open WebSocket: its frames, its two clocks, and its end.
 
-A connection ends exactly once, whoever closes it and however. From that moment it takes no messages and no sends, and
-API Gateway's $disconnect follows. The frame rules themselves are those of `websockets`' ServerProtocol.
+A connection ends exactly once, however it is closed. From then on it takes no messages and no sends, and API Gateway's
+$disconnect follows. The frame rules are those of `websockets`' ServerProtocol.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from websockets.server import ServerProtocol
 from localgateway.contract.events import ConnectionContext
 from localgateway.limits import Limits
 
-# Recorded on AWS: what $disconnect says when the client's close frame carried no code.
+# Recorded on AWS: the reason in $disconnect when the client's close frame has no code.
 NO_CODE_REASON = "Client-side close frame status not set"
 GOING_AWAY = (CloseCode.GOING_AWAY, "Going away")
 
 frame_log = logging.getLogger(__name__)
-# `websockets` tells of each closed connection at INFO; our own log has a line for each $disconnect.
+# `websockets` logs each closed connection at INFO; our own log has a line for each $disconnect.
 frame_log.setLevel(logging.WARNING)
 
 
 class Violation(Exception):
-    """The client has sent what API Gateway does not take: the socket is closed with this code."""
+    """The client sent what API Gateway does not accept: the socket is closed with this code."""
 
     def __init__(self, code: CloseCode, reason: str = "") -> None:
         super().__init__(code, reason)
@@ -35,20 +35,20 @@ class Violation(Exception):
 
 
 class Receiver(Protocol):
-    """Whatever hears what happens to a connection."""
+    """What receives the events of a connection."""
 
     def message(self, connection: "Connection", text: str) -> asyncio.Task[None]:
-        """Start to handle one text message; the task ends when that is done."""
+        """Start to handle one text message; the task ends when it is handled."""
 
     def ended(self, connection: "Connection", code: int, reason: str) -> None:
-        """Take note that a connection is over; called once for each."""
+        """Note that a connection has ended; called once for each."""
 
     def time(self) -> float:
-        """Return the time that the connection lives by, in seconds from some moment on."""
+        """Return the time that the connection's clocks use, in seconds since an arbitrary moment."""
 
 
 class Traffic:
-    """What has gone one way over a connection: how many messages, and how many bytes of text in them."""
+    """What a connection carried in one direction: the number of messages, and of bytes of text in them."""
 
     __slots__ = ("messages", "size_bytes")
 
@@ -57,7 +57,7 @@ class Traffic:
         self.size_bytes = 0
 
     def count(self, size_bytes: int) -> None:
-        """Count one message more."""
+        """Count one more message."""
         self.messages += 1
         self.size_bytes += size_bytes
 
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
     """The server's side of one WebSocket, after the 101.
 
     Attributes:
-        received: what the client has sent. `sent`: what has been sent to it.
+        received: what the client sent. `sent`: what was sent to it.
     """
 
     def __init__(
@@ -87,22 +87,22 @@ class Connection(asyncio.Protocol):
         self._opened_at = self._active_at = receiver.time()
         self._timer = self._loop.call_later(self._remaining_seconds(), self.check_clocks)
         self.received, self.sent = Traffic(), Traffic()
-        # The message being received, and those received while too many were in flight.
+        # The message being received, and those that wait because too many are in flight.
         self._text = bytearray()
         self._fragments = 0
-        # An empty queue takes 760 bytes: one is held only while something waits.
+        # An empty deque takes 760 bytes, so one exists only while something waits.
         self._waiting: deque[str] | None = None
         self._in_flight = 0
         self._is_writing_paused = False
 
     @property
     def last_active_ms(self) -> int:
-        """When the last message went through, in either direction, in epoch milliseconds."""
+        """When the last message passed, in either direction, in epoch milliseconds."""
         return self.context.connected_at_ms + round((self._active_at - self._opened_at) * 1000)
 
     @property
     def client_address(self) -> tuple[str, int]:
-        """Where the client's end of the TCP connection is."""
+        """The address of the client's end of the TCP connection."""
         host, port = self._transport.get_extra_info("peername")[:2]
         return host, port
 
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
         return self._is_writing_paused
 
     def send(self, text: bytes) -> None:
-        """Send one text message, in several frames where it is longer than one may be."""
+        """Send one text message, in several frames if it is too long for one."""
         self._active_at = self._receiver.time()
         self.sent.count(len(text))
         size = self._limits.frame_bytes
@@ -123,14 +123,14 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def close(self, code: int, reason: str) -> None:
-        """Close from this side; the connection is over at once, whenever the client answers."""
+        """Close from this side; the connection ends at once, whenever the client answers."""
         if self.is_open:
             self._frames.send_close(code, reason)
             self._flush()
             self._end(code, reason)
 
     def check_clocks(self) -> None:
-        """Close the connection if its time is up; called when that may be so, also after time has jumped."""
+        """Close the connection if its time is up; also called after time has jumped."""
         self._timer.cancel()
         remaining = self._remaining_seconds()
         if remaining <= 0:
@@ -139,16 +139,16 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(remaining, self.check_clocks)
 
     def cut(self) -> None:
-        """Have the network fail: the client gets no close frame, and $disconnect says 1006."""
+        """Fail the network: the client gets no close frame, and $disconnect has 1006."""
         self._transport.abort()
 
     def drop(self) -> None:
-        """Cut the connection without a word to the client or to $disconnect."""
+        """Cut the connection without a close frame and without $disconnect."""
         self.is_open = False
         self._waiting = None
         self._transport.abort()
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def data_received(self, data: bytes) -> None:
         self._frames.receive_data(data)
@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
                 self._fragments = 0
             case Opcode.BINARY:
                 raise Violation(CloseCode.UNSUPPORTED_DATA)
-        # Control frames may come between the fragments of a message, and are answered already.
+        # Control frames may arrive between the fragments of a message, and have been answered.
         if frame.opcode in (Opcode.TEXT, Opcode.CONT):
             self._append(frame)
 
@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
         self._handle_waiting()
 
     def _pace(self) -> None:
-        """Read the client only as fast as it reads us and its messages are handled."""
+        """Read from the client only as fast as it reads from us and its messages are handled."""
         if self._transport.is_closing():
             return
         is_behind = self._is_writing_paused or self._in_flight >= self._limits.in_flight_per_client
@@ -241,7 +241,7 @@ class Connection(asyncio.Protocol):
     # Ending.
 
     def _end_with_close_frame(self) -> None:
-        """Take note of a close frame: the client's, or the one that answers its mistake."""
+        """Note a close frame: the client's, or the one that answers its mistake."""
         close = self._frames.close_rcvd or self._frames.close_sent
         if close is None:
             self._end(CloseCode.ABNORMAL_CLOSURE, "")
@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
             self._end(close.code, close.reason)
 
     def _end(self, code: int, reason: str) -> None:
-        """End the connection, the first time; the client gets a while to finish the closing handshake."""
+        """End the connection, once; the client gets `close_seconds` to finish the closing handshake."""
         if not self.is_open:
             return
         self.is_open = False
@@ -274,10 +274,10 @@ class Connection(asyncio.Protocol):
 
 
 def end_writing(transport: asyncio.Transport) -> None:
-    """Let the other side know that nothing more comes. With TLS, which has no half-closed connections, close."""
+    """Signal that nothing more follows. With TLS, which has no half-closed connections, close."""
     if not transport.can_write_eof():
         transport.close()
         return
-    # One that has reset the connection need not be told; connection_lost() follows.
+    # If the client has reset the connection, connection_lost() follows anyway.
     with suppress(OSError):
         transport.write_eof()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[3] / "docs" / "EMULATOR.md"
+DOCUMENT = HERE.parents[1] / "docs" / "EMULATOR.md"
 CASE = re.compile(r"([A-Z]+)-(\d\d) \(([ABC])\): (.+)", re.S)
 MARKS = ("<!-- {}: written by packages/localgateway/tests/conformance/document.py -->\n", "<!-- end of {} -->\n")
 
@@ -56,7 +56,7 @@ def to_table(cases: list[Case]) -> str:
 
 
 def fill_in(document: str, tables: dict[str, str]) -> str:
-    """Return the document with each table between its marks, whatever has stood there."""
+    """Return the document with each table between its marks, in place of what was there."""
     for name, table in tables.items():
         begin, end = (mark.format(name) for mark in MARKS)
         before, found, rest = document.partition(begin)

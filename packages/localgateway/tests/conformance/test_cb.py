@@ -31,8 +31,8 @@ def test_CB_01_the_client_gets_the_text_and_the_caller_an_empty_200(serve):
 
 @pytest.mark.parametrize("how", ["closed", "deleted", "never"])
 @pytest.mark.parametrize("action", ["post_to_connection", "get_connection", "delete_connection"])
-def test_CB_02_a_connection_that_is_not_there_is_gone(serve, how, action):
-    """CB-02 (B): of a connection that was closed, deleted or never there, boto3 raises GoneException."""
+def test_CB_02_a_missing_connection_is_gone(serve, how, action):
+    """CB-02 (B): for a connection that is closed, deleted or unknown, boto3 raises GoneException."""
     probe = serve(RECORDING)
     connection_id = NEVER_USED
     management = probe.management()
@@ -88,7 +88,7 @@ def test_CB_05_128_kilobytes_arrive_whole_and_one_byte_more_is_refused(serve, co
     assert alice.receives() == "still here"
 
 
-def test_CB_07_get_says_who_and_since_when(serve):
+def test_CB_07_get_returns_identity_and_times(serve):
     """CB-07 (A): GET answers connectedAt, lastActiveAt (ISO 8601 with milliseconds) and identity."""
     probe = serve(RECORDING)
     probe.joins(user_agent_header="tester/1")
@@ -179,7 +179,7 @@ def test_CB_13_an_unsigned_call_is_refused(serve, headers):
     assert (status, body) == (403, b'{"message":"Missing Authentication Token"}')
 
 
-def test_CB_14_a_client_that_does_not_read_makes_its_sender_wait_and_nobody_else(serve):
+def test_CB_14_a_client_that_does_not_read_delays_only_its_sender(serve):
     """CB-14 (A): once a client's buffer is full, POST is answered 429 (LimitExceededException); others get theirs."""
     probe = serve(RECORDING, limits=Limits(write_buffer_bytes=100_000))
     slow = probe.raw(handshake())
@@ -206,7 +206,7 @@ def test_CB_14_a_client_that_does_not_read_makes_its_sender_wait_and_nobody_else
         break
 
 
-def test_CB_15_a_function_sends_to_others_and_learns_who_is_gone(serve):
+def test_CB_15_a_function_sends_to_others_and_sees_a_410(serve):
     """CB-15 (A): `app.websocket_api.send` reaches any client; for one that is gone, Chalice raises
     WebsocketDisconnectedError.
     """

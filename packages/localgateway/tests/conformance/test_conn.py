@@ -57,8 +57,8 @@ def test_CONN_05_a_result_without_a_status_refuses_with_502(serve):
     assert read_response(probe.raw(handshake()))[0] == 502
 
 
-def test_CONN_06_without_a_connect_route_everyone_comes_in(serve):
-    """CONN-06 (A): without a $connect route everyone comes in, and messages work."""
+def test_CONN_06_without_a_connect_route_everyone_is_admitted(serve):
+    """CONN-06 (A): without a $connect route every client is admitted, and messages work."""
     client = serve(ECHO).joins()
     client.sends("hello")
     assert client.receives() == "hello"
@@ -126,7 +126,7 @@ def test_CONN_13_a_request_that_is_no_upgrade_is_asked_to_upgrade(serve):
     assert (status, headers["upgrade"]) == (426, "websocket")
 
 
-def test_CONN_14_sending_before_the_connection_is_open_finds_nobody(serve):
+def test_CONN_14_sending_before_the_connection_is_open_is_gone(serve):
     """CONN-14 (A): while $connect runs, @connections answers 410 about its id."""
     probe = serve("""
     @app.on_ws_connect()

@@ -23,6 +23,7 @@ def message(event):
 """
 
 
+@pytest.mark.slow
 def test_DEV_01_new_code_runs_and_sockets_stay_open(tmp_path):
     """DEV-01 (B): a deployment keeps every socket open and loses no message; the next ones run the new code."""
     project = write_project(tmp_path / "project", VERSIONED, prelude="")
@@ -46,7 +47,7 @@ def test_DEV_01_new_code_runs_and_sockets_stay_open(tmp_path):
 
 
 @pytest.mark.usefixtures("own_engine")
-def test_DEV_02_there_is_a_region_and_there_are_credentials_even_on_a_bare_machine(serve):
+def test_DEV_02_a_bare_machine_has_a_region_and_credentials(serve):
     """DEV-02 (A): without a region and without credentials in the environment, everything works."""
     probe = serve(ECHO)
     given = {

@@ -53,22 +53,23 @@ def test_DIS_04_a_silent_connection_is_closed(serve):
 
 def test_DIS_05_messages_to_the_client_keep_it_open(serve):
     """DIS-05 (B): messages to the client keep it open."""
-    probe = serve(RECORDING, limits=Limits(idle_seconds=1))
+    probe = serve(RECORDING, limits=Limits(idle_seconds=600))
     client, connection_id = probe.joins(), probe.connection_id()
     management = probe.management()
-    for _ in range(8):
-        time.sleep(0.2)
+    for _ in range(3):
+        probe.advance(500)
         management.post_to_connection(ConnectionId=connection_id, Data="still here?")
         assert client.receives() == "still here?"
 
 
 def test_DIS_05_messages_of_the_client_keep_it_open(serve):
     """DIS-05 (B): so do messages of the client."""
-    probe = serve(RECORDING, limits=Limits(idle_seconds=1))
-    client = probe.joins()
-    for _ in range(8):
-        time.sleep(0.2)
+    probe = serve(RECORDING, limits=Limits(idle_seconds=600))
+    client, _ = probe.joins(), probe.event()
+    for _ in range(3):
+        probe.advance(500)
         client.sends("still here")
+        probe.event()
     assert client.socket.ping().wait(10)
 
 
@@ -84,8 +85,8 @@ def test_DIS_06_no_connection_lives_longer_than_the_limit(serve):
 
 
 @pytest.mark.parametrize("failure", ["1 / 0", "gate.wait(10)"])
-def test_DIS_07_a_disconnect_that_fails_hurts_nobody(serve, failure):
-    """DIS-07 (A): a $disconnect that fails or hangs is nobody else's business."""
+def test_DIS_07_a_disconnect_that_fails_affects_nobody_else(serve, failure):
+    """DIS-07 (A): a $disconnect that fails or hangs affects no other connection."""
     probe = serve(
         f"""
         @app.on_ws_message()
@@ -96,13 +97,11 @@ def test_DIS_07_a_disconnect_that_fails_hurts_nobody(serve, failure):
         def disconnect(event):
             events.put(event.to_dict())
             {failure}
-        """,
-        limits=Limits(integration_seconds=0.1),
+        """
     )
     alice, bob = probe.joins(), probe.joins()
     alice.socket.close()
     probe.event()
-    time.sleep(0.15)
     bob.sends("x")
     assert bob.receives() == "x"
     bob.socket.close()

@@ -1,4 +1,4 @@
-"""docs/EMULATOR.md says what the tests show: no case is missing or told otherwise, every test it names is there."""
+"""docs/EMULATOR.md says what the tests show: every case is in it as described, and every test it names exists."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def test_all_cases_are_there():
     assert not known & presumed
 
 
-def test_every_test_of_a_case_has_its_id_in_its_name_and_what_is_presumed_is_marked():
+def test_a_cases_test_has_its_id_and_its_mark():
     for case in CASES:
         assert case.test.startswith(f"test_{case.section}_{case.number}_")
         assert case.is_presumed == (case.certainty == "C")
@@ -36,7 +36,7 @@ def test_every_test_of_a_case_has_its_id_in_its_name_and_what_is_presumed_is_mar
     assert tests == {case.test for case in CASES}
 
 
-def test_every_test_that_is_named_is_there():
+def test_every_test_that_is_named_exists():
     tests = {
         f"{path.name}::{node.name}"
         for path in HERE.parent.rglob("test_*.py")

@@ -155,7 +155,7 @@ def test_EVT_13_the_body_is_the_text_as_it_was_sent(serve, text):
     assert event["isBase64Encoded"] is False
 
 
-def test_EVT_14_what_the_authorizer_said_is_in_every_event(serve):
+def test_EVT_14_the_authorizers_context_is_in_every_event(serve):
     """EVT-14 (B): after a Lambda authorizer, every event has its principalId and context, all values as strings."""
     probe = serve(
         RECORDING
