@@ -41,7 +41,7 @@ class TestNothingIsMissing:
     def test_every_push(self) -> None:
         """What the code calls a type of frame stands in it as a word: `"type": "message"`."""
         code = "".join(path.read_text() for path in (PROJECT / "chalicelib").rglob("*.py"))
-        types = set(re.findall(r'"type": "(\w+)"', code)) | set(re.findall(r'\._tell\("(\w+)"', code))
+        types = set(re.findall(r'"type": "(\w+)"', code)) | set(re.findall(r'\bannounce\("(\w+)"', code))
         assert types == {"reply", "error", *frames.PUSHES}
 
     def test_every_error_code(self) -> None:
