@@ -28,15 +28,6 @@ class TestRequests:
             "é".encode(),
         )
 
-    @pytest.mark.parametrize("has_tls", [True, False])
-    def test_a_long_one_arrives_whole(
-        self, connect: Connect, authority: trustme.CA, trusted: None, has_tls: bool
-    ) -> None:
-        data = "0123456789" * 500_000
-        with serving(authority if has_tls else None) as server:
-            connect(server.endpoint).post_to_connection(ConnectionId=ID, Data=data)
-        assert server.requests[0].body == data.encode()
-
     def test_data_may_be_bytes(self, client: Any, server: ManagementServer) -> None:
         client.post_to_connection(ConnectionId=ID, Data=b"\x00\xff")
         assert server.requests[0].body == b"\x00\xff"
@@ -74,6 +65,22 @@ class TestRequests:
         assert "x-amz-security-token" not in old
         assert new["authorization"].startswith("AWS4-HMAC-SHA256 Credential=NEW/")
         assert new["x-amz-security-token"] == "token"
+
+
+class TestLongRequests:
+    @pytest.fixture
+    def patience(self) -> float:
+        """Long enough for five megabytes on a busy machine."""
+        return 60
+
+    @pytest.mark.parametrize("has_tls", [True, False])
+    def test_a_long_one_arrives_whole(
+        self, connect: Connect, authority: trustme.CA, trusted: None, has_tls: bool
+    ) -> None:
+        data = "0123456789" * 500_000
+        with serving(authority if has_tls else None) as server:
+            connect(server.endpoint).post_to_connection(ConnectionId=ID, Data=data)
+        assert server.requests[0].body == data.encode()
 
 
 class TestRefusals:
