@@ -141,11 +141,7 @@ class Peal:
         return self.publish_all(channel, [Message(data, message_id)], sender, excludes_sender)[0]
 
     def publish_all(
-        self,
-        channel: str,
-        messages: Sequence[Message],
-        sender: Connection | None = None,
-        excludes_sender: bool = False,
+        self, channel: str, messages: Sequence[Message], sender: Connection | None = None, excludes_sender: bool = False
     ) -> list[Published]:
         """Publish the messages in their order; otherwise as `publish`."""
         return self.publisher.publish(self.members.resolve(channel), messages, sender, excludes_sender)

@@ -82,9 +82,8 @@ def find_credential(event: Connect) -> Credential | None:
     Looks at `Authorization: Bearer`, `Sec-WebSocket-Protocol: peal, bearer.<token>`, `?token=` and `?ticket=`. Other
     schemes of Authorization are not ours.
 
-    Raises:
-        Invalid: there is more than one, or a token among the sub-protocols without `peal` beside it, for which
-            a browser would reject the answer.
+    Raises Invalid: there is more than one, or a token among the sub-protocols without `peal` beside it, for which a
+    browser would reject the answer.
     """
     scheme, _, token = event.headers.get("authorization", "").strip().partition(" ")
     credentials = [Credential(token.strip())] if scheme.lower() == "bearer" else []

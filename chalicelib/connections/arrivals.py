@@ -84,10 +84,9 @@ class Arrivals:
             codec: what it reads and writes from now on; None for no change.
 
         Raises:
-            Unauthenticated: the token is not valid; nothing changes.
+            Unauthenticated, JwksError, SecretError: see `Tokens.verify`; nothing changes.
             Forbidden: the connection belongs to another user.
             NotRegistered: it has closed or expired meanwhile.
-            TableError, JwksError, SecretError, ConfigurationError: the table or the keys cannot be read.
         """
         identity = self.authentication.tokens.verify(token)
         is_nobody = connection.user_id is None and not connection.channels

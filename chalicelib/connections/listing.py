@@ -22,12 +22,7 @@ _PLACE: Final = re.compile(rf"(USER#{NAME}|ANON#[0-9])#(CONN#{NAME}(?:#{NAME})?)
 
 @dataclass(frozen=True)
 class ConnectionPage:
-    """Some of the connections.
-
-    Attributes:
-        connections: connection ids with their users, None if anonymous.
-        next: where the next page begins; None if there is none.
-    """
+    """Some connection ids with their users (None if anonymous), and where the next page begins, if there is one."""
 
     connections: tuple[tuple[str, str | None], ...]
     next: str | None
@@ -41,19 +36,13 @@ class ConnectionPage:
 def read_page(
     registry: Registry, clock: Callable[[], float], after: str | None = None, limit: int = DEFAULT_PAGE
 ) -> ConnectionPage:
-    """Return up to `limit` connections that are signed in, in no order. A short page need not be the last.
+    """Return a page of up to `limit` signed-in connections (1 to MAX_PAGE), in no order, after the page before.
 
-    Args:
-        registry: where they are.
-        clock: returns epoch seconds.
-        after: the `next` of the page before; None for the first page.
-        limit: 1 to MAX_PAGE.
-
-    Returns A page. A connection that began within the last moments may be missing.
-    Raises TableError; Invalid: `after` is not the `next` of a page.
+    A short page need not be the last, and a connection that began within the last moments may be missing. `after` is
+    the `next` of the page before, None for the first; if it is neither, this raises Invalid.
     """
     start = None if after is None else _read(after)
-    # Read one more, so that the last page does not name a next one.
+    # One more is read, so that the last page does not name a next one.
     entries = list(islice(registry.entries(after=start, page_items=limit + 1), limit + 1))
     alive = tuple((entry.receiver.connection_id, entry.user_id) for entry in entries[:limit] if entry.ttl > clock())
     return ConnectionPage(alive, _write(entries[limit - 1].place) if len(entries) > limit else None)

@@ -18,11 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def work(peal: Peal, event: Mapping[str, Any]) -> None:
-    """Do or drop every job of the event.
-
-    Raises:
-        Exception: a job failed. SQS delivers the whole event again; doing a job twice does no harm.
-    """
+    """Do or drop every job of the event. If one fails, it raises, and SQS delivers the whole event again."""
     for record in event["Records"]:
         try:
             job = read_job(record.get("body"))

@@ -138,8 +138,7 @@ class Leases:
     def keep(self, lease: Lease, delivered: int) -> Lease:
         """Move the cursor to `delivered` and begin the lease anew.
 
-        Returns the lease, with what is wanted by now.
-        Raises LeaseLost: another holder has taken it; the cursor is untouched.
+        Returns the lease, with what is wanted by now. Raises LeaseLost: another holder has taken it.
         """
         until_ms = self._now_ms() + LEASE_MS
         kept = self._change(lease, delivered, ", #leaseUntil = :until", {":until": until_ms})
@@ -168,10 +167,7 @@ class Leases:
         return self.keep(lease, delivered)
 
     def abandon(self, lease: Lease, delivered: int) -> None:
-        """Give up the lease although more is wanted: the next to announce or claim continues.
-
-        A lost lease is no error.
-        """
+        """Give up the lease although more is wanted: the next to announce or claim continues. Losing it is no error."""
         self._change(lease, delivered, " REMOVE #leaseOwner, #leaseUntil", {})
 
     def _change(self, lease: Lease, delivered: int, change: str, values: Mapping[str, Value], where: str = "") -> Write:

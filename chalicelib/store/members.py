@@ -170,12 +170,7 @@ class Members:
                 )
 
     def _read(
-        self,
-        channel: Channel,
-        shard: int,
-        fields: list[str],
-        page_items: int | None = None,
-        after: str | None = None,
+        self, channel: Channel, shard: int, fields: list[str], page_items: int | None = None, after: str | None = None
     ) -> Iterable[Mapping[str, Any]]:
         # "$" is the character after "#"; "!" sorts before every character of a name.
         first = f"CONN#{after}!" if after else "CONN#"

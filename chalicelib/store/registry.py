@@ -14,14 +14,7 @@ from chalicelib.protocol.grants import NOTHING
 from chalicelib.protocol.identity import Identity
 from chalicelib.settings import RateLimit
 from chalicelib.store import keys
-from chalicelib.store.connection import (
-    Connection,
-    as_row,
-    codec_value,
-    from_row,
-    grants_value,
-    load_row_json,
-)
+from chalicelib.store.connection import Connection, as_row, codec_value, from_row, grants_value, load_row_json
 from chalicelib.store.table import Table, Value
 
 # Until its $connect has returned, a connection answers 410 like a dead one, so a younger one is not believed dead.
@@ -61,12 +54,7 @@ class Registry:
     clock: Callable[[], float]
 
     def put(self, connection: Connection) -> None:
-        """Register the connection. Registering the same record again is no error.
-
-        Raises:
-            Conflict: another record holds that id; it is untouched.
-            TableError: DynamoDB failed; the row may have been written.
-        """
+        """Register the connection; doing so twice is no error. Raises Conflict: another record holds that id."""
         if not self.rows.put_new(as_row(connection)):
             raise Conflict
 
@@ -84,10 +72,7 @@ class Registry:
         self._delete(connection.connection_id, "connectedAt = :at", connection.connected_at)
 
     def prune(self, connection_id: str) -> Connection | None:
-        """Forget a connection that answered 410 twice, unless it may still be connecting.
-
-        Returns the connection, if its row was deleted.
-        """
+        """Forget a connection that answered 410 twice, unless it may still be connecting; return it if forgotten."""
         return self._delete(connection_id, "connectedAt <= :at", timestamp(self.clock() - HANDSHAKE_SECONDS))
 
     def expire(self, connection_id: str) -> None:
@@ -106,9 +91,7 @@ class Registry:
         burst's length. That is a token bucket in one number and one write; two within a burst.
 
         Returns the connection; None if it is not registered or has expired.
-        Raises:
-            RateLimited: the frames are too early. Nothing is written.
-            TableError: DynamoDB failed; the frames may have been counted.
+        Raises RateLimited: the frames are too early; nothing is written.
         """
         key, now_us = keys.connection_key(connection_id), int(self.clock() * 1_000_000)
         cost_us = frames * limit.interval_us
@@ -126,11 +109,7 @@ class Registry:
             counted = self.rows.update(
                 key,
                 "SET #frameDueAt = #frameDueAt + :interval",
-                {
-                    ":interval": cost_us,
-                    ":now": now,
-                    ":latest": now_us + limit.burst * limit.interval_us - cost_us,
-                },
+                {":interval": cost_us, ":now": now, ":latest": now_us + limit.burst * limit.interval_us - cost_us},
                 where="#ttl > :now AND #frameDueAt <= :latest",
             )
         if counted.item is None or int(str(counted.item.get("ttl", 0))) <= now:
@@ -143,9 +122,7 @@ class Registry:
         """Name the channel, and the join_ref if there is one, in the connection's row. Adding twice is no error.
 
         Returns False if the connection is not registered any more.
-        Raises:
-            LimitExceeded: the row names `max_channels` others already.
-            TableError: DynamoDB failed; the row may name it.
+        Raises LimitExceeded: the row names `max_channels` others already.
         """
         name = keys.subscription(channel, join_ref)
         added = self.rows.update(
@@ -176,11 +153,7 @@ class Registry:
         written = self.rows.update(
             keys.connection_key(connection.connection_id),
             "SET #codec = :codec, #GSI1SK = :sort",
-            {
-                ":codec": codec,
-                ":sort": keys.owner_sort(connection.connection_id, codec),
-                ":now": int(self.clock()),
-            },
+            {":codec": codec, ":sort": keys.owner_sort(connection.connection_id, codec), ":now": int(self.clock())},
             where="#ttl > :now AND attribute_exists(#GSI1PK)",
         )
         return from_row(connection.connection_id, written.item) if written.applied and written.item else None

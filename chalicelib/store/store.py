@@ -26,11 +26,7 @@ class Store(NamedTuple):
 
 
 def open_store(
-    client: Any,
-    settings: Settings,
-    region: str | None,
-    namespaces: Mapping[str, Namespace],
-    clock: Callable[[], float],
+    client: Any, settings: Settings, region: str | None, namespaces: Mapping[str, Namespace], clock: Callable[[], float]
 ) -> Store:
     """Return the store in the table that the settings name, through a DynamoDB `client`, boto3's or ours."""
     rows = Table(client, settings.connections_table, clock)

@@ -178,11 +178,7 @@ class Table:
         )
 
     def scan_index(
-        self,
-        segment: int = 0,
-        segments: int = 1,
-        after: Mapping[str, str] | None = None,
-        page_items: int | None = None,
+        self, segment: int = 0, segments: int = 1, after: Mapping[str, str] | None = None, page_items: int | None = None
     ) -> Iterator[dict[str, Value]]:
         """Read one segment of the index, page by page. Eventually consistent; expired items are included.
 

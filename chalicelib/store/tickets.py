@@ -48,10 +48,7 @@ class Tickets:
     def redeem(self, ticket: str) -> Identity:
         """Use up the ticket and return the identity it was issued for.
 
-        Raises:
-            Unauthenticated: there is no such ticket, it was used, or it or its user's credential has
-                expired.
-            TableError: DynamoDB failed; the ticket may be used up.
+        Raises Unauthenticated: there is no such ticket, it was used, or it or its user's credential has expired.
         """
         if not ticket.isascii() or len(ticket) > _MAX_TICKET_CHARS:
             raise Unauthenticated("no ticket")
