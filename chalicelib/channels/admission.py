@@ -113,10 +113,7 @@ class Admission:
         self._look_again(channel, connection, waiting.join_ref)
 
     def remove(self, channel: Channel, connection: Connection, join_ref: int | None) -> bool:
-        """End the connection's membership, unless it has become a member with a later join_ref.
-
-        Returns whether it is no member now.
-        """
+        """End the membership, unless the connection has joined with a later join_ref; return whether it is ended."""
         is_removed = self.members.remove(channel, connection.connection_id, join_ref)
         self.registry.remove_channel(connection.connection_id, connection.subscriptions(channel.name, join_ref))
         return is_removed

@@ -48,10 +48,7 @@ class Recovery:
     limits: Limits = LIMITS
 
     def missed(self, channel: Channel, connection_id: str, recover: Position | None) -> tuple[Position | None, Missed]:
-        """Return where the connection would join the channel, and what it has missed since `recover`.
-
-        Returns the position, None in a channel without history; and what it has missed, not read yet.
-        """
+        """Return where the connection would join (None without history), and what it missed since `recover`, unread."""
         if not channel.options.history_size:
             return None, Missed(recover)
         position = self.log.position(channel)
