@@ -16,7 +16,7 @@ from chalicelib.telemetry import Observer
 
 app = Chalice(app_name="peal", configure_logs=False)
 app.experimental_feature_flags.update(["WEBSOCKETS"])
-# On AWS only callers with execute-api:Invoke reach the REST routes; on the desk they are open.
+# On AWS only callers with execute-api:Invoke reach the REST routes; locally they are open.
 iam = IAMAuthorizer()
 
 if "LOCAL_GATEWAY_PORT" in os.environ:  # `chalice local --stage local`; set nowhere else

@@ -17,9 +17,9 @@ class Limits(NamedTuple):
         part_bytes: how many bytes of publications one frame carries: API Gateway bills by 32 KB.
         listed_bytes: a longer list of members would not fit one frame and is left out.
         counted: members are counted up to this number, for some 170 read units.
-        told: in channels with more members nobody is told who joins and leaves: each such push would cost as much as a
+        told: channels with more members do not announce joins and leaves: each such push would cost as much as a
             publication.
-        grace_seconds: how long a disconnected user may take to reconnect before members are told that it left.
+        grace_seconds: how long a disconnected user may take to reconnect before members learn that it left.
         reaped: how many connections a run of the reaper checks, every five minutes: 2,000 requests to API Gateway, a
             fifth of what it takes in a second.
         reap_seconds: how long a run of the reaper checks connections.

@@ -131,7 +131,7 @@ class Settings:
 def split_secrets(text: str) -> tuple[str, ...]:
     """Return the comma-separated secrets of JWT_SECRETS, oldest to newest.
 
-    Raises ConfigurationError if there is none, or one is short enough to be guessed.
+    Raises ConfigurationError if one is empty or short enough to be guessed.
     """
     secrets = tuple(secret.strip() for secret in text.split(","))
     if any(len(secret.encode()) < MIN_SECRET_BYTES for secret in secrets):

@@ -1,4 +1,4 @@
-"""Who may connect, and as whom.
+"""Who may connect, and as which user.
 
 Closed by default: a client needs a token signed by one of our keys, or a ticket that we issued. ALLOW_ANONYMOUS=true
 admits clients that show neither, and believes the userId they claim; ALLOW_LATE_AUTHENTICATION=true gives a client a

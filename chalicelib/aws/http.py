@@ -210,7 +210,7 @@ class Exchange:
             return connection.recv(_RECEIVE_BYTES)
 
         response = read_response(first, receive, self._limits.max_body_bytes)
-        # Nearly always the first bytes are all. Setting the timeout is a system call; asking for it is none.
+        # Nearly always the first bytes are all. Setting the timeout is a system call; reading it is not.
         if connection.gettimeout() != self._limits.answer_seconds:
             connection.settimeout(self._limits.answer_seconds)
         return response

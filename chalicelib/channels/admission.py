@@ -86,7 +86,7 @@ class Admission:
                 self.add(channel, connection, waiting.join_ref)
                 return True
             except ServiceError as error:
-                # It has its reply and believes it, whatever it is told afterwards.
+                # It has its reply and would believe it, whatever it receives afterwards.
                 log.warning("Admitting %s to %s failed: %s", connection.connection_id, channel.name, error)
         self.close(channel, connection.connection_id)
         return False

@@ -1,7 +1,7 @@
 """Read what was published: for clients that reconnect, and for those that look back.
 
 Invariant: nothing is read beyond the cursor, up to which every number is written or filled, so no reader sees a hole;
-if history does not reach back far enough, the reader is told so and given nothing in part.
+if history does not reach back far enough, the reader learns that, and receives nothing rather than a part.
 """
 
 from collections.abc import Mapping, Sequence

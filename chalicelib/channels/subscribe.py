@@ -4,7 +4,7 @@ Invariants: no publish after the reply misses the subscriber; in a channel with 
 push, and what it says was missed, its offset and the pushes that follow join without a gap or a repeat.
 
 However a connection's end interleaves with this, no membership is left behind: the row names the channel before the
-membership is written, and whoever writes a membership checks afterwards that the row is still there.
+membership is written, and its writer checks afterwards that the row is still there.
 """
 
 import logging

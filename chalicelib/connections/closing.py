@@ -53,8 +53,8 @@ class Departures:
     def forget(self, connection_id: str) -> Connection | None:
         """Delete the connection's row and memberships; return the connection if it was registered.
 
-        After a TableError, memberships may remain until a send finds them dead, or until their ttl. If members are told
-        who leaves, the job that tells them removes the membership.
+        After a TableError, memberships may remain until a send finds them dead, or until their ttl. In channels
+        that announce who leaves, the job that does so removes the membership.
         """
         return self._clear(self.registry.forget(connection_id))
 

@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 
 
 def counts(outcome: Outcome | None) -> dict[str, Any]:
-    """Return what a reply says of an outcome: its counts, or that the frame is queued where there is none yet."""
+    """Return what a reply says of an outcome: its counts, or that the frame is queued if it has not been sent."""
     return outcome.as_dict() if outcome else {"queued": True}
 
 
@@ -227,7 +227,7 @@ class Delivery:
         return False
 
     def _turns(self, receivers: Iterator[Receiver], doubted: deque[_Turn]) -> Iterator[_Turn | None]:
-        """Yield every receiver's first turn, then, after a pause, those of the doubted; None when there is none now.
+        """Yield every receiver's first turn, then, after a pause, those of the doubted; None while there are none.
 
         There is no barrier between the passes: a receiver that is still being sent to does not delay the others. Where
         many are doubted, their turns come before the rest of the receivers: the iterator of these may renew a lease,

@@ -1,4 +1,4 @@
-"""Threads that share work: each takes one piece after another until there is none.
+"""Threads that share work: each takes one piece after another until none is left.
 
 Invariant: no piece waits for another to be done. The next one is asked for only when a thread is free, so memory does
 not grow with the work, and its source (a table, page by page) may take as long as it needs.
@@ -22,7 +22,7 @@ def share(take: Callable[[], Piece | None], work: Callable[[Piece], None], worke
     """Do all pieces, up to `workers` at a time, in the caller's thread and in others with copies of its context.
 
     Args:
-        take: returns the next piece, or None when there is none now. A thread that has done a piece asks again, so
+        take: returns the next piece, or None while nothing is due. A thread that has done a piece asks again, so
             doing a piece may add another. Called by one thread at a time.
         work: does a piece. No piece is begun after `take` or this has raised; those begun are done.
         workers: the most threads, with the caller's.

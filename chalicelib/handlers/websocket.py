@@ -51,7 +51,7 @@ def message(peal: Peal, event: Mapping[str, Any], actions: Mapping[str, Action] 
     try:
         frame: Frame | list[Command] | ClientError = read(message.body)
     except ClientError as error:
-        # It is routed too: the sender is looked up before it is told what is wrong.
+        # It is routed too: the sender is looked up before it learns what is wrong.
         frame = error
     if isinstance(frame, list):
         router.route_commands(peal, message, frame, COMMANDS)

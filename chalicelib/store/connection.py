@@ -65,7 +65,7 @@ class Connection:
 
     @property
     def origin(self) -> dict[str, str | None]:
-        """What receivers are told of the sender of a frame: `{"userId", "connectionId"}`."""
+        """What receivers see of the sender of a frame: `{"userId", "connectionId"}`."""
         return {"userId": self.user_id, "connectionId": self.connection_id}
 
 
@@ -135,7 +135,7 @@ def grants_value(grants: Grants) -> str:
 
 
 def load_row_json(text: object) -> Any:
-    """Return the JSON value in an attribute of a row; None if there is none."""
+    """Return the JSON value in an attribute of a row, or None."""
     try:
         return json.loads(text) if isinstance(text, str) else None
     except ValueError:

@@ -32,7 +32,7 @@ class Log:
     clock: Callable[[], float]
 
     def position(self, channel: Channel) -> Position:
-        """Return the channel's position, beginning its first epoch if there is none."""
+        """Return the channel's position, and begin its first epoch if it is new."""
         row = self.rows.get(keys.channel_key(channel.name))
         position = _position(row)
         if row is None or position is None:

@@ -119,14 +119,14 @@ class Members:
         return self.rows.delete(_key(channel, connection_id), **_unless_later(join_ref)).applied
 
     def telling(self, connection: Connection) -> list[Channel]:
-        """Return the connection's channels whose members are told that it has left."""
+        """Return the connection's channels that announce to their members that it has left."""
         channels = map(self._known, sorted(connection.channels))
         return [channel for channel in channels if channel.options.join_leave and connection.user_id is not None]
 
     def remove_all(self, connection: Connection) -> None:
         """End all memberships of a connection that has ended.
 
-        In channels whose members are told who leaves, its row is kept for a while, marked as left.
+        In channels that announce who leaves, its row is kept for a while, marked as left.
 
         Raises TableError: DynamoDB failed; some memberships may remain until their ttl.
         """

@@ -236,7 +236,7 @@ class Registry:
 
 
 def read_place(value: object) -> Place | None:
-    """Return the place that a JSON value stands for; None if it is none."""
+    """Return the place that a JSON value stands for, or None."""
     match value:
         case [str(owner), str(connection)] if connection.startswith("CONN#"):
             return owner, connection

@@ -10,7 +10,7 @@ const SECOND_TRY_MS = 1_000;
 const TOO_LATE = "You were away for too long, or the room has begun anew. This is what it still has.";
 
 /**
- * Enter a channel as a user. The view is told: `state(name, reason)`, `message(publication)`, `waiting(outbox)`,
+ * Enter a channel as a user. The view is notified: `state(name, reason)`, `message(publication)`, `waiting(outbox)`,
  * `here(users)`, `clear()`, `earlier(isThereMore)`, `note(text, offset)` (after that message), `refused(reason)`.
  */
 export function enter(server, channel, user, view) {
@@ -99,7 +99,7 @@ export function enter(server, channel, user, view) {
     view.waiting(outbox);
   }
 
-  // Who is here: users, not connections. Who was cut off stays for 15 seconds, so reconnecting is no coming and going.
+  // Who is here: users, not connections. A disconnected user stays for 15 seconds, so a short interruption shows no change.
 
   async function look() {
     changes = new Map();

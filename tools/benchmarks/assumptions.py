@@ -66,7 +66,7 @@ class Sender(NamedTuple):
     most_a_second: float = 0
 
     def rate(self, memory_mb: int, post_seconds: float = POST_SECONDS) -> float:
-        """POSTs a second while none is refused, by arithmetic: a closed queue before one CPU."""
+        """Return the POSTs a second while none is refused, by arithmetic: a closed queue before one CPU."""
         cpu_seconds, waiting, rate = self.cpu_us / 1e6 / cpu_share(memory_mb), 0.0, 0.0
         for under_way in range(1, self.at_once + 1):
             turn_seconds = cpu_seconds * (1 + waiting)
@@ -105,11 +105,11 @@ class Audience(NamedTuple):
 
     @property
     def page_rows(self) -> int:
-        """How many receivers are read at a time."""
+        """Return how many receivers are read at a time."""
         return PAGE_BYTES // self.row_bytes
 
 
-# Measured: bench_cost.py; longer ids make longer rows. CPU is local, through Registry and Channels.
+# Measured: bench_cost.py; longer ids make longer rows. CPU is local, through Registry and Members.
 EVERYONE: Final = Audience("everyone", 91, 229.5 / 20_204, 2, 8, INDEX_PARTITIONS)
 CHANNEL: Final = Audience("channel", 74, 182 / 10_000, 2, 2)
 KEPT: Final = Audience("channel with history", 74, 181 / 10_000, 2, 2, writes=2, slice_writes=2)

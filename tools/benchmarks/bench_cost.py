@@ -46,101 +46,101 @@ def main() -> int:
         client = session.client("dynamodb", endpoint_url=endpoint, config=config)
         os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = endpoint
         make_tables(client)
-        peal = PealApp(meter, session, client, "peal")
+        app = PealApp(meter, session, client, "peal")
         print("| | writes | reads | messages in and out | jobs | USD per million |\n|---|---|---|---|---|---|")
         for name, bill in chain(
-            peal_costs(peal, meter, options.members), other_costs(meter, session, client, options.members)
+            peal_costs(app, meter, options.members), other_costs(meter, session, client, options.members)
         ):
             print(
                 f"| {name} | {bill.writes:g} | {bill.reads:g} | {bill.received} + {bill.sends:,} | {bill.jobs or ''} "
                 f"| {bill.dollars():,.2f} |"
             )
-        contention(peal, meter)
+        contention(app, meter)
     return 0
 
 
-def peal_costs(peal: PealApp, meter: Meter, members: int) -> Iterator[tuple[str, Bill]]:
-    """Each thing that clients do, in an order in which the one prepares the other."""
-    peal.connect("warm-up=", "u_0")
-    yield "connect", measure(meter, lambda: peal.connect("a=", "alice"))
-    peal.connect("b=", "bob")
-    yield "`ping` without an id", measure(meter, lambda: peal.frame("a=", "ping"))
+def peal_costs(app: PealApp, meter: Meter, members: int) -> Iterator[tuple[str, Bill]]:
+    """Yield the cost of each thing that clients do, in an order in which one prepares the next."""
+    app.connect("warm-up=", "u_0")
+    yield "connect", measure(meter, lambda: app.connect("a=", "alice"))
+    app.connect("b=", "bob")
+    yield "`ping` without an id", measure(meter, lambda: app.frame("a=", "ping"))
     yield (
         "`sendMessage` to a user's one connection",
-        measure(meter, lambda: peal.frame("a=", "sendMessage", targetUserId="bob", text="hi")),
+        measure(meter, lambda: app.frame("a=", "sendMessage", targetUserId="bob", text="hi")),
     )
     for channel in (LIVE, FEED, CHAT):
         # The first of all makes the channel's rows.
-        peal.frame("b=", "subscribe", channel=channel)
-    yield "`subscribe`, no history", measure(meter, lambda: peal.frame("a=", "subscribe", channel=LIVE))
-    yield "`subscribe`, history", measure(meter, lambda: peal.frame("a=", "subscribe", channel=FEED))
-    yield "`subscribe`, history and join", measure(meter, lambda: peal.frame("a=", "subscribe", channel=CHAT))
-    yield "`presence` of 2", measure(meter, lambda: peal.frame("a=", "presence", id=1, channel=CHAT))
-    yield "`unsubscribe`", measure(meter, lambda: peal.frame("a=", "unsubscribe", channel=FEED))
-    peal.frame("b=", "unsubscribe", channel=LIVE)
-    peal.frame("b=", "unsubscribe", channel=CHAT)
-    yield "`publish` to 1, no history", measure(meter, lambda: peal.frame("a=", "publish", channel=LIVE, data="hi"))
-    yield "`publish` to 1, history", measure(meter, lambda: peal.frame("a=", "publish", channel=CHAT, data="hi"))
+        app.frame("b=", "subscribe", channel=channel)
+    yield "`subscribe`, no history", measure(meter, lambda: app.frame("a=", "subscribe", channel=LIVE))
+    yield "`subscribe`, history", measure(meter, lambda: app.frame("a=", "subscribe", channel=FEED))
+    yield "`subscribe`, history and join", measure(meter, lambda: app.frame("a=", "subscribe", channel=CHAT))
+    yield "`presence` of 2", measure(meter, lambda: app.frame("a=", "presence", id=1, channel=CHAT))
+    yield "`unsubscribe`", measure(meter, lambda: app.frame("a=", "unsubscribe", channel=FEED))
+    app.frame("b=", "unsubscribe", channel=LIVE)
+    app.frame("b=", "unsubscribe", channel=CHAT)
+    yield "`publish` to 1, no history", measure(meter, lambda: app.frame("a=", "publish", channel=LIVE, data="hi"))
+    yield "`publish` to 1, history", measure(meter, lambda: app.frame("a=", "publish", channel=CHAT, data="hi"))
     yield (
         "the same with a messageId",
-        measure(meter, lambda: peal.frame("a=", "publish", channel=CHAT, data="hi", messageId="m-1")),
+        measure(meter, lambda: app.frame("a=", "publish", channel=CHAT, data="hi", messageId="m-1")),
     )
     yield (
         "the same again",
-        measure(meter, lambda: peal.frame("a=", "publish", channel=CHAT, data="hi", messageId="m-1")),
+        measure(meter, lambda: app.frame("a=", "publish", channel=CHAT, data="hi", messageId="m-1")),
     )
-    epoch = peal.service.history(CHAT, limit=0).epoch
+    epoch = app.peal.history(CHAT, limit=0).epoch
     for _ in range(10):
-        peal.frame("a=", "publish", channel=CHAT, data="hi")
-    yield "`history`, a page of 10", measure(meter, lambda: peal.frame("a=", "history", id=1, channel=CHAT, limit=10))
+        app.frame("a=", "publish", channel=CHAT, data="hi")
+    yield "`history`, a page of 10", measure(meter, lambda: app.frame("a=", "history", id=1, channel=CHAT, limit=10))
 
     def come_back() -> None:
-        peal.connect("b2=", "bob")
-        recover = {"epoch": epoch, "offset": peal.service.history(CHAT, limit=0).offset - 10}
+        app.connect("b2=", "bob")
+        recover = {"epoch": epoch, "offset": app.peal.history(CHAT, limit=0).offset - 10}
         meter.bill.calls, meter.bill.reads = meter.bill.calls - 2, meter.bill.reads - 1
-        peal.frame("b2=", "subscribe", id=1, channel=CHAT, recover=recover)
+        app.frame("b2=", "subscribe", id=1, channel=CHAT, recover=recover)
 
     yield "reconnect: connect, and subscribe with 10 missed", measure(meter, come_back)
-    peal.connect("sdk=", "sam")
-    yield "an SDK's `connect` command", measure(meter, lambda: peal.command("sdk=", "connect"))
-    yield "an SDK's `subscribe`, history", measure(meter, lambda: peal.command("sdk=", "subscribe", channel=FEED))
-    peal.frame("b2=", "unsubscribe", channel=CHAT)
+    app.connect("sdk=", "sam")
+    yield "an SDK's `connect` command", measure(meter, lambda: app.command("sdk=", "connect"))
+    yield "an SDK's `subscribe`, history", measure(meter, lambda: app.command("sdk=", "subscribe", channel=FEED))
+    app.frame("b2=", "unsubscribe", channel=CHAT)
     for count in (0, 1, 10):
-        peal.connect(f"d{count}=", "dave")
+        app.connect(f"d{count}=", "dave")
         for n in range(count):
-            peal.frame(f"d{count}=", "subscribe", channel=f"live:{n}")
-        yield f"disconnect, {count} channels", measure(meter, lambda count=count: peal.disconnect(f"d{count}="))  # type: ignore[misc]
-    peal.connect("e=", "eve")
-    peal.frame("e=", "subscribe", channel=CHAT)
-    yield "disconnect, 1 channel with leave", measure(meter, lambda: peal.disconnect("e="))
+            app.frame(f"d{count}=", "subscribe", channel=f"live:{n}")
+        yield f"disconnect, {count} channels", measure(meter, lambda count=count: app.disconnect(f"d{count}="))  # type: ignore[misc]
+    app.connect("e=", "eve")
+    app.frame("e=", "subscribe", channel=CHAT)
+    yield "disconnect, 1 channel with leave", measure(meter, lambda: app.disconnect("e="))
     for count in (100, members):
         for channel in (f"live:{count}", f"feed:{count}"):
-            peal.seat(channel, count)
+            app.seat(channel, count)
         yield (
             f"`publish` to {count:,}, no history",
             measure(
                 meter,
-                lambda count=count: peal.frame("a=", "publish", channel=f"live:{count}", data="hi"),  # type: ignore[misc]
+                lambda count=count: app.frame("a=", "publish", channel=f"live:{count}", data="hi"),  # type: ignore[misc]
             ),
         )
         yield (
             f"a server's publish to {count:,}, history",
             measure(
                 meter,
-                lambda count=count: serve(peal, meter, f"feed:{count}"),  # type: ignore[misc]
+                lambda count=count: serve(app, meter, f"feed:{count}"),  # type: ignore[misc]
             ),
         )
-    everyone = measure(meter, lambda: peal.frame("a=", "broadcastAll"))
+    everyone = measure(meter, lambda: app.frame("a=", "broadcastAll"))
     yield f"`broadcastAll` to {everyone.sends:,}", everyone
 
 
-def serve(peal: PealApp, meter: Meter, channel: str) -> None:
+def serve(app: PealApp, meter: Meter, channel: str) -> None:
     meter.bill.invocations += 1
-    peal.service.publish(channel, "hi")
+    app.peal.publish(channel, "hi")
 
 
 def other_costs(meter: Meter, session: boto3.session.Session, client: Any, members: int) -> Iterator[tuple[str, Bill]]:
-    """The same, where others do the same."""
+    """Yield the same for the two other apps, as far as they do it."""
     wschat = Wschat(meter, session, "wschat")
     yield "wschat: connect", measure(meter, lambda: wschat.connect("a="))
     yield "wschat: join a room", measure(meter, lambda: wschat.join("a="))
@@ -158,14 +158,14 @@ def other_costs(meter: Meter, session: boto3.session.Session, client: Any, membe
     yield f"table scan: the same, with {members:,} other rows in the table", bill
 
 
-def contention(peal: PealApp, meter: Meter, publishers: int = 50, each: int = 4) -> None:
-    """What publishing costs while fifty do it at once."""
+def contention(app: PealApp, meter: Meter, publishers: int = 50, each: int = 4) -> None:
+    """Print what publishing costs while fifty do it at once."""
 
     def publish(_: int) -> None:
         for _ in range(each):
-            peal.service.publish("chat:busy", "hi")
+            app.peal.publish("chat:busy", "hi")
 
-    peal.service.publish("chat:busy", "first")
+    app.peal.publish("chat:busy", "first")
     meter.bill = Bill()
     started_at = time.perf_counter()
     with ThreadPoolExecutor(publishers) as threads:

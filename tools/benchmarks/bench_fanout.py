@@ -42,7 +42,7 @@ from chalice.app import WebsocketAPI
 
 from chalicelib.aws.http import trust
 from chalicelib.aws.management import WORKERS, ManagementSession, prepare
-from chalicelib.delivery import threads as fanout
+from chalicelib.delivery import threads
 from chalicelib.delivery.delivery import Delivery
 from chalicelib.protocol.codec import Receiver
 from chalicelib.protocol.frame import dump
@@ -145,7 +145,7 @@ def peal(endpoint: str, workers: int = WORKERS["lean"]) -> Send:
 
 
 def floor(endpoint: str, workers: int = WORKERS["lean"]) -> Send:
-    """The least that Python could need: no signature, no parsing, no thread."""
+    """Return what sends with the least that Python could need: no signature, no parsing, no thread."""
     netloc = endpoint.split("/")[2]
     body = dump(FRAME)
     request = (
@@ -367,7 +367,7 @@ def measure(
         Path(group).write_text(str(os.getpid()))
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cpus]))
     if not is_pinned:
-        fanout.one_cpu = nullcontext  # type: ignore[assignment]
+        threads.one_cpu = nullcontext  # type: ignore[assignment]
     server = Server(endpoint)
     send = WAYS[way](endpoint, *([workers] if workers else []))
     cold, *warm = [one_round(server, send, receivers) for _ in range(rounds + 1)]

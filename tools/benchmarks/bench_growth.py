@@ -69,16 +69,16 @@ def main() -> int:
         client = session.client("dynamodb")
         make_tables(client)
         meter.watch(session)
-        peal = PealApp(meter, session, client, TABLE)
+        app = PealApp(meter, session, client, TABLE)
         # Stores the endpoint that all send to.
-        peal.connect("a=", "alice")
+        app.connect("a=", "alice")
         print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()}, Python {platform.python_version()}\n")
         print("| members | read units | write units | requests | CPU, ms | µs a member | memory at most, MB |")
         print("|---|---|---|---|---|---|---|")
         for members in options.members:
             channel = f"feed:{members}"
-            peal.seat(channel, members)
-            bill = measure(meter, lambda channel=channel: peal.service.publish(channel, "counted"))  # type: ignore[misc]
+            app.seat(channel, members)
+            bill = measure(meter, lambda channel=channel: app.peal.publish(channel, "counted"))  # type: ignore[misc]
             assert bill.sends == members, bill
             cpu_ms, memory_mb = run(channel, options.rounds)
             print(
@@ -98,11 +98,11 @@ def run(channel: str, rounds: int) -> tuple[float, float]:
 
 def publish(channel: str, rounds: int) -> tuple[float, float]:
     """Measure here what `run` returns."""
-    service = build(Settings(TABLE, allow_anonymous=True, anonymous_grants=EVERYTHING), Nowhere(), session_of())
+    peal = build(Settings(TABLE, allow_anonymous=True, anonymous_grants=EVERYTHING), Nowhere(), session_of())
     times = []
     for n in range(1 + rounds):
         began = time.process_time()
-        service.publish(channel, n)
+        peal.publish(channel, n)
         times.append((time.process_time() - began) * 1000)
     return statistics.median(times[1:]), most_memory_mb()
 

@@ -31,13 +31,13 @@ class PealApp:
             # Both clients make the same requests; the meter can count this one's.
             table_client="boto3",
         )
-        self.service: Peal = build(settings, meter, session, jobs=meter)
+        self.peal: Peal = build(settings, meter, session, jobs=meter)
 
     def connect(self, connection_id: str, user: str) -> None:
-        self._invoked(lambda: websocket.connect(self.service, connect_event(connection_id, {"userId": user})))
+        self._invoked(lambda: websocket.connect(self.peal, connect_event(connection_id, {"userId": user})))
 
     def disconnect(self, connection_id: str) -> None:
-        self._invoked(lambda: websocket.disconnect(self.service, disconnect_event(connection_id)))
+        self._invoked(lambda: websocket.disconnect(self.peal, disconnect_event(connection_id)))
 
     def frame(self, connection_id: str, action: str, **fields: Any) -> None:
         self._send(connection_id, {"action": action, **fields})
@@ -49,13 +49,13 @@ class PealApp:
     def _send(self, connection_id: str, frame: dict[str, Any]) -> None:
         self._meter.bill.received += 1
         event = message_event(json.dumps(frame), connection_id)
-        self._invoked(lambda: websocket.message(self.service, event))
+        self._invoked(lambda: websocket.message(self.peal, event))
 
     def seat(self, channel: str, count: int) -> None:
         """Make that many connections members of the channel, by writing their rows directly, uncounted."""
         ttl, rows = {"N": str(int(time.time()) + 7_800)}, []
         if channel.startswith("feed:"):
-            self.service.publish(channel, "the first, which makes the channel's rows")
+            self.peal.publish(channel, "the first, which makes the channel's rows")
         for n in range(count):
             connection_id, user_id = f"{channel.replace(':', '-')}-{n}=", f"u_{channel.replace(':', '-')}-{n}"
             own = keys.connection_key(connection_id) | keys.owner_keys(connection_id, user_id)

@@ -1,4 +1,4 @@
-"""Run two of Chalice's own projects, unmodified, under `python -m localgateway`, and check them with real clients.
+"""Run two of Chalice's own projects, unmodified, under `localgateway`, and check them with real clients.
 
     python tools/checks/any_project.py [--source CHECKOUT_OF_CHALICE]
 

@@ -6,6 +6,7 @@ Each connects, sends, receives what it has sent, and is refused with 401 elsewhe
 and npm, into a temporary directory. Clients that need what is not installed (Node.js, Chromium) are listed as skipped.
 """
 
+import argparse
 import base64
 import hashlib
 import json
@@ -126,6 +127,7 @@ class Client:
 
 def main() -> int:
     """Print the table and return 1 if a client that could run failed."""
+    argparse.ArgumentParser(description="Connect the clients that people use to the local gateway.").parse_args()
     with TemporaryDirectory(prefix="clients-") as directory:
         clients = find_clients(Path(directory))
         project = write_project(Path(directory) / "project")

@@ -1,10 +1,13 @@
-"""Installs the local gateway as others would, and uses it: `python tools/checks/fresh_install.py [PYTHON ...]`.
+"""Install the local gateway as others would, and use it.
+
+    python tools/checks/fresh_install.py [PYTHON ...]
 
 For each Python (by default its own): a new virtual environment, the package with the newest boto3, `pip check`,
 `localgateway --help`, the engine, the pytest plugin without a conftest.py, and a Chalice project with a table: two
 clients, a push from outside, the console. It fetches packages, so it is not part of the tests.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -149,7 +152,9 @@ def check(python: str, directory: Path) -> None:
 
 
 def main() -> None:
-    for python in sys.argv[1:] or [sys.executable]:
+    parser = argparse.ArgumentParser(description="Install the local gateway as others would, and use it.")
+    parser.add_argument("pythons", nargs="*", metavar="PYTHON", default=[sys.executable], help="default: this one")
+    for python in parser.parse_args().pythons:
         print(f"With {python}:", flush=True)
         with tempfile.TemporaryDirectory(prefix="fresh-install-") as directory:
             check(python, Path(directory))

@@ -40,7 +40,7 @@ def main() -> int:
     for version in options.only or VERSIONS:
         python = find(version)
         if python is None:
-            print(f"Python {version}: skipped, because there is none on this machine")
+            print(f"Python {version}: skipped, because it is not installed")
             continue
         print(f"Python {version}: {python}", flush=True)
         outcomes[version] = run(python, REPOSITORY / ".pythons" / version, pytest_options)

@@ -88,7 +88,7 @@ def _channel() -> dict[str, Any]:
                 "query": {
                     "type": "object",
                     "properties": {
-                        "userId": described(NAME_SCHEMA, "Believed only where the server lets in someone anonymous."),
+                        "userId": described(NAME_SCHEMA, "Believed only where the server admits anonymous clients."),
                         "deviceId": described(NAME_SCHEMA, "What a token or ticket says of it wins."),
                         "attributes": {
                             "type": "string",

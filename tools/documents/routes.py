@@ -152,7 +152,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
     ),
     ("GET", "/connections/{connectionId}"): Route("get_connection", "What is known of the connection.", {200: _VIEW}),
     ("DELETE", "/connections/{connectionId}"): Route(
-        "delete_connection", "The connection was told goodbye, is closed and forgotten.", {204: None}, query=_GOODBYE
+        "delete_connection", "The connection was sent goodbye, closed and forgotten.", {204: None}, query=_GOODBYE
     ),
     ("GET", "/users/{userId}/connections"): Route(
         "get_connections",

@@ -55,7 +55,7 @@ class Api:
             query: parameters; None leaves one out.
 
         Returns:
-            The answer's object, empty if there is none.
+            The answer's object, or an empty one.
 
         Raises:
             NotFound: the stage has no such resource.

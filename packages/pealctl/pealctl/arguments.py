@@ -111,9 +111,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
 
     kick = operate("kick")
-    whom = kick.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--user", type=name, help="all connections of this user")
-    whom.add_argument("--connection", type=name, metavar="ID", help="one connection")
+    target = kick.add_mutually_exclusive_group(required=True)
+    target.add_argument("--user", type=name, help="all connections of this user")
+    target.add_argument("--connection", type=name, metavar="ID", help="one connection")
     kick.add_argument("--device", help="of the user, only those of this device")
     kick.add_argument("--code", help="a word for programs (default: closed)")
     kick.add_argument("--reason", help="a sentence for people")

@@ -40,7 +40,7 @@ class Routing:
     route_responses: frozenset[str] = frozenset()
 
     def select(self, text: str) -> str | None:
-        """Return the key of the route that a message takes, None if there is none. The message is parsed only if an
+        """Return the key of the route that a message takes, or None. The message is parsed only if an
         added route could match it.
         """
         if any(is_chosen(key) for key in self.routes):

@@ -17,7 +17,7 @@ def read_status(result: Result) -> int:
     """Return the status code of a Lambda proxy result.
 
     Raises:
-        IntegrationFailure: if there is none, or it is not a final status.
+        IntegrationFailure: the result has no status, or not a final one.
     """
     status = result.payload.get("statusCode") if isinstance(result.payload, dict) else None
     if isinstance(status, str) and status.isdecimal():
@@ -46,7 +46,7 @@ def read_subprotocol(payload: Mapping[str, Any]) -> str | None:
 
 
 def read_body(payload: Mapping[str, Any], max_bytes: int) -> bytes | None:
-    """Return the body that a route response sends to the client, whatever the status; None if there is none.
+    """Return the body that a route response sends to the client, whatever the status, or None.
 
     Raises:
         IntegrationFailure: if it is not text, or longer than a message may be.

@@ -20,7 +20,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; header names and values are as sent, in order, and `body` is cut off past the limit.
+    """One request; header names and values are as sent, in order, and `body` ends at the limit.
 
     A request to change the protocol (`is_upgrade`) has no body: what follows it is Leftover.
     """

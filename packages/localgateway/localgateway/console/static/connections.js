@@ -1,4 +1,4 @@
-// All connections of the gateway, whoever has opened them, and what can be done to each.
+// All connections of the gateway, from this page or elsewhere, and what can be done to each.
 
 import { announce } from "./announce.js";
 import { byId, element, say } from "./dom.js";

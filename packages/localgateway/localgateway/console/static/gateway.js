@@ -9,7 +9,7 @@ export const known = { about: null, connections: new Map(), total: 0, running: [
 export const now = () => Date.now() + known.aheadMs;
 
 /**
- * Follow the feed for as long as the page is looked at; a page that comes back to the front goes on where it stood.
+ * Follow the feed while the page is visible; when it is shown again, it continues where it stopped.
  *
  * `hear` is called after each event with its changes, which say too whether it is another gateway now; `lose` when it
  * is out of reach.

@@ -1,4 +1,4 @@
-// What has run: why, for whom, how it ended, and what it wrote.
+// What has run: why, for which connection, how it ended, and what it wrote.
 
 import { announce } from "./announce.js";
 import { byId, disclosure, element, say } from "./dom.js";

@@ -1,4 +1,4 @@
-// The console's beginning: each view is told what the gateway tells.
+// Start the console: pass each event of the gateway to every view.
 
 import { announce } from "./announce.js";
 import * as client from "./client.js";

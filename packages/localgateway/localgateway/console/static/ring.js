@@ -1,4 +1,4 @@
-// The last so many things, and of their text so many characters: what falls out is told, so that nothing holds it.
+// A bounded list of the newest things and their text: what falls out is reported, so that nothing still holds it.
 
 export class Ring {
   constructor(maxCount, maxChars, forget) {

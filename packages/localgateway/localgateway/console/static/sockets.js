@@ -21,7 +21,7 @@ export class Socket {
     this.unanswered = [];
     Object.assign(this, { tell, change });
     const started = performance.now();
-    // Throws where the URL or a sub-protocol is none.
+    // Throws if the URL or a sub-protocol is not valid.
     this.socket = new WebSocket(url, protocols);
     this.socket.onopen = () => {
       this.state = "open";

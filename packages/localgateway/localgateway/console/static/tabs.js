@@ -7,7 +7,7 @@ const roomy = matchMedia("(min-width: 960px)");
 let chosen = "client";
 let wasShown = () => {};
 
-/** Show a view, and tell whoever fills it. */
+/** Show a view, and notify the code that fills it. */
 export function show(name) {
   chosen = name;
   const shown = roomy.matches && name === "client" ? "connections" : name;
