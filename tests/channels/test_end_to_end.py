@@ -1,4 +1,4 @@
-"""Channels over real sockets, a real queue and worker processes: what a client in a train tunnel sees."""
+"""Channels over real sockets, a real queue and worker processes: what a client with a bad network gets."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ ROOM = "chat:lobby"
 
 
 def ask(client: Client, action: str, **fields: Any) -> Any:
-    """The data of the reply; pushes before it are passed over."""
+    """Send a frame and return the data of its reply; skip the pushes before it."""
     client.sends({"action": action, "id": action, **fields})
     return until(client, "reply")["data"]
 
 
 def until(client: Client, kind: str, within: float = 10) -> Any:
-    """The next frame of that type; others before it are passed over."""
+    """Return the next frame of that type; skip others."""
     while (frame := client.receives(within=within))["type"] != kind:
         assert frame["type"] != "error", frame
     return frame
@@ -29,7 +29,7 @@ def texts(publications: list[dict[str, Any]]) -> list[Any]:
     return [publication["data"] for publication in publications]
 
 
-def test_who_is_cut_off_misses_nothing(gateway: Gateway) -> None:
+def test_a_client_that_loses_its_connection_misses_nothing(gateway: Gateway) -> None:
     alice, bob = gateway.connect("alice"), gateway.connect("bob")
     for client in (alice, bob):
         ask(client, "subscribe", channel=ROOM)
@@ -47,7 +47,7 @@ def test_who_is_cut_off_misses_nothing(gateway: Gateway) -> None:
     assert texts(gateway.call("GET", f"{path}/history?limit=2").body["publications"]) == [0, 1]
 
 
-def test_after_two_hours_everyone_comes_back_and_misses_nothing(gateway: Gateway) -> None:
+def test_a_client_closed_after_two_hours_reconnects_and_misses_nothing(gateway: Gateway) -> None:
     bob = gateway.connect("bob")
     joined = ask(bob, "subscribe", channel="feed:news")
     for _ in range(13):
@@ -60,7 +60,7 @@ def test_after_two_hours_everyone_comes_back_and_misses_nothing(gateway: Gateway
     assert texts(back["publications"]) == [0, 1, 2]
 
 
-def test_publications_of_many_come_to_all_in_one_order(gateway: Gateway) -> None:
+def test_concurrent_publications_reach_everyone_in_one_order(gateway: Gateway) -> None:
     clients = [gateway.connect(f"u_{n}") for n in range(6)]
     for client in clients:
         ask(client, "subscribe", channel="chat:busy")
@@ -71,7 +71,7 @@ def test_publications_of_many_come_to_all_in_one_order(gateway: Gateway) -> None
         assert [until(client, "publication")["offset"] for _ in range(30)] == list(range(1, 31))
 
 
-def test_the_others_learn_who_has_left_once_the_time_of_grace_is_over(gateway: Gateway) -> None:
+def test_members_get_a_leave_once_the_grace_period_is_over(gateway: Gateway) -> None:
     alice, bob = gateway.connect("alice"), gateway.connect("bob")
     for client in (alice, bob):
         ask(client, "subscribe", channel=ROOM)
@@ -80,12 +80,12 @@ def test_the_others_learn_who_has_left_once_the_time_of_grace_is_over(gateway: G
     gateway.settle()
     assert ask(alice, "presence", channel=ROOM)["count"] == 2
     assert until(alice, "leave", within=LIMITS.grace_seconds + 20)["user"] == "bob"
-    # Told first and forgotten after, so that a worker that dies in between tells again rather than never.
+    # The leave is sent before the membership is deleted: a worker that dies in between repeats it.
     gateway.settle()
     assert ask(alice, "presence", channel=ROOM)["count"] == 1
 
 
-def test_whoever_is_unsubscribed_by_a_server_is_told(gateway: Gateway) -> None:
+def test_a_client_unsubscribed_by_a_server_is_notified(gateway: Gateway) -> None:
     bob = gateway.connect("bob")
     ask(bob, "subscribe", channel=ROOM)
     assert gateway.call("DELETE", "/channels/chat%3Alobby/members/bob").body["connections"] == 1
