@@ -1,7 +1,8 @@
 """Channels against a simple model: no client misses a promised publication, however Lambdas die.
 
-Each step is a random one of: connect, subscribe, lose the connection, reconnect and recover, publish (maybe with a crash at a
-random DynamoDB call or send), let time pass. The model knows only what was written, in which order of offsets.
+Each step is a random one of: connect, subscribe, lose the connection, reconnect and recover, publish (maybe
+with a crash at a random DynamoDB call or send), let time pass. The model knows only what was written, in the order of
+its offsets.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A reconnect storm over real sockets: all clients lose their connection at once and reconnect while somebody publishes.
+"""A reconnect storm over real sockets: all clients lose their connection at once, and reconnect during publishes.
 
 `tools/benchmarks/storm.py` has two thousand of them.
 """
@@ -93,5 +93,5 @@ def test_all_reconnect_and_get_each_publication_once_and_in_order(gateway: Gatew
     assert {invocation.outcome for invocation in gateway.invocations} == {"ok"}
     registered = gateway.call("GET", "/connections?limit=1000").body["connections"]
     assert len(registered) == COUNT
-    # The requests per client to forget, register and admit it, and per publication, do not grow with the number of clients.
+    # The requests per client, and per publication, do not grow with the number of clients.
     assert len(way.asked) - before < REQUESTS * COUNT + 10 * len(published)
