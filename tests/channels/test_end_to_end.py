@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from chalicelib.limits import LIMITS
+import pytest
+
 from localgateway.testing import Client, Gateway
 
 ROOM = "chat:lobby"
@@ -71,18 +72,24 @@ def test_concurrent_publications_reach_everyone_in_one_order(gateway: Gateway) -
         assert [until(client, "publication")["offset"] for _ in range(30)] == list(range(1, 31))
 
 
-def test_members_get_a_leave_once_the_grace_period_is_over(gateway: Gateway) -> None:
-    alice, bob = gateway.connect("alice"), gateway.connect("bob")
-    for client in (alice, bob):
+def test_members_get_a_leave_once_the_grace_period_is_over(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves(client: Client, grace_seconds: int) -> None:
+        """Close a client's connection and let its $disconnect run, with this grace period."""
+        departures = gateway.app.peal.departures
+        monkeypatch.setattr(departures, "limits", departures.limits._replace(grace_seconds=grace_seconds))
+        client.closes()
+        gateway.settle()
+
+    alice, bob, carol = gateway.connect("alice"), gateway.connect("bob"), gateway.connect("carol")
+    for client in (alice, bob, carol):
         ask(client, "subscribe", channel=ROOM)
-    assert until(alice, "join")["user"] == "bob"
-    bob.closes()
-    gateway.settle()
-    assert ask(alice, "presence", channel=ROOM)["count"] == 2
-    assert until(alice, "leave", within=LIMITS.grace_seconds + 20)["user"] == "bob"
+    leaves(bob, grace_seconds=600)
+    assert ask(alice, "presence", channel=ROOM)["count"] == 3
+    leaves(carol, grace_seconds=1)
+    assert until(alice, "leave", within=20)["user"] == "carol"
     # The leave is sent before the membership is deleted: a worker that dies in between repeats it.
     gateway.settle()
-    assert ask(alice, "presence", channel=ROOM)["count"] == 1
+    assert ask(alice, "presence", channel=ROOM)["count"] == 2
 
 
 def test_a_client_unsubscribed_by_a_server_is_notified(gateway: Gateway) -> None:
