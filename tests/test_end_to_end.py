@@ -48,7 +48,7 @@ def ask(client: Client, frame: dict[str, Any]) -> Any:
 
 
 class TestTheMainJob:
-    def test_one_pushes_to_the_other_and_the_table_tells_the_truth(self, gateway: Gateway, table: Rows) -> None:
+    def test_one_client_pushes_to_another_and_the_table_lists_both(self, gateway: Gateway, table: Rows) -> None:
         assert table() == {}
         alice = gateway.connect("u_123", device="phone", query={"attributes": '{"room":"a"}'})
         bob = gateway.connect("u_456")
@@ -147,7 +147,7 @@ class TestPushFromAnywhere:
 
 
 class TestStaleConnections:
-    def test_a_connection_that_died_unheard_is_pruned_and_the_others_get_their_frame(
+    def test_a_dead_connection_is_pruned_and_the_others_get_their_frame(
         self, gateway: Gateway, dynamodb: Any, table: Rows
     ) -> None:
         alice, bob = gateway.connect("u_1"), gateway.connect("u_2")
@@ -193,7 +193,7 @@ def make_old(dynamodb: Any, connection_id: str) -> None:
 
 
 class TestTime:
-    def test_whoever_is_silent_too_long_is_closed_and_forgotten(self, gateway: Gateway, table: Rows) -> None:
+    def test_a_client_that_is_silent_too_long_is_closed_and_forgotten(self, gateway: Gateway, table: Rows) -> None:
         alice, bob = gateway.connect("u_1"), gateway.connect("u_2")
         gateway.advance(599)
         alice.sends({"action": "ping", "id": 1})
@@ -208,7 +208,7 @@ SECRET = "the-secret-of-the-end-to-end-tests"
 
 @pytest.fixture(scope="class")
 def strict(aws: None) -> Iterator[Gateway]:
-    """Peal as on AWS: whoever shows no credential stays outside, unless it sends one as its first frame."""
+    """Peal as on AWS: a client without a credential is refused, unless it sends one as its first frame."""
     environment = {
         "ALLOW_ANONYMOUS": "false",
         "ALLOW_LATE_AUTHENTICATION": "true",
@@ -269,7 +269,7 @@ class TestSigningIn:
         assert refused.value.status == status
         assert table() == before
 
-    def test_a_token_says_what_one_may_do(self, strict: Gateway) -> None:
+    def test_a_token_says_what_its_client_may_do(self, strict: Gateway) -> None:
         bob = strict.connect(query={"token": self.token(sub="u_456")})
         alice = strict.connect(query={"token": self.token(users=["u_456"])})
         alice.sends({"action": "sendMessage", "targetUserId": "u_456", "text": "hi"})
@@ -278,7 +278,7 @@ class TestSigningIn:
         bob.receives({"type": "error", "error": {"code": "forbidden"}})
         alice.receives_nothing()
 
-    def test_past_its_end_one_is_sent_away(self, strict: Gateway, table: Rows) -> None:
+    def test_a_client_with_an_expired_token_is_closed(self, strict: Gateway, table: Rows) -> None:
         alice = strict.connect(query={"token": self.token(seconds=1)})
         time.sleep(1.1)
         assert strict.call("POST", "/users/u_123/messages", {"text": "hi"}).body["gone"] == 0
@@ -291,13 +291,13 @@ class TestSigningIn:
 
 
 class TestSettings:
-    def test_where_nobody_may_be_anonymous_the_handshake_is_401(self) -> None:
+    def test_an_anonymous_handshake_is_401_if_not_allowed(self) -> None:
         with Gateway(PROJECT, environment={"ALLOW_ANONYMOUS": "false"}) as gateway:
             with pytest.raises(Refused) as refused:
                 gateway.connect("u_1")
             assert refused.value.status == 401
 
-    def test_a_table_that_is_not_there_refuses_the_socket_with_500(self) -> None:
+    def test_a_missing_table_refuses_the_socket_with_500(self) -> None:
         with Gateway(PROJECT, environment={"CONNECTIONS_TABLE": "no-such-table"}) as gateway:
             with pytest.raises(Refused) as refused:
                 gateway.connect()

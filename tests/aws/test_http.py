@@ -39,7 +39,7 @@ class TestIdleConnections:
     def exchange(self, clock: Clock) -> Exchange:
         return Exchange("http://127.0.0.1:1", LIMITS, clock)
 
-    def test_where_none_is_idle_none_is_taken(self, exchange: Exchange) -> None:
+    def test_an_empty_pool_has_no_connection(self, exchange: Exchange) -> None:
         assert exchange.take() is None
 
     def test_the_latest_connection_is_taken_first_and_each_once(self, exchange: Exchange, pairs: Pairs) -> None:

@@ -108,7 +108,7 @@ class TestAConnection:
         assert bill.writes == 2 + channels
         assert len(bill.calls) == 1 + (channels > 0)
 
-    def test_disconnecting_costs_one_more_later_where_members_are_told(
+    def test_disconnecting_costs_one_more_later_with_leave_messages(
         self, peal: Peal, bob: Client, alice: Client, jobs: FakeJobs, bill: Bill
     ) -> None:
         alice.sends({"action": "subscribe", "channel": CHAT})
@@ -161,7 +161,7 @@ class TestSubscribing:
         alice.sends({"action": "subscribe", "channel": FEED, "recover": position})
         assert (bill.writes, bill.rows) == (4, 10)
 
-    def test_reads_the_members_once_where_they_are_told(self, bob: Client, alice: Client, bill: Bill) -> None:
+    def test_reads_the_members_once_to_announce_a_join(self, bob: Client, alice: Client, bill: Bill) -> None:
         bill.settle()
         alice.sends({"action": "subscribe", "channel": CHAT})
         assert (bill.writes, bill.rows, bill.frames) == (4, 2, 1)
@@ -201,7 +201,7 @@ class TestPublishing:
         peal.publish(FEED, 1, message_id="m1")
         assert bill.writes == 7
 
-    def test_costs_one_refused_write_when_a_message_id_comes_again(self, peal: Peal, bob: Client, bill: Bill) -> None:
+    def test_costs_one_refused_write_for_a_repeated_message_id(self, peal: Peal, bob: Client, bill: Bill) -> None:
         peal.publish(FEED, 1, message_id="m1")
         bill.settle()
         peal.publish(FEED, 1, message_id="m1")
@@ -215,9 +215,7 @@ class TestAnSdk:
     def sdk(self, bob: Client, peal: Peal, api: FakeWebsocketApi) -> Sdk:
         return Sdk(peal, api, "sdk=", userId="carol")
 
-    def test_its_connect_is_a_write_of_three_units_the_row_and_its_place_in_the_index(
-        self, sdk: Sdk, bill: Bill
-    ) -> None:
+    def test_its_connect_writes_the_row_and_the_index_for_three_units(self, sdk: Sdk, bill: Bill) -> None:
         assert (bill.writes, bill.calls, bill.frames) == (2 + 3, ["GetItem", "PutItem", "UpdateItem"], 0)
 
     def test_subscribing_and_publishing_cost_the_same(self, sdk: Sdk, bill: Bill) -> None:
@@ -231,9 +229,7 @@ class TestAnSdk:
         assert (bill.writes, bill.rows) == (4, 2)
         assert bill.calls == ["GetItem", "PutItem", "Query"] + ["UpdateItem"] * 3
 
-    def test_many_commands_in_a_frame_are_one_read_of_the_sender_and_one_frame_in_return(
-        self, sdk: Sdk, bill: Bill
-    ) -> None:
+    def test_many_commands_in_a_frame_are_one_read_and_one_frame_in_return(self, sdk: Sdk, bill: Bill) -> None:
         bill.settle()
         sdk.sends_commands(*[("ping", {})] * 10)
         assert (bill.calls, bill.frames) == (["GetItem"], 1)

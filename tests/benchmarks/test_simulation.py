@@ -52,7 +52,7 @@ class TestReceivers:
         assert tally.failed == 0
         assert tally.invocations > 1 + 4 + 8
 
-    def test_that_are_refused_are_told_later_by_whoever_is_patient(self) -> None:
+    def test_that_are_refused_are_sent_to_later_by_a_patient_sender(self) -> None:
         hasty, patient = play(STORM), play(replace(STORM, patience_seconds=5))
         assert hasty.failed > 0
         assert (patient.failed, patient.throttled > 0) == (0, True)
@@ -65,7 +65,7 @@ class TestReceivers:
         assert (tally.sent, tally.gone, tally.writes) == (0, 3_000, 3 * 3_000)
         assert sum(count for _, count in tally.admitted) == 2 * 3_000
 
-    def test_are_cut_about_evenly_but_for_lumps(self) -> None:
+    def test_are_of_about_the_same_size_but_for_lumps(self) -> None:
         chance = random.Random(1)
         sizes = cut(QUEUED, chance)
         assert sum(sizes) == 20_000
@@ -113,7 +113,7 @@ class TestSpeed:
         )
         assert first.reached != other.reached
 
-    def test_of_telling_nobody_is_no_number(self) -> None:
+    def test_of_sending_to_nobody_is_no_number(self) -> None:
         assert math.isnan(Tally(QUEUED).reached_by(0.5))
 
 

@@ -21,7 +21,7 @@ from localgateway.testing import Gateway
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
-# Other names for this machine, which the browser is told of and the gateway is not.
+# Other names for this machine, which the browser knows and the gateway does not.
 SITES = "MAP evil.example 127.0.0.1"
 SECONDS = 10
 

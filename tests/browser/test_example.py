@@ -161,8 +161,11 @@ class TestTalking:
         have_all(["one", "two", "three"], alice, bob)
         expect(bob.locator("#outbox li")).to_have_count(0)
 
-    def test_a_user_who_leaves_stays_listed_for_a_while(self, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("chalicelib.connections.closing.GRACE_SECONDS", 6)
+    def test_a_disconnected_user_stays_listed_for_a_while(
+        self, enter: Enter, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        departures = gateway.app.peal.departures
+        monkeypatch.setattr(departures, "limits", departures.limits._replace(grace_seconds=6))
         alice, bob = enter("alice"), enter("bob")
         expect(here(bob)).to_have_count(2)
         alice.close()

@@ -1,7 +1,8 @@
-"""Channels against a simple model: whatever Lambdas do and however they die, nobody misses what it was promised.
+"""Channels against a simple model: no client misses a promised publication, however Lambdas die.
 
-Each step is a random one of: connect, subscribe, be cut off, come back and recover, publish (maybe with a crash at a
-random DynamoDB call or send), let time pass. The model knows only what was written, in which order of offsets.
+Each step is a random one of: connect, subscribe, lose the connection, reconnect and recover, publish (maybe
+with a crash at a random DynamoDB call or send), let time pass. The model knows only what was written, in the order of
+its offsets.
 """
 
 import json
@@ -127,11 +128,11 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
             )
 
     def wait(self, seconds: float) -> None:
-        # Time flies, so that waiting for a dead one to lose its lease takes a few looks and not a thousand.
+        # The clock runs fast, so that waiting for the lease of a dead Lambda takes a few reads and not a thousand.
         self.clock.now += max(seconds, 1)
 
     def step(self) -> None:
-        """One of the running Lambda's steps; it dies when its lives are used up."""
+        """Count a step of the running Lambda; it dies when its lives are used up."""
         if self.lives is not None:
             self.lives -= 1
             if self.lives < 0:
@@ -158,7 +159,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         try:
             reader.client.sends(frame)
         except Killed:
-            # API Gateway tells the client of the error; a client connects again then.
+            # API Gateway sends the client an error, and the client reconnects.
             self.lives = None
             self.nothing_is_sure()
             self.read(reader)
@@ -199,13 +200,13 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
             try:
                 jobs.work(self.peal, {"Records": [{"body": json.dumps(job)}]})
             except Killed:
-                # SQS gives it out again.
+                # SQS delivers it again.
                 self.jobs.put(job)
                 self.nothing_is_sure()
             self.lives = None
 
     def nothing_is_sure(self) -> None:
-        """Whoever was sent something by the one that died may be sent it again."""
+        """Note that everything sent by the dead Lambda may be repeated."""
         for reader in self.all:
             reader.may_repeat = True
 
@@ -214,7 +215,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         self.clock.now += seconds
 
     def read(self, reader: Recovery) -> None:
-        """As docs/PROTOCOL.md tells a client to: drop what is not new; start afresh where it was not recovered."""
+        """Follow docs/PROTOCOL.md: drop what is not new, and start afresh if nothing was recovered."""
         if reader.client is None:
             return
         parts: list[Any] = []
@@ -238,7 +239,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
                 case "error":
                     assert frame["error"]["code"] in ("internal_error", "unauthenticated"), frame
                     if frame["error"]["code"] == "unauthenticated":
-                        # Its two hours are over.
+                        # The two hours of its connection are over.
                         self.cut_off.add(reader.client.id)
 
     def show(self, reader: Recovery, publication: dict[str, Any]) -> None:
@@ -257,7 +258,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         row = self.rows.get(keys.channel_key(CHANNEL))
         if row is None:
             return
-        # The truth is what was written, whether or not it has been delivered.
+        # What was written counts, delivered or not.
         self.written |= {
             publication.offset: publication.data
             for publication in self.history.read(self.channel, str(row["epoch"]), 1, 10_000)
@@ -269,7 +270,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
                 assert reader.shown == expected, (reader, expected)
 
     def teardown(self) -> None:
-        """The next publication brings everyone who is connected up to date, once every dead lease has run out."""
+        """Publish once every dead lease has run out: all connected clients are up to date then."""
         self.clock.now += lease.LEASE_MS / 1000
         self.lives = None
         last = self.peal.publish(CHANNEL, "last")
@@ -283,7 +284,7 @@ class ChannelsAgainstModel(RuleBasedStateMachine):
         return reader.client.id in list(self.members.receivers(self.channel, 0))
 
 
-def test_nobody_misses_what_was_promised(dynamodb: Any, session: boto3.session.Session) -> None:
+def test_no_client_misses_a_promised_publication(dynamodb: Any, session: boto3.session.Session) -> None:
     ChannelsAgainstModel.dynamodb, ChannelsAgainstModel.session = dynamodb, session
     run_state_machine_as_test(
         ChannelsAgainstModel,

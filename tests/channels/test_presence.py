@@ -1,4 +1,4 @@
-"""docs/PROTOCOL.md, "presence", `join` and `leave`: who is here, and who is told of it."""
+"""docs/PROTOCOL.md, "presence", `join` and `leave`: which users are present, and which members are notified."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Join = Callable[..., Client]
 
 @pytest.fixture
 def join(peal: Peal, api: FakeWebsocketApi) -> Join:
-    """Connects a user and subscribes to the room; `name` tells its connections apart."""
+    """Connect a user and subscribe to the room; `name` tells its connections apart."""
 
     def join(user: str | None, name: str | None = None, **query: str) -> Client:
         claim = {} if user is None else {"userId": user}
@@ -35,7 +35,7 @@ def join(peal: Peal, api: FakeWebsocketApi) -> Join:
 
 @pytest.fixture
 def work(peal: Peal, jobs: FakeJobs, clock: Clock) -> Callable[[], None]:
-    """The time of grace passes, and the jobs that waited for it are done."""
+    """Let the grace period pass and do the jobs that waited for it."""
 
     def work() -> None:
         clock.now += LIMITS.grace_seconds
@@ -46,7 +46,7 @@ def work(peal: Peal, jobs: FakeJobs, clock: Clock) -> Callable[[], None]:
 
 
 def changes(client: Client) -> list[str]:
-    """What the client was told of comings and goings."""
+    """Return the joins and leaves that the client was sent."""
     frames = client.api.frames(client.id)
     return [f"{frame['user']} {frame['type']}" for frame in frames if frame["type"] in ("join", "leave")]
 
@@ -66,7 +66,7 @@ class TestWhoIsHere:
             "complete": True,
         }
 
-    def test_one_sees_what_they_say_of_themselves(self, join: Join) -> None:
+    def test_members_have_their_attributes(self, join: Join) -> None:
         alice = join("alice", attributes='{"mood":"fine"}')
         (member,) = alice.asks("presence", channel=ROOM)["members"]
         assert member["attributes"] == {"mood": "fine"}
@@ -79,7 +79,7 @@ class TestWhoIsHere:
         assert {"userId": None, "connections": 2, "attributes": {}} in here["members"]
         assert (here["count"], here["connections"]) == (3, 3)
 
-    def test_one_need_not_be_a_member_to_ask(self, join: Join, peal: Peal, api: FakeWebsocketApi) -> None:
+    def test_presence_needs_no_membership(self, join: Join, peal: Peal, api: FakeWebsocketApi) -> None:
         join("alice")
         assert Client(peal, api, "bob=", userId="bob").asks("presence", channel=ROOM)["count"] == 1
         assert peal.presence("chat:empty").count == 0
@@ -107,12 +107,12 @@ class TestWhoIsHere:
         here = alice.asks("presence", channel=ROOM)
         assert (here["members"], here["count"], here["connections"], here["complete"]) == (None, 2, 2, False)
 
-    def test_who_waits_to_be_let_in_is_not_here_yet(self, join: Join, rows: Table) -> None:
+    def test_a_waiting_subscriber_is_not_present_yet(self, join: Join, rows: Table) -> None:
         alice = join("alice")
         rows.put(keys.membership_key(ROOM, 0, "bob=") | {"userId": "bob", "waiting": "[1,null]"})
         assert alice.asks("presence", channel=ROOM)["count"] == 1
 
-    def test_a_row_of_another_version_reads_as_far_as_it_can_be_understood(
+    def test_a_row_of_another_version_is_read_as_far_as_possible(
         self, join: Join, dynamodb: Any, table_name: str
     ) -> None:
         alice = join("alice")
@@ -125,19 +125,19 @@ class TestWhoIsHere:
 
 
 class TestJoin:
-    def test_the_others_are_told_and_oneself_is_not(self, join: Join) -> None:
+    def test_the_other_members_are_notified(self, join: Join) -> None:
         alice = join("alice")
         bob = join("bob")
         assert (changes(alice), changes(bob)) == (["bob join"], [])
 
-    def test_of_a_users_second_connection_nobody_is(self, join: Join) -> None:
+    def test_a_users_second_connection_is_not_announced(self, join: Join) -> None:
         alice = join("alice")
         first = join("bob")
         join("bob", "bob2")
         first.asks("subscribe", channel=ROOM)
         assert changes(alice) == ["bob join"]
 
-    def test_of_the_anonymous_nobody_is(self, join: Join, jobs: FakeJobs) -> None:
+    def test_anonymous_members_are_not_announced(self, join: Join, jobs: FakeJobs) -> None:
         alice, stranger = join("alice"), join(None, "stranger")
         stranger.asks("unsubscribe", channel=ROOM)
         stranger.asks("subscribe", channel=ROOM)
@@ -145,7 +145,7 @@ class TestJoin:
         assert (changes(alice), jobs.put_jobs) == ([], [])
         assert alice.asks("presence", channel=ROOM)["count"] == 1
 
-    def test_in_other_namespaces_nobody_is(self, join: Join) -> None:
+    def test_other_namespaces_announce_nothing(self, join: Join) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         for client in (alice, bob):
@@ -153,12 +153,12 @@ class TestJoin:
         bob.asks("unsubscribe", channel="live:map")
         assert changes(alice) == []
 
-    def test_in_a_large_channel_nobody_is(self, join: Join, peal: Peal) -> None:
+    def test_a_large_channel_announces_nothing(self, join: Join, peal: Peal) -> None:
         peal.presence_manager.limits = LIMITS._replace(told=1)
         alice, _, _ = join("alice"), join("bob"), join("carol")
         assert changes(alice) == ["bob join"]
 
-    def test_who_could_not_be_told_that_it_is_in_has_not_come(self, join: Join, peal: Peal) -> None:
+    def test_a_subscriber_without_its_reply_is_not_announced(self, join: Join, peal: Peal) -> None:
         alice = join("alice")
         bob = Client(peal, alice.api, "bob=", userId="bob")
         alice.api.fails["bob="] = [gone(), gone()]
@@ -167,7 +167,7 @@ class TestJoin:
 
 
 class TestLeave:
-    def test_who_unsubscribes_has_left_at_once(self, join: Join) -> None:
+    def test_unsubscribing_announces_a_leave_at_once(self, join: Join) -> None:
         alice, bob, tablet = join("alice"), join("bob"), join("bob", "tablet")
         changes(alice)
         bob.asks("unsubscribe", channel=ROOM)
@@ -176,7 +176,9 @@ class TestLeave:
         assert changes(alice) == ["bob leave"]
         assert alice.asks("presence", channel=ROOM)["count"] == 1
 
-    def test_who_is_cut_off_has_left_after_a_while(self, join: Join, work: Callable[[], None], jobs: FakeJobs) -> None:
+    def test_a_lost_connection_is_a_leave_after_the_grace_period(
+        self, join: Join, work: Callable[[], None], jobs: FakeJobs
+    ) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         bob.disconnects()
@@ -187,7 +189,7 @@ class TestLeave:
         assert changes(alice) == ["bob leave"]
         assert alice.asks("presence", channel=ROOM)["count"] == 1
 
-    def test_who_comes_back_in_time_was_never_away(self, join: Join, work: Callable[[], None]) -> None:
+    def test_a_user_that_reconnects_in_time_has_not_left(self, join: Join, work: Callable[[], None]) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         bob.disconnects()
@@ -196,7 +198,7 @@ class TestLeave:
         assert changes(alice) == []
         assert alice.asks("presence", channel=ROOM)["connections"] == 2
 
-    def test_of_two_connections_cut_off_together_one_leave_is_told(
+    def test_two_connections_lost_together_are_one_leave(
         self, join: Join, work: Callable[[], None], clock: Clock
     ) -> None:
         alice, bob, tablet = join("alice"), join("bob"), join("bob", "tablet")
@@ -206,14 +208,14 @@ class TestLeave:
         work()
         assert changes(alice) == ["bob leave"]
 
-    def test_with_another_connection_left_nobody_is_told(self, join: Join, work: Callable[[], None]) -> None:
+    def test_a_user_with_another_connection_has_not_left(self, join: Join, work: Callable[[], None]) -> None:
         alice, bob, _ = join("alice"), join("bob"), join("bob", "tablet")
         changes(alice)
         bob.disconnects()
         work()
         assert changes(alice) == []
 
-    def test_a_job_that_comes_twice_tells_once(self, join: Join, peal: Peal, jobs: FakeJobs) -> None:
+    def test_a_repeated_job_announces_one_leave(self, join: Join, peal: Peal, jobs: FakeJobs) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         bob.disconnects()
@@ -222,13 +224,13 @@ class TestLeave:
             worker.work(peal, {"Records": [{"body": json.dumps(job)}]})
         assert changes(alice) == ["bob leave"]
 
-    def test_a_job_for_one_that_is_connected_does_nothing(self, join: Join, peal: Peal) -> None:
+    def test_a_job_for_a_connected_user_does_nothing(self, join: Join, peal: Peal) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         peal.presence_manager.announce_disconnect(peal.members.resolve(ROOM), "bob", bob.id)
         assert changes(alice) == []
 
-    def test_one_that_died_unheard_leaves_when_a_send_finds_it(self, join: Join, work: Callable[[], None]) -> None:
+    def test_a_dead_connection_leaves_when_a_send_finds_it(self, join: Join, work: Callable[[], None]) -> None:
         alice, bob = join("alice"), join("bob")
         changes(alice)
         alice.api.fails["bob="] = [gone(), gone()]
@@ -236,7 +238,7 @@ class TestLeave:
         work()
         assert bob.id not in [receiver for receiver, _ in alice.api.inbox]
 
-    def test_where_the_queue_fails_the_connection_is_forgotten_all_the_same(
+    def test_a_failing_queue_does_not_keep_the_connection(
         self, join: Join, jobs: FakeJobs, caplog: pytest.LogCaptureFixture, clock: Clock
     ) -> None:
         alice, bob = join("alice"), join("bob")

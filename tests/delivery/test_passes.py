@@ -1,4 +1,4 @@
-"""Audiences in two passes: who is asked again and when, several pushes to each, 429, and time that runs out."""
+"""Audiences in two passes: which receivers are retried and when, several pushes to each, 429, and deadlines."""
 
 import threading
 from collections import Counter

@@ -42,7 +42,7 @@ Crowd = Callable[[int], list[Client]]
 
 @pytest.fixture
 def crowd(peal: Peal, api: FakeWebsocketApi) -> Crowd:
-    """Connects so many clients, every second one with a user, and subscribes them to live:map."""
+    """Connect `count` clients, every second one with a user, and subscribe them to live:map."""
 
     def connect(count: int) -> list[Client]:
         clients = [Client(peal, api, f"c{n:02d}=", **({"userId": f"u_{n}"} if n % 2 else {})) for n in range(count)]
@@ -104,7 +104,7 @@ class TestBroadcast:
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE)
         assert jobs.take() == []
 
-    def test_a_large_one_is_cut_into_jobs_that_send_to_each_once(
+    def test_a_large_one_is_split_into_jobs_that_send_to_each_once(
         self, crowd: Crowd, peal: Peal, jobs: FakeJobs, clock: Clock
     ) -> None:
         clients = crowd(20)
@@ -178,7 +178,7 @@ class TestPublishWithoutHistory:
         assert peal.publish("live:map", 1).outcome == Outcome(sent=SIZE)
         assert jobs.take() == []
 
-    def test_a_large_one_is_cut_by_shards_and_pages(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
+    def test_a_large_one_is_split_by_shards_and_pages(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         alice, *others = crowd(20)
         answer = alice.asks("publish", channel="live:map", data={"x": 1}, exclude=True, messageId="m_1")
         assert answer == {"channel": "live:map", "epoch": None, "offset": None, "queued": True}

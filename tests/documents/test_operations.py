@@ -105,7 +105,7 @@ class TestAlarms:
             assert name in set(Metric)
             assert dimensions == {"Stage": "dev"}
 
-    def test_an_expression_uses_the_rows_it_stands_beside(self) -> None:
+    def test_an_expression_uses_the_rows_beside_it(self) -> None:
         for alarm in ALARMS.values():
             *rows, expression = alarm.get("Metrics", [{"Id": "METRICS", "Expression": "METRICS"}])
             used = set(re.findall(r"\b[a-z_]+\b", expression["Expression"]))

@@ -97,7 +97,7 @@ class TestApisOfTheSameName:
         add_api(clone, "peal-dev-websocket_connect")
         assert clone.deploys().websocket == deployed.websocket
 
-    def test_of_two_candidates_none_is_guessed(self, clone: Clone, deployed: Deployed, foreign: str) -> None:
+    def test_neither_of_two_candidates_is_guessed(self, clone: Clone, deployed: Deployed, foreign: str) -> None:
         clone.forgets()
         sentence = says(clone, "deploy", "--stage", "dev")
         ids = re.search(r"\((\w+), (\w+)\)", sentence)

@@ -197,7 +197,7 @@ class TestCommandLine:
         assert done.stderr.endswith(" You need execute-api:Invoke for it: docs/OPERATIONS.md, Command line.\n")
 
 
-def test_nobody_connects_without_a_ticket(deployed: Deployed) -> None:
+def test_a_client_without_a_ticket_is_refused(deployed: Deployed) -> None:
     with pytest.raises(InvalidStatus), connected(deployed.websocket, "userId=u_alice"):
         pass
 

@@ -84,7 +84,7 @@ def peal(build: Build, clock: Clock) -> Peal:
 
 
 class Round:
-    """While its block runs, requests to DynamoDB fail after so many that do not.
+    """While its block runs, requests to DynamoDB fail after a number that succeed.
 
     They are refused, take place and their answer is lost, or are refused as are all that follow.
     """

@@ -28,7 +28,7 @@ By = Callable[..., Peal]
 
 @pytest.fixture
 def by(build: Build, clock: Clock) -> By:
-    """A Lambda whose clock is off by so many seconds."""
+    """Build a Lambda whose clock is off by that many seconds."""
     return lambda seconds, **options: build(lambda: clock.now + seconds, **options)
 
 
@@ -40,7 +40,7 @@ def test_what_three_publish_at_once_reaches_everyone_in_one_order(build: Build, 
         member.follow()
     with ThreadPoolExecutor(6) as threads:
         published = list(threads.map(lambda n: lambdas[n % 3].publish(CHANNEL, n), range(24)))
-    # Whoever was broken off comes back; the next publication brings along what was left.
+    # Closed clients reconnect; the next publication delivers what was left.
     last = lambdas[1].publish(CHANNEL, 24)
     for member in members:
         member.read()
@@ -81,7 +81,7 @@ class TestAConnection:
             assert [frame["type"] for frame in api.frames(alice.id)] == ["join", "leave"]
             assert right.presence(CHANNEL).count == 1
 
-    def test_that_has_just_begun_and_was_wrongly_believed_gone_learns_of_it(
+    def test_that_is_young_and_wrongly_forgotten_is_refused_its_next_frame(
         self, off: int, by: By, api: Sockets, clock: Clock, rows: Table
     ) -> None:
         right, wrong = by(0), by(off)
@@ -96,7 +96,7 @@ class TestAConnection:
         assert types == (["reply"] if is_registered else ["error", "goodbye"])
         assert ("new=" in api.ended) is not is_registered
 
-    def test_may_send_as_fast_as_it_may_although_one_has_counted_by_that_clock(
+    def test_keeps_its_rate_after_a_lambda_with_that_clock_has_counted(
         self, off: int, by: By, api: Sockets, clock: Clock
     ) -> None:
         right, wrong = (by(seconds, rate_limit=RateLimit(per_second=1, burst=3)) for seconds in (0, off))
@@ -113,7 +113,7 @@ class TestAConnection:
         assert answers.count("error") == 2, "the limit holds"
 
 
-def test_who_died_with_a_fast_clock_holds_up_a_channel_for_so_much_longer_and_no_more(
+def test_a_holder_that_died_with_a_fast_clock_blocks_by_its_difference(
     by: By, api: Sockets, clock: Clock, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right, fast = by(0), by(FAST)
@@ -137,9 +137,7 @@ def test_who_died_with_a_fast_clock_holds_up_a_channel_for_so_much_longer_and_no
 
 
 @pytest.mark.parametrize("off", [-120, 120])
-def test_a_message_that_comes_again_within_some_minutes_is_published_once(
-    off: int, by: By, api: Sockets, clock: Clock
-) -> None:
+def test_a_message_repeated_within_minutes_is_published_once(off: int, by: By, api: Sockets, clock: Clock) -> None:
     right, wrong = by(0), by(off)
     first = wrong.publish(CHANNEL, 1, message_id="m").offset
     clock.now += 170

@@ -37,7 +37,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL")
 
 
-def test_who_connects_is_registered_or_refused(peal: Peal, way: Way, rows: Table) -> None:
+def test_a_client_is_registered_or_refused(peal: Peal, way: Way, rows: Table) -> None:
     for round_ in each_request_fails(way):
         name = f"c{next(numbers)}="
         with round_:
@@ -48,7 +48,7 @@ def test_who_connects_is_registered_or_refused(peal: Peal, way: Way, rows: Table
             assert is_there is (answer["statusCode"] == 200), round_
 
 
-def test_who_subscribes_is_told_and_let_in_or_comes_back(
+def test_a_subscriber_is_admitted_with_a_reply_or_reconnects(
     peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock
 ) -> None:
     for round_ in each_request_fails(way):
@@ -72,7 +72,7 @@ def test_who_subscribes_is_told_and_let_in_or_comes_back(
 
 
 @pytest.mark.parametrize("tries_again", [True, False])
-def test_what_is_published_reaches_everyone_once_or_does_not_exist(
+def test_a_publication_reaches_everyone_once_or_does_not_exist(
     tries_again: bool, peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock, rows: Table
 ) -> None:
     members = [Follower(peal, api, user) for user in ("alice", "bob")]
@@ -105,7 +105,7 @@ def test_what_is_published_reaches_everyone_once_or_does_not_exist(
 
 
 @pytest.mark.parametrize("is_heard", [True, False])
-def test_who_has_gone_is_forgotten_and_its_leave_told_once(
+def test_a_disconnected_client_is_forgotten_and_leaves_once(
     is_heard: bool, peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock, rows: Table
 ) -> None:
     alice = Client(peal, api, "alice=", userId="alice")
@@ -120,7 +120,7 @@ def test_who_has_gone_is_forgotten_and_its_leave_told_once(
                 bob.disconnects()
             else:
                 peal.reap()
-        # The reaper, at the latest, finds who was not forgotten; a send, whose memberships were left.
+        # The reaper finds connections that were not forgotten; a send finds memberships that were left.
         peal.reap()
         clock.now += LIMITS.grace_seconds
         does_all(peal, jobs)
@@ -138,7 +138,7 @@ def test_who_has_gone_is_forgotten_and_its_leave_told_once(
 
 
 def written(rows: Table) -> dict[int, Any]:
-    """What stands in the channel's history, by offset, whether or not anybody was sent it."""
+    """Return the channel's history by offset, delivered or not."""
     epoch = str((rows.get(keys.channel_key(CHANNEL)) or {})["epoch"])
     kept = rows.query(keys.history_partition(CHANNEL, epoch), "0", "9")
     return {int(str(row["SK"])): json.loads(str(row["data"])) for row in kept if "isEmpty" not in row}

@@ -23,7 +23,7 @@ VISIBILITY_SECONDS = 360
 
 
 class MortalSockets(Sockets):
-    """The Lambda that sends dies at a send, once it has sent so many."""
+    """Sockets of a Lambda that dies at a send, after a number of sends."""
 
     lives: int | None = None
 
@@ -50,7 +50,7 @@ class TestKilledInTheMiddleOfASlice:
         [lambda peal: peal.broadcast(note="hi"), lambda peal: peal.publish("live:map", 1)],
         ids=["broadcast", "publish"],
     )
-    def test_it_comes_again_and_only_what_had_been_sent_is_sent_twice(
+    def test_a_retried_slice_repeats_only_what_had_been_sent(
         self, sent: int, say: Say, build: Build, clock: Clock, api: MortalSockets, jobs: FakeJobs
     ) -> None:
         peal = build(clock, fanout_size=SIZE)
@@ -88,16 +88,14 @@ class TestAnAdvanceJob:
             way.clear()
         return alice
 
-    def test_that_comes_again_and_again_sends_everything_once(
-        self, alice: Follower, peal: Peal, jobs: FakeJobs
-    ) -> None:
+    def test_that_is_repeated_sends_everything_once(self, alice: Follower, peal: Peal, jobs: FakeJobs) -> None:
         first, second = jobs.take()
         for job in (first, second, first, first):
             does(peal, job)
         alice.read()
         assert (alice.shown, alice.repeats) == ({1: 1, 2: 2}, 0)
 
-    def test_that_two_do_at_once_too(self, alice: Follower, peal: Peal, jobs: FakeJobs) -> None:
+    def test_that_runs_twice_at_once_sends_everything_once(self, alice: Follower, peal: Peal, jobs: FakeJobs) -> None:
         todo = jobs.take() * 4
         with ThreadPoolExecutor(len(todo)) as threads:
             list(threads.map(lambda job: does(peal, job), todo))
@@ -107,7 +105,7 @@ class TestAnAdvanceJob:
 
 class TestALeaveJob:
     @pytest.mark.parametrize("tries", [1, 4])
-    def test_that_fails_is_done_six_minutes_later_and_the_leave_told_once(
+    def test_that_fails_is_done_six_minutes_later_with_one_leave(
         self, tries: int, peal: Peal, api: Sockets, way: Way, jobs: FakeJobs, clock: Clock
     ) -> None:
         alice, bob = Client(peal, api, "alice=", userId="alice"), Client(peal, api, "bob=", userId="bob")

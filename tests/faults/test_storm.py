@@ -1,4 +1,4 @@
-"""A reconnect storm over real sockets: all are cut off at once, and come back while somebody publishes.
+"""A reconnect storm over real sockets: all clients lose their connection at once, and reconnect during publishes.
 
 `tools/benchmarks/storm.py` has two thousand of them.
 """
@@ -44,7 +44,7 @@ def receives_until(client: Client, last: int, offset: int) -> list[int]:
     return offsets
 
 
-def test_all_come_back_and_have_each_publication_once_and_in_order(gateway: Gateway, way: Way) -> None:
+def test_all_reconnect_and_get_each_publication_once_and_in_order(gateway: Gateway, way: Way) -> None:
     first = [gateway.connect(f"u_{n}") for n in range(COUNT)]
     positions = [subscribes(client) for client in first]
     all_are_in, all_is_published = threading.Event(), threading.Event()
@@ -93,5 +93,5 @@ def test_all_come_back_and_have_each_publication_once_and_in_order(gateway: Gate
     assert {invocation.outcome for invocation in gateway.invocations} == {"ok"}
     registered = gateway.call("GET", "/connections?limit=1000").body["connections"]
     assert len(registered) == COUNT
-    # What each costs to forget, register and let in, and what publishing does: it does not grow with how many come.
+    # The requests per client, and per publication, do not grow with the number of clients.
     assert len(way.asked) - before < REQUESTS * COUNT + 10 * len(published)

@@ -21,7 +21,9 @@ from tests.support.followers import CHANNEL, Follower, Sockets
 
 
 @pytest.mark.parametrize("kind", [(THROTTLED, 400), ("InternalServerError", 500)])
-def test_what_passes_is_not_noticed_by_who_connects(kind: tuple[str, int], peal: Peal, way: Way, rows: Table) -> None:
+def test_a_client_that_connects_does_not_notice_brief_failures(
+    kind: tuple[str, int], peal: Peal, way: Way, rows: Table
+) -> None:
     way.fails(refused(*kind), "PutItem", after=1, times=1)
     assert websocket.connect(peal, raw_events.connect("a=")) == {"statusCode": 200}
     assert rows.get(keys.connection_key("a=")) is not None
@@ -29,9 +31,7 @@ def test_what_passes_is_not_noticed_by_who_connects(kind: tuple[str, int], peal:
     assert way.asked.count("PutItem") == 3
 
 
-def test_what_does_not_pass_is_told_without_a_word_of_what_it_was(
-    peal: Peal, way: Way, api: Sockets, rows: Table
-) -> None:
+def test_a_lasting_failure_is_reported_without_details(peal: Peal, way: Way, api: Sockets, rows: Table) -> None:
     alice = Client(peal, api, "alice=")
     way.fails(refused(THROTTLED), times=DOWN)
     assert websocket.connect(peal, raw_events.connect("b=")) == {"statusCode": 500}
@@ -42,7 +42,7 @@ def test_what_does_not_pass_is_told_without_a_word_of_what_it_was(
     assert alice.asks("ping") == {}
 
 
-def test_what_was_written_is_sent_soon_although_its_publisher_was_told_of_an_error(
+def test_a_publication_written_in_spite_of_an_error_is_sent_soon(
     peal: Peal, way: Way, api: Sockets, jobs: FakeJobs, clock: Clock
 ) -> None:
     alice, bob = Follower(peal, api, "alice"), Client(peal, api, "bob=", userId="bob")
@@ -62,9 +62,7 @@ def test_what_was_written_is_sent_soon_although_its_publisher_was_told_of_an_err
     assert (alice.repeats, job) == (1, {"job": "advance", "channel": CHANNEL, "shard": 0})
 
 
-def test_a_batch_of_which_half_is_left_undone_each_time_is_done_in_the_end(
-    peal: Peal, way: Way, api: Sockets, rows_of: RowsOf
-) -> None:
+def test_a_batch_that_is_half_done_each_time_is_completed(peal: Peal, way: Way, api: Sockets, rows_of: RowsOf) -> None:
     bob = Client(peal, api, "bob=", userId="bob")
     for n in range(20):
         bob.asks("subscribe", channel=f"live:{n}")
@@ -77,9 +75,7 @@ def test_a_batch_of_which_half_is_left_undone_each_time_is_done_in_the_end(
     assert rows_of(bob.id) == []
 
 
-def test_twenty_publishers_of_ten_messages_with_conflicting_transactions_publish_ten(
-    build: Build, way: Way, api: Sockets
-) -> None:
+def test_conflicting_transactions_publish_each_message_once(build: Build, way: Way, api: Sockets) -> None:
     start = time.monotonic()
     lambdas = [build(lambda: 1_795_426_210.0 + time.monotonic() - start) for _ in range(2)]
     alice = Follower(lambdas[0], api, "alice")
@@ -90,7 +86,7 @@ def test_twenty_publishers_of_ten_messages_with_conflicting_transactions_publish
     published = [task.result() for task in tasks]
     assert strikes.left == 0
     offsets = [one.offset for one in published]
-    assert offsets[0::2] == offsets[1::2], "both publishers of a message are told where it stands"
+    assert offsets[0::2] == offsets[1::2], "both publishers of a message get its offset"
     alice.read()
     assert alice.shown == dict(zip(offsets[0::2], range(10), strict=True))
     assert (alice.repeats, alice.comes) == (0, 1)

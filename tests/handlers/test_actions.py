@@ -60,7 +60,7 @@ class TestPing:
         alice.sends({"action": "ping", "id": 1})
         alice.receives(reply(1))
 
-    def test_a_ping_without_an_id_gets_none(self, alice: Client) -> None:
+    def test_a_ping_without_an_id_gets_no_reply(self, alice: Client) -> None:
         alice.sends({"action": "ping"})
         alice.receives_nothing()
 
@@ -220,7 +220,7 @@ class TestSendMessage:
         bobs_tablet.receives_nothing()
         alice.receives(reply(3, sent=1, gone=0, failed=0))
 
-    def test_a_user_who_is_not_connected_has_no_receivers(self, alice: Client) -> None:
+    def test_a_user_without_connections_has_no_receivers(self, alice: Client) -> None:
         alice.sends({"action": "sendMessage", "id": 4, "targetUserId": "nobody", "text": "hi"})
         alice.receives(reply(4, sent=0, gone=0, failed=0))
 

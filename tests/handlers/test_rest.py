@@ -36,7 +36,7 @@ class TestSending:
         assert answer == (200, {"sent": 1, "gone": 0, "failed": 0})
         assert api.frames(ID)[0]["text"] == "hi"
 
-    def test_to_a_user_who_is_not_connected(self, connected: Peal) -> None:
+    def test_to_a_user_without_connections(self, connected: Peal) -> None:
         assert rest.answer(rest.post_to_user, connected, "nobody", b'{"text":"hi"}') == (
             200,
             {"sent": 0, "gone": 0, "failed": 0},
@@ -53,7 +53,7 @@ class TestSending:
             {"error": NOT_FOUND},
         )
 
-    def test_to_a_connection_that_turns_out_to_be_gone(self, connected: Peal, api: FakeWebsocketApi) -> None:
+    def test_to_a_registered_connection_that_is_gone(self, connected: Peal, api: FakeWebsocketApi) -> None:
         api.fails = {ID: [gone(), gone()]}
         assert rest.answer(rest.post_to_connection, connected, ID, b'{"text":"hi"}') == (404, {"error": NOT_FOUND})
 

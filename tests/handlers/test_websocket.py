@@ -86,7 +86,7 @@ class TestConnect:
         websocket.connect(peal, raw_events.connect(ID, connectedAt=None))
         assert peal.connection(ID).connected_at == "2026-11-23T09:30:10.000Z"
 
-    def test_an_endless_user_agent_is_cut(self, peal: Peal) -> None:
+    def test_an_endless_user_agent_is_truncated(self, peal: Peal) -> None:
         websocket.connect(peal, raw_events.connect(ID, identity={"userAgent": "x" * 9_000}))
         assert peal.connection(ID).user_agent == "x" * 256
 

@@ -67,7 +67,7 @@ class TestRight:
         ],
         ids=" ".join,
     )
-    def test_common_options_may_stand_on_either_side(self, arguments: list[str]) -> None:
+    def test_common_options_may_be_on_either_side(self, arguments: list[str]) -> None:
         options = parse(arguments)
         assert (options.stage, options.json, options.url) == ("dev", True, None)
 

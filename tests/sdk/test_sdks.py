@@ -88,7 +88,7 @@ class TestSubscribing:
         alice.sees("unsubscribed", channel=channel, code=code)
         assert alice.call("state", channel=channel) == "unsubscribed"
 
-    def test_publications_come_to_both_kinds_of_client_in_one_order(self, open: Open, gateway: Gateway) -> None:
+    def test_publications_reach_both_kinds_of_client_in_one_order(self, open: Open, gateway: Gateway) -> None:
         alice, bob = open("alice"), gateway.connect("bob")
         alice.subscribes(ROOM)
         bob.sends({"action": "subscribe", "id": 1, "channel": ROOM})
@@ -105,7 +105,7 @@ class TestSubscribing:
         publish(gateway, ROOM, 1)
         alice.sees("publication", channel=ROOM, data=1, offset=3, user=None)
 
-    def test_who_has_unsubscribed_hears_nothing_more_and_the_others_know(self, open: Open, gateway: Gateway) -> None:
+    def test_an_unsubscribed_client_gets_nothing_more_and_others_a_leave(self, open: Open, gateway: Gateway) -> None:
         alice, bob = open("alice"), open("bob")
         bob.subscribes(ROOM)
         alice.subscribes(ROOM)
@@ -114,7 +114,7 @@ class TestSubscribing:
         bob.sees("leave", user="alice", of=alice.id)
         assert gateway.call("POST", f"/channels/{ROOM}/messages", {"data": 1}).body["sent"] == 1
 
-    def test_what_an_app_asks_for_last_is_what_happens_however_fast_it_asks(self, open: Open, gateway: Gateway) -> None:
+    def test_the_last_request_of_an_app_wins_however_fast_it_asks(self, open: Open, gateway: Gateway) -> None:
         # API Gateway hands frames on at once, and SDKs do not wait for answers.
         alice = open("alice")
         for channel, calls in {
@@ -147,7 +147,7 @@ class TestSubscribing:
 
 
 class TestAsking:
-    def test_who_is_here(self, open: Open) -> None:
+    def test_presence(self, open: Open) -> None:
         alice, again, bob = open("alice"), open("alice"), open("bob")
         for client in (alice, again, bob):
             client.subscribes(ROOM)
@@ -155,7 +155,7 @@ class TestAsking:
         assert alice.call("presence", channel=ROOM) == here
         assert alice.call("presenceStats", channel=ROOM) == [3, 2]
 
-    def test_what_was_published(self, open: Open, gateway: Gateway) -> None:
+    def test_history(self, open: Open, gateway: Gateway) -> None:
         alice = open("alice")
         publish(gateway, ROOM, *range(5))
         page = alice.call("history", channel=ROOM, limit=2)
@@ -183,7 +183,7 @@ class TestAsking:
             ("history", {"channel": ROOM, "since": {"epoch": "over", "offset": 1}}, 112),
         ],
     )
-    def test_what_is_refused_says_why(self, open: Open, call: str, options: dict[str, Any], code: int) -> None:
+    def test_a_refusal_says_why(self, open: Open, call: str, options: dict[str, Any], code: int) -> None:
         with pytest.raises(CallFailed) as failed:
             open("alice").call(call, **options)
         assert failed.value.code == code
@@ -191,7 +191,9 @@ class TestAsking:
 
 class TestComingBack:
     @pytest.mark.parametrize("is_noticed", [True, False])
-    def test_who_is_cut_off_comes_back_and_misses_nothing(self, open: Open, gateway: Gateway, is_noticed: bool) -> None:
+    def test_a_client_that_loses_its_connection_misses_nothing(
+        self, open: Open, gateway: Gateway, is_noticed: bool
+    ) -> None:
         alice = open("alice")
         alice.subscribes(ROOM)
         publish(gateway, ROOM, "before")
@@ -210,7 +212,7 @@ class TestComingBack:
         assert [event for channel, event in changes if channel is None] == ["connecting", "connected"]
         assert [event for channel, event in changes if channel == ROOM] == ["subscribing", "subscribed"]
 
-    def test_what_fills_several_frames_comes_whole(self, open: Open, gateway: Gateway) -> None:
+    def test_publications_of_several_frames_are_recovered_whole(self, open: Open, gateway: Gateway) -> None:
         alice = open("alice")
         alice.subscribes(ROOM)
         gateway.faults.delay_route(0.5, route="$connect")
@@ -221,7 +223,7 @@ class TestComingBack:
         alice.sees("subscribed", channel=ROOM, wasRecovering=True, recovered=True)
         assert alice.sees_published(ROOM, *large) == list(range(1, 13))
 
-    def test_who_comes_back_too_late_is_told_so(
+    def test_a_client_that_reconnects_too_late_is_not_recovered(
         self, open: Open, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         alice = open("alice")
@@ -255,13 +257,13 @@ class TestBeingSentAway:
         assert gateway.call("DELETE", "/users/alice/connections?code=signed-out&reason=Bye.").body["closed"] == 1
         alice.sees("disconnected", code=3503, reason="Bye.")
 
-    def test_a_server_can_have_it_come_back(self, open: Open, gateway: Gateway) -> None:
+    def test_a_server_can_make_a_client_reconnect(self, open: Open, gateway: Gateway) -> None:
         alice = open("alice")
         assert gateway.call("DELETE", f"/connections/{alice.id}?code=3011&reason=Moving").status == 204
         alice.sees("connecting", code=3011, reason="Moving")
         assert alice.sees("connected")["id"] != alice.id
 
-    def test_what_is_no_frame_of_the_protocol_ends_the_connection(self, gateway: Gateway) -> None:
+    def test_an_invalid_frame_ends_the_connection(self, gateway: Gateway) -> None:
         client = gateway.connect("alice")
         client.sends({"id": 1, "connect": {}})
         client.receives({"id": 1, "connect": {"client": client.connection_id}})
@@ -302,18 +304,18 @@ class TestTokens:
         assert client.call("rpc", method="whoami")["connectionId"] == me
         client.went_through("connecting", "connected")
 
-    def test_one_that_has_run_out_is_replaced_and_the_client_connects_again(self, alice: Open) -> None:
+    def test_an_expired_token_is_replaced_and_the_client_reconnects(self, alice: Open) -> None:
         client = alice(token=token(seconds=-1), tokens=[token()])
         client.sees("error", code=109)
         client.sees("connected")
 
-    def test_one_that_is_not_valid_ends_it(self, alice: Open) -> None:
+    def test_an_invalid_token_ends_it(self, alice: Open) -> None:
         alice(token="not.a.token").sees("disconnected", code=101)
 
-    def test_who_has_none_is_let_in_for_the_connect_command_and_no_further(self, alice: Open) -> None:
+    def test_without_a_token_only_the_connect_command_is_admitted(self, alice: Open) -> None:
         alice().sees("disconnected", code=101)
 
-    def test_who_may_not_read_history_is_told_that_something_may_be_missing(self, alice: Open, strict: Gateway) -> None:
+    def test_without_the_history_grant_nothing_is_recovered(self, alice: Open, strict: Gateway) -> None:
         client = alice(token=token())
         me = client.sees("connected")["id"]
         client.subscribes("feed:news", recovered=False)

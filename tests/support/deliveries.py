@@ -47,7 +47,7 @@ class Outbox:
 
 
 class Lambda:
-    """A Lambda's context with so many seconds left, on a clock that a test moves."""
+    """A Lambda's context with that many seconds left, on a clock that a test moves."""
 
     def __init__(self, seconds: float) -> None:
         self.now, self.ends_at = 0.0, seconds

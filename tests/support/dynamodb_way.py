@@ -34,7 +34,7 @@ def refused(kind: str = DENIED, status: int = 400) -> Fault:
 
 
 def lost(request: Request, ask: Callable[[Request], Answer]) -> Answer:
-    """It takes place, and whoever asked for it learns of an error instead."""
+    """The request is done, and the client that sent it gets an error."""
     ask(request)
     return 400, _error(DENIED)
 
@@ -78,7 +78,7 @@ class Way:
         self.fault_of = lambda request: None
 
     def fails(self, fault: Fault, operation: str | None = None, after: int = 0, times: int = 1) -> "Strikes":
-        """Requests, or those for one operation, fail, after so many that do not, so many times."""
+        """Make requests, or those of one operation, fail `times` times after `after` that succeed."""
         strikes = Strikes(fault, operation, after, times)
         self.fault_of = strikes.next
         return strikes

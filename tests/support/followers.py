@@ -18,7 +18,7 @@ class Follower:
     """Follows one channel.
 
     Attributes:
-        since: the offset at which it was let in for the first time, or afresh.
+        since: the offset at which it was first admitted, or admitted afresh.
         shown: what it shows, by offset, in the order in which it came to know of it.
         is_in: whether it has a reply to its last subscribe.
         repeats: how many publications came again; they are dropped.
@@ -45,7 +45,7 @@ class Follower:
         self.read()
 
     def connect(self) -> None:
-        """It connects until it is let in."""
+        """Connect until it is admitted."""
         while True:
             self.comes += 1
             assert self.comes < MAX_COMES, self.told
@@ -55,7 +55,7 @@ class Follower:
                 break
 
     def subscribe(self) -> None:
-        """It asks to be let in, and does not read yet."""
+        """Ask to be admitted without reading yet."""
         self._missed, self.is_in = [], False
         frame = {"action": "subscribe", "id": 1, "channel": self.channel, "recover": self.position}
         websocket.message(self.peal, raw_events.message(json.dumps(frame), self.id))

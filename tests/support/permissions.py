@@ -1,6 +1,6 @@
 """A pytest plugin: what the suite has each function ask of AWS is what pealctl/deploy/permissions.py allows it.
 
-Which function a call is made for is told by the door that it came in by. A call that is not allowed fails the run,
+The door of an invocation tells for which function a call is made. A call that is not allowed fails the run,
 always; an allowance that nothing needs fails it when the whole suite has run and passed. Calls made in other processes
 (the gateway's workers) are not seen: what they do, a test in this one does too.
 """

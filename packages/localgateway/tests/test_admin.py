@@ -126,7 +126,7 @@ class TestClosing:
         bob.sends("still here")
         bob.receives("still here")
 
-    def test_1006_cuts_it_off_and_its_disconnect_says_so(self, ask, gateway):
+    def test_1006_drops_the_connection_and_its_disconnect_says_so(self, ask, gateway):
         alice = gateway.connect("alice")
         ask("DELETE", f"/_localgateway/connections/{alice.connection_id}?code=1006")
         with pytest.raises(ConnectionClosedError, match="no close frame received or sent"):

@@ -43,7 +43,7 @@ class TestPost:
 
 
 class TestDelete:
-    def test_a_client_that_does_not_answer_the_close_is_cut_off(self, serve):
+    def test_a_client_that_does_not_answer_the_close_is_disconnected(self, serve):
         probe = serve(RECORDING, limits=Limits(close_seconds=0.1))
         connection = probe.raw(handshake())
         read_response(connection)

@@ -21,7 +21,7 @@ class TestTheVerdict:
         assert "x-other" not in headers
 
     @pytest.mark.parametrize("status", [200, 201, 204])
-    def test_every_2xx_lets_in(self, serve, status):
+    def test_every_2xx_admits_the_client(self, serve, status):
         probe = serve(refusing(f'Response(body="", status_code={status})'))
         probe.joins()
 

@@ -154,7 +154,7 @@ class TestThePage:
     def test_the_refusal_says_what_to_do(self, get):
         assert get("/_console", Host="evil.example")[2].decode() == f"{page.REFUSAL}\n"
 
-    def test_a_gateway_that_this_machine_calls_by_another_name_has_none(self, tmp_path):
+    def test_a_gateway_under_a_foreign_name_has_no_console(self, tmp_path):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 # Nothing is sent: the address is only looked up in the routes. It belongs to no machine (RFC 5737).
@@ -253,7 +253,7 @@ class TestTheFeed:
             assert time.monotonic() < deadline
 
     @pytest.mark.parametrize("options", [{"limits": Limits(feeds=1, feed_seconds=0.01, feed_patience_seconds=0.2)}])
-    def test_a_reader_that_does_not_read_is_cut(self, gateway, dial, read):
+    def test_a_reader_that_does_not_read_is_disconnected(self, gateway, dial, read):
         for _ in range(1_000):
             gateway.faults.throttle(connection_id="x" * 200)
         silent = dial(b"GET /_localgateway/feed HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -115,7 +115,7 @@ class TestTables:
         client.delete_table(TableName="rows")
         client.close()
 
-    def test_reset_empties_tables_and_cuts_sockets_without_a_disconnect(self, serve):
+    def test_reset_empties_tables_and_drops_sockets_without_a_disconnect(self, serve):
         probe = serve(RECORDING + ROWS_ROUTES, resources={"Rows": ROWS_TABLE})
         gateway = probe.gateway
         ask(f"{gateway.rest_url}/rows", b"one")

@@ -50,7 +50,7 @@ class TestRequests:
         (request,) = read(b"GET / " + line + b"\r\n\r\n")
         assert request.is_last is is_last
 
-    def test_a_body_past_the_limit_is_cut_one_byte_after_it(self):
+    def test_a_body_past_the_limit_is_truncated_one_byte_after_it(self):
         first, second = read(
             b"POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\n", b"x" * 25, b"xxxxxGET / HTTP/1.1\r\n\r\n"
         )

@@ -18,7 +18,7 @@ class TestSilence:
     @pytest.mark.parametrize(
         "data", [b"", b"GET /api HTTP/1.1\r\nHost: loc", CALL[:-2] + b"Content-Length: 9\r\n\r\nx"]
     )
-    def test_an_unfinished_request_is_cut(self, serve, data):
+    def test_an_unfinished_request_is_disconnected(self, serve, data):
         probe = serve(ECHO, limits=Limits(http_seconds=0.2))
         assert read_to_end(probe.raw(data)) == b""
 
@@ -42,7 +42,7 @@ class TestSilence:
             assert read_response(connection)[0] == 410
         assert read_to_end(connection) == b""
 
-    def test_a_handshake_may_take_longer_for_it_is_the_function_that_takes_it(self, serve):
+    def test_a_handshake_may_take_as_long_as_its_function(self, serve):
         probe = serve(
             """
             @app.on_ws_connect()
@@ -60,7 +60,7 @@ class TestSilence:
         assert alice.receives() == "still here"
 
     @pytest.mark.slow
-    def test_a_client_that_does_not_read_answers_is_cut(self, serve):
+    def test_a_client_that_does_not_read_answers_is_disconnected(self, serve):
         probe = serve(ECHO, limits=Limits(http_seconds=1, write_buffer_bytes=10_000))
         connection = probe.raw()
         # A busy machine takes long to answer what its buffers hold, before there is nothing more it can do.

@@ -50,7 +50,7 @@ class TestLines:
         lines.end()
         assert heard_lines == ["one", "two", "", "thr"]
 
-    def test_a_long_one_is_cut_short_however_it_comes(self):
+    def test_a_long_line_is_truncated_however_it_comes(self):
         heard_lines = []
         lines = Lines(heard_lines.append)
         for _ in range(3):

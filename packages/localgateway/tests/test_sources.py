@@ -203,7 +203,7 @@ class TestFunctionsByName:
         assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
         assert json.loads(answer["Payload"].read()) == {"errorMessage": "no", "errorType": "ValueError"}
 
-    def test_nobody_waits_for_an_event(self, greeter: Any) -> None:
+    def test_an_asynchronous_invocation_is_accepted_at_once(self, greeter: Any) -> None:
         probe, client = greeter
         answer = client.invoke(FunctionName="greet", InvocationType="Event", Payload=b'{"who":"later"}')
         assert answer["StatusCode"] == 202

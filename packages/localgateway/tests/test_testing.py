@@ -210,7 +210,7 @@ class TestEnding:
 
 
 class TestTheNetwork:
-    def test_a_cut_connection_gets_no_close_frame_and_the_app_gets_1006(self, gateway):
+    def test_a_lost_connection_gets_no_close_frame_and_the_app_gets_1006(self, gateway):
         alice, bob = gateway.connect("alice"), gateway.connect("bob")
         for _ in (alice, bob):
             gateway.app.events.get()

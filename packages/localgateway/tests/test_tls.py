@@ -47,19 +47,19 @@ class TestClients:
         alice.sends("hello")
         assert alice.receives() == "hello"
 
-    def test_one_that_does_not_trust_it_stays_away(self, serve):
+    def test_a_client_that_does_not_trust_it_does_not_connect(self, serve):
         probe = serve(ECHO, tls=True)
         with pytest.raises(ssl.SSLCertVerificationError):
             probe.joins(ssl=ssl.create_default_context())
 
-    def test_a_client_without_tls_is_cut_and_others_are_served(self, serve):
+    def test_a_client_without_tls_is_disconnected_and_others_are_served(self, serve):
         probe = serve(ECHO, tls=True)
         assert not read_to_end(probe.raw(handshake())).startswith(b"HTTP")
         alice = probe.joins(ssl=trusting(probe.gateway))
         alice.sends("alive")
         assert alice.receives() == "alive"
 
-    def test_one_that_never_finishes_the_tls_handshake_is_cut(self, serve):
+    def test_a_client_that_never_finishes_the_handshake_is_disconnected(self, serve):
         probe = serve(ECHO, tls=True, limits=Limits(http_seconds=0.1))
         assert read_to_end(probe.raw(b"\x16\x03\x01")) == b""
 

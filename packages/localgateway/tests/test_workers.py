@@ -302,7 +302,7 @@ def test_a_project_that_does_not_import_is_refused_in_one_sentence(run: Callable
         run("1 / 0")
 
 
-def test_this_very_process_is_not_the_one_that_runs_handlers(run: Callable[..., Probe]) -> None:
+def test_handlers_do_not_run_in_this_process(run: Callable[..., Probe]) -> None:
     client = run(COUNTING).joins()
     client.sends("one")
     pid = told(client)["pid"]

@@ -64,7 +64,7 @@ def test_CB_04_an_id_of_another_shape_is_a_bad_request(serve, bad_id):
     assert b"Invalid connectionId: " in body
 
 
-def test_CB_04_boto3_reads_it_so(serve):
+def test_CB_04_boto3_raises_a_bad_request(serve):
     """CB-04 (B): boto3 reads it as BadRequestException, "Invalid connectionId: zzz"."""
     management = serve(RECORDING).management()
     with pytest.raises(ClientError) as refusal:
