@@ -13,7 +13,7 @@ from typing import Final
 
 from chalicelib.auth.tokens import Tokens
 from chalicelib.errors import Forbidden, Invalid, Unauthenticated
-from chalicelib.protocol.events import Connect
+from chalicelib.protocol.events import ConnectEvent
 from chalicelib.protocol.identity import Identity
 from chalicelib.protocol.names import check_name
 from chalicelib.settings import Settings
@@ -43,7 +43,7 @@ class Authentication:
     tickets: Tickets
     clock: Callable[[], float]
 
-    def identify(self, event: Connect) -> Identity:
+    def identify(self, event: ConnectEvent) -> Identity:
         """Return the identity of the client that connects. Its ticket, if it shows one, is used up.
 
         Raises:
@@ -76,7 +76,7 @@ class Authentication:
             raise Forbidden
 
 
-def find_credential(event: Connect) -> Credential | None:
+def find_credential(event: ConnectEvent) -> Credential | None:
     """Return the one credential of the handshake, not yet checked, or None.
 
     Looks at `Authorization: Bearer`, `Sec-WebSocket-Protocol: peal, bearer.<token>`, `?token=` and `?ticket=`. Other

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chalicelib.auth.authentication import Authentication
 from chalicelib.errors import Forbidden, NotRegistered, TableError
-from chalicelib.protocol.events import Connect
+from chalicelib.protocol.events import ConnectEvent
 from chalicelib.protocol.frame import parse_attributes, timestamp
 from chalicelib.protocol.identity import Identity
 from chalicelib.settings import RateLimit
@@ -30,7 +30,7 @@ class Arrivals:
     rate_limit: RateLimit | None
     clock: Callable[[], float]
 
-    def register(self, event: Connect) -> Connection:
+    def register(self, event: ConnectEvent) -> Connection:
         """Register the connection, as the last step before its handshake is answered.
 
         Raises:

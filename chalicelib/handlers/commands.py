@@ -21,8 +21,6 @@ from chalicelib.protocol.publication import Position
 
 # A position in no epoch: nothing can be recovered from it.
 NOWHERE: Final = Position("", 0)
-# On this disconnect an SDK reconnects and recovers.
-INSUFFICIENT_STATE: Final = ("3010", "insufficient state")
 # Actions that reply in their own way: an SDK calls them as commands only.
 NOT_CALLED: Final = ("subscribe", "unsubscribe")
 
@@ -173,7 +171,7 @@ def _connect_with(request: Request, result: Mapping[str, Any], subs: Mapping[str
     except Exception as failure:
         # The client takes itself for a member: it must reconnect and recover.
         telemetry.fail(failure)
-        peal.close(sender.connection_id, *INSUFFICIENT_STATE)
+        peal.close(sender.connection_id, str(centrifuge.INSUFFICIENT_STATE), "insufficient state")
 
 
 def _recover(request: Request, channel: str, frame: Frame) -> Position | None:

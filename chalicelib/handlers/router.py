@@ -21,7 +21,7 @@ from chalicelib.peal import Peal
 from chalicelib.protocol import action_frames, centrifuge
 from chalicelib.protocol.centrifuge import Command
 from chalicelib.protocol.codec import ACTION_FRAMES, CENTRIFUGE, Receiver
-from chalicelib.protocol.events import Message
+from chalicelib.protocol.events import MessageEvent
 from chalicelib.protocol.frame import MAX_FRAME_BYTES, Frame, JsonObject
 from chalicelib.protocol.grants import Verb
 from chalicelib.store.connection import Connection
@@ -63,7 +63,7 @@ Action = Callable[[Request], Mapping[str, Any] | None]
 Actions = Mapping[str, Action]
 
 
-def route(peal: Peal, message: Message, frame: Frame | ClientError, actions: Actions) -> None:
+def route(peal: Peal, message: MessageEvent, frame: Frame | ClientError, actions: Actions) -> None:
     """Run the action that a frame names; send a reply if it has an id, or an error frame if anything is wrong.
 
     `frame` is what the message's body was read as, or what is wrong with it: that counts as a frame, too.
@@ -92,7 +92,7 @@ def route(peal: Peal, message: Message, frame: Frame | ClientError, actions: Act
             peal.closing.close(receiver, *RUN_OUT)
 
 
-def route_commands(peal: Peal, message: Message, commands: Sequence[Command], actions: Actions) -> None:
+def route_commands(peal: Peal, message: MessageEvent, commands: Sequence[Command], actions: Actions) -> None:
     """Run commands in their order, subscribes in a row at once, and reply in that order.
 
     A command that replies by itself does so in frames of its own. The other replies share a frame, up to the next

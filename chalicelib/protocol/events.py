@@ -25,7 +25,7 @@ class Context(NamedTuple):
     user_agent: str | None
 
 
-class Connect(NamedTuple):
+class ConnectEvent(NamedTuple):
     """A client wants to connect. `query` has the last value of each name; the names of headers are lower-case."""
 
     context: Context
@@ -33,34 +33,34 @@ class Connect(NamedTuple):
     headers: Mapping[str, str]
 
 
-class Message(NamedTuple):
+class MessageEvent(NamedTuple):
     """A client sent a text frame, `body`."""
 
     context: Context
     body: str
 
 
-class Disconnect(NamedTuple):
+class DisconnectEvent(NamedTuple):
     """A socket closed. Best effort: API Gateway may deliver it late or never."""
 
     context: Context
 
 
-def parse_connect(event: Mapping[str, Any]) -> Connect:
+def parse_connect(event: Mapping[str, Any]) -> ConnectEvent:
     """Read a $connect event. Raises Invalid if it has no usable connectionId."""
     headers = {name.lower(): value for name, value in _texts(event.get("headers")).items()}
-    return Connect(_context(event), _texts(event.get("queryStringParameters")), headers)
+    return ConnectEvent(_context(event), _texts(event.get("queryStringParameters")), headers)
 
 
-def parse_message(event: Mapping[str, Any]) -> Message:
+def parse_message(event: Mapping[str, Any]) -> MessageEvent:
     """Read an event of a client's frame; a missing body is an empty one. Raises Invalid if it has no connectionId."""
     body = event.get("body")
-    return Message(_context(event), body if isinstance(body, str) else "")
+    return MessageEvent(_context(event), body if isinstance(body, str) else "")
 
 
-def parse_disconnect(event: Mapping[str, Any]) -> Disconnect:
+def parse_disconnect(event: Mapping[str, Any]) -> DisconnectEvent:
     """Read a $disconnect event. Raises Invalid if it has no usable connectionId."""
-    return Disconnect(_context(event))
+    return DisconnectEvent(_context(event))
 
 
 def _context(event: Mapping[str, Any]) -> Context:

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from chalicelib.errors import ConfigurationError
-from chalicelib.protocol.events import Connect
+from chalicelib.protocol.events import ConnectEvent
 from chalicelib.store import keys
 from chalicelib.store.table import Table
 
@@ -31,7 +31,7 @@ class Endpoint:
         self._override = override
         self._learnt: str | None = None
 
-    def learn(self, event: Connect) -> str:
+    def learn(self, event: ConnectEvent) -> str:
         """Return the endpoint of the event's API and make it known to every Lambda.
 
         Writes the table once per Lambda instance and endpoint, not per connection.
@@ -63,7 +63,7 @@ class Endpoint:
         return self._learnt
 
 
-def management_endpoint(event: Connect, region: str | None) -> str:
+def management_endpoint(event: ConnectEvent, region: str | None) -> str:
     """Return the endpoint of the API that the client connected to.
 
     A custom domain does not serve @connections under its stage, so there the API's own name is used. A domain name with

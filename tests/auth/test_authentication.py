@@ -11,7 +11,7 @@ from chalicelib.auth.tokens import Tokens
 from chalicelib.aws.secrets import Secrets
 from chalicelib.errors import Forbidden, Invalid, Unauthenticated
 from chalicelib.peal import Peal
-from chalicelib.protocol.events import Connect, parse_connect
+from chalicelib.protocol.events import ConnectEvent, parse_connect
 from chalicelib.protocol.grants import NOTHING
 from chalicelib.protocol.identity import Identity
 from chalicelib.settings import Settings
@@ -34,7 +34,7 @@ def authentication(rows: Table, clock: Clock, session: boto3.session.Session) ->
     return make
 
 
-def handshake(query: dict[str, str] | None = None, **headers: str) -> Connect:
+def handshake(query: dict[str, str] | None = None, **headers: str) -> ConnectEvent:
     event = raw_events.connect(query=query)
     event["headers"] |= headers
     return parse_connect(event)

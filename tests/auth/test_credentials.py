@@ -6,7 +6,7 @@ import pytest
 
 from chalicelib.auth.authentication import Credential, choose_subprotocol, find_credential
 from chalicelib.errors import Invalid
-from chalicelib.protocol.events import Connect, parse_connect
+from chalicelib.protocol.events import ConnectEvent, parse_connect
 from tests.support import raw_events
 
 PLACES = {
@@ -17,7 +17,7 @@ PLACES = {
 }
 
 
-def handshake(headers: dict[str, str], query: dict[str, str]) -> Connect:
+def handshake(headers: dict[str, str], query: dict[str, str]) -> ConnectEvent:
     event = raw_events.connect(query=query)
     event["headers"] |= headers
     return parse_connect(event)
