@@ -59,7 +59,7 @@ export type Outcome = {
   failed: number;
 };
 
-/** Somebody else sends it, or has. */
+/** Another invocation sends it, or has sent it. */
 export type Queued = {
   queued: true;
 };

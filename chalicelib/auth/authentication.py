@@ -79,7 +79,7 @@ class Authentication:
 def find_credential(event: ConnectEvent) -> Credential | None:
     """Return the one credential of the handshake, not yet checked, or None.
 
-    Looks at `Authorization: Bearer`, `Sec-WebSocket-Protocol: peal, bearer.<token>`, `?token=` and `?ticket=`. Other
+    Look at `Authorization: Bearer`, `Sec-WebSocket-Protocol: peal, bearer.<token>`, `?token=` and `?ticket=`. Other
     schemes of Authorization are not ours.
 
     Raises Invalid: there is more than one, or a token among the sub-protocols without `peal` beside it, for which a

@@ -32,7 +32,7 @@ class Exceptions:
 
 
 _CLASSES: Final[dict[str, Any]] = {name: kind for name, kind in vars(Exceptions).items() if isinstance(kind, type)}
-# What DynamoDB says beside code and message: the item that is in the way.
+# What DynamoDB says besides code and message: the item that is in the way.
 _DETAILS: Final = frozenset({"Item", "CancellationReasons"})
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -49,7 +49,7 @@ def refusal(response: Response, operation: str) -> exceptions.ClientError | exce
 
 
 def response_metadata(response: Response) -> dict[str, Any]:
-    """Return what boto3 says about a response beside its content."""
+    """Return what boto3 says about a response besides its content."""
     metadata: dict[str, Any] = {"HTTPStatusCode": response.status, "HTTPHeaders": response.headers}
     if "x-amzn-requestid" in response.headers:
         metadata["RequestId"] = response.headers["x-amzn-requestid"]

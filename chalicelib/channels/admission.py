@@ -77,8 +77,8 @@ class Admission:
     def admit(self, lease: Lease, waiting: Waiting, connection: Connection) -> bool:
         """Make the connection a member, after telling it that it joins at the lease's position.
 
-        Returns False if it could not be told, or its membership could not be written; then it is closed. After an error
-        it is no member, or still waits.
+        Returns False if it could not be reached, or its membership could not be written; then it is closed. After an
+        error it is no member, or still waits.
         """
         channel, missed = lease.channel, self.recovery.missed_under(lease, waiting.recover)
         if self.reply(channel, connection, waiting.reply_to, Position(lease.epoch, lease.delivered), missed):

@@ -1,4 +1,4 @@
-"""Who is present in a channel, and telling its members who joins and leaves.
+"""Who is present in a channel, and announcing joins and leaves to its members.
 
 A user with several connections is present once. A disconnected user still counts as present for a while, so that a
 client which reconnects was never away: its membership is kept, marked as left, and a job checks later whether it came
@@ -51,7 +51,7 @@ class Presence:
 
 @dataclass(eq=False, repr=False)
 class PresenceManager:
-    """Says who is present and tells members of changes."""
+    """Returns who is present, and announces joins and leaves to the members."""
 
     registry: Registry
     members: Members

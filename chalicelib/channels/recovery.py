@@ -65,7 +65,7 @@ class Recovery:
 
         Args:
             channel: a channel with history.
-            since: a position in the current epoch, whichever that is if it names none; None for the oldest, in
+            since: a position in the current epoch, which it need not name; None for the oldest, in
                 reverse the newest.
             limit: at most this many, 0 to MAX_PAGE.
             reverse: newest first.

@@ -56,7 +56,7 @@ class Subscriptions:
             reply_to: the id of the frame that asked; None for no reply.
             join_ref: see `Members.add`. A client that has them does not subscribe to a channel it is in.
 
-        Returns whether it has become a member: False if it was one before, could not be told, or waits to be admitted.
+        Returns whether it has become a member: False if it was one, could not be reached, or waits to be admitted.
         Raises LimitExceeded, NotRegistered. After any error it is no member and has no reply.
         """
         if channel.name not in connection.channels and len(connection.channels) >= self.max_channels:
@@ -116,7 +116,7 @@ class Subscriptions:
         try:
             self.sequencer.go_on(lease, admitted=admitted)
         except ServiceError as error:
-            # The subscriber has been told, or will be. Perhaps nobody can take the lease until it has run out.
+            # The subscriber has its reply, or will have. Perhaps nobody can take the lease until it has run out.
             log.warning("Delivering in %s failed: %s", lease.channel.name, error)
             with suppress(ServiceError):
                 self.sequencer.resume_later(lease.channel, lease.shard)

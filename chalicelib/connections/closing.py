@@ -43,7 +43,7 @@ class Closed:
 
 @dataclass(eq=False, repr=False)
 class Departures:
-    """Removes the rows of connections that have ended, and has their channels' members told."""
+    """Removes the rows of connections that have ended, and puts the jobs that announce it in their channels."""
 
     registry: Registry
     members: Members

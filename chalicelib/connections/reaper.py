@@ -1,4 +1,4 @@
-"""Find what nobody else has noticed: connections that ended without a word or overstayed, deliveries that broke off.
+"""Find what nobody else has noticed: connections that ended silently or overstayed, interrupted deliveries.
 
 Invariants: a run checks at most 2,000 connections, for at most 20 s; the next continues where it stopped, so that a few
 runs check them all; a living connection is left as it is.

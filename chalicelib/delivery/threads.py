@@ -57,7 +57,7 @@ def share(take: Callable[[], Piece | None], work: Callable[[Piece], None], worke
 
 @contextmanager
 def one_cpu() -> Iterator[None]:
-    """Keep this thread, and those it starts meanwhile, on one CPU, whichever.
+    """Keep this thread, and those it starts meanwhile, on one CPU.
 
     Lambda shows two CPUs and gives the time of one or less. Threads on both fight for the interpreter's lock, which
     costs two to three times the CPU. Where the system cannot do it (macOS), nothing happens.

@@ -18,7 +18,7 @@ function element(tag, className, text = "") {
   return Object.assign(document.createElement(tag), { className, textContent: text });
 }
 
-/** A row of what was said stands where its offset says; who is at the end stays there. */
+/** Place a message's row by its offset; a reader who has scrolled to the end stays there. */
 function place(row, offset) {
   const list = byId("said");
   row.dataset.offset = offset;

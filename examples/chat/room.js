@@ -1,4 +1,4 @@
-// A room on Peal: what was said, who is here, and what this page has still to say. It knows nothing of the document.
+// A room on Peal: what was said, who is here, and what this page has not sent yet. It knows nothing of the document.
 //
 // What holds: whatever the network does, each message is shown once and in its place, and none is missing after the
 // first that is loaded. The SDK reconnects and asks for what was missed; an offset tells one message from another.

@@ -162,7 +162,7 @@ def check_wschat(source: Path, project: Path) -> None:
             if john.socket.recv(timeout=SECONDS) == "":
                 return
             time.sleep(0.1)
-        raise Difference("who has left is still in the room")
+        raise Difference("a client that has left is still in the room")
 
 
 def read_tutorial(text: str) -> dict[str, str]:

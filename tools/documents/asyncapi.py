@@ -67,7 +67,7 @@ def _servers() -> dict[str, Any]:
             },
             "security": credentials,
         },
-        "desk": {
+        "local": {
             "host": "127.0.0.1:8001",
             "pathname": "/api",
             "protocol": "ws",

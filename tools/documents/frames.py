@@ -159,7 +159,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
 
 @dataclass(frozen=True)
 class Push:
-    """A frame that a client receives unasked: when, and its members beside `type`."""
+    """A frame that a client receives unasked: when, and its members besides `type`."""
 
     summary: str
     members: Mapping[str, Schema]

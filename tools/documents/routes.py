@@ -161,7 +161,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
     ),
     ("DELETE", "/users/{userId}/connections"): Route(
         "delete_connections",
-        "The user's connections were told goodbye, are closed and forgotten.",
+        "The user's connections were sent goodbye, closed and forgotten.",
         {200: _CLOSED},
         query={"deviceId": described(NAME, "Those of this device only."), **_GOODBYE},
     ),

@@ -177,7 +177,7 @@ SHARED: Final[Mapping[str, Schema]] = {
         "description": "A user who is here; all who are anonymous share one, whose userId is null.",
     },
     "Outcome": {**OUTCOME, "description": "What became of each receiver; together they are the audience."},
-    "Queued": {**QUEUED, "description": "Somebody else sends it, or has."},
+    "Queued": {**QUEUED, "description": "Another invocation sends it, or has sent it."},
 }
 
 REASON: Final[Schema] = {"type": "string", "maxLength": rest.MAX_REASON_CHARS}

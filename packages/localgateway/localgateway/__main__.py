@@ -98,7 +98,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="a host name that requests may use, beside localhost; repeatable",
+        help="a host name that requests may use, besides localhost; repeatable",
     )
     add(
         "--in-process",

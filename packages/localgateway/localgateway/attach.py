@@ -1,4 +1,4 @@
-"""Makes `chalice local` serve the WebSocket API beside its REST routes.
+"""Make `chalice local` serve the WebSocket API beside its REST routes.
 
 An app.py opts in with two lines right after it has made its app, if a variable is set that only its local stage has:
 

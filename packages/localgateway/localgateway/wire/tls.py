@@ -45,7 +45,7 @@ class Tls:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make boto3 trust the gateway, beside everything it trusts already."""
+        """The variables that make boto3 trust the gateway, in addition to everything it trusts already."""
         return {"AWS_CA_BUNDLE": str(self.bundle_path)}
 
 

@@ -65,7 +65,7 @@ function add(one) {
   const row = { one, cells, open, line: element("tr", { data: { id: one.id } }, ...cells), details: null };
   open.addEventListener("click", () => toggle(row));
   rows.set(one.id, row);
-  // The newest stands first; one that is older than those shown comes in where it belongs.
+  // The newest is first; one that is older than those shown is inserted where it belongs.
   let next = body.firstElementChild;
   while (next && !(rows.get(next.dataset.id)?.one.connectedAt <= one.connectedAt)) next = next.nextElementSibling;
   body.insertBefore(row.line, next);

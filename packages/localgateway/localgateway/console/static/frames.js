@@ -62,7 +62,7 @@ function toRow(record) {
   const facts = element("span", { className: "facts" });
   const timing = element("span", { className: "timing" });
   facts.append(timing, element("span", {}, size(record.size)));
-  // How long the answer took stands with the frame that was sent, and with the answer.
+  // How long the answer took is shown with the frame that was sent, and with the answer.
   record.answered = () => {
     const ms = record.answerMs ?? record.afterMs;
     if (ms === undefined) return;

@@ -16,7 +16,7 @@ export const now = () => Date.now() + known.aheadMs;
  */
 export function follow(hear, lose) {
   let source = null;
-  // An EventSource knows where it stands only while it lives.
+  // An EventSource remembers its position only while it lives.
   let position = "";
 
   function take(event) {

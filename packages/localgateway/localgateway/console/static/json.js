@@ -18,7 +18,7 @@ export function isJson(text) {
   }
 }
 
-/** A text as nodes: JSON over several lines and in colours, anything else as it stands. */
+/** A text as nodes: JSON over several lines and in colours, anything else unchanged. */
 export function pretty(text) {
   if (!isJson(text)) return [text];
   const nodes = [];

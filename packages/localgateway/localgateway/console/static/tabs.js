@@ -1,4 +1,4 @@
-// Which view is shown. Where there is room, the client stands beside the views of the gateway; else it is one of them.
+// Which view is shown. Where there is room, the client is beside the views of the gateway; otherwise it is one of them.
 
 import { byId } from "./dom.js";
 
@@ -18,7 +18,7 @@ export function show(name) {
     byId(each).hidden = each !== shown && !(each === "client" && roomy.matches);
   }
   byId("tab-client").hidden = roomy.matches;
-  // A panel of the tabs where it is one of them, a part of the page else.
+  // A panel of the tabs where it is one of them, otherwise a part of the page.
   const client = byId("client");
   if (roomy.matches) client.removeAttribute("role");
   else client.setAttribute("role", "tabpanel");
