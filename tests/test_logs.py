@@ -148,15 +148,15 @@ class TestStacks:
         assert "s3cret" not in text
 
     @pytest.mark.parametrize(
-        ("cause", "is_told"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
+        ("cause", "gets_error"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
     )
-    def test_an_explicit_cause_follows(self, cause: Exception | None, is_told: bool) -> None:
+    def test_an_explicit_cause_follows(self, cause: Exception | None, gets_error: bool) -> None:
         failure = TableError("Query", "KeyError")
         failure.__context__ = OSError()
         # As `raise ... from` does.
         failure.__cause__ = cause
         text = logs.stack(failure)
-        assert ("\ncaused by KeyError" in text) is is_told
+        assert ("\ncaused by KeyError" in text) is gets_error
         assert "OSError" not in text
 
     def test_the_context_follows_if_there_is_no_explicit_cause(self) -> None:

@@ -101,7 +101,7 @@ def test_a_publication_reaches_everyone_once_or_does_not_exist(
             assert member.shown == written(rows), round_
     assert acknowledged.items() <= written(rows).items()
     assert len(set(written(rows).values())) == len(written(rows))
-    assert [(member.afresh, member.comes) for member in members] == [(0, 1)] * 2
+    assert [(member.afresh, member.connects) for member in members] == [(0, 1)] * 2
 
 
 @pytest.mark.parametrize("is_heard", [True, False])

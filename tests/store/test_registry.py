@@ -101,7 +101,7 @@ class TestRegistering:
         assert registry.get(CONNECTION.connection_id) == CONNECTION
 
     def test_exactly_one_of_many_racing_for_an_id_wins(self, registry: Registry) -> None:
-        start = Barrier(8)
+        start = Barrier(8, timeout=30)
 
         def put(n: int) -> bool:
             start.wait()

@@ -95,7 +95,7 @@ class TestAStream:
     def test_each_thread_is_recorded_with_copies_of_its_context(self):
         stream = Overheard(io.StringIO(), find_lines)
         kept = {"a": [], "b": []}
-        both = threading.Barrier(2)
+        both = threading.Barrier(2, timeout=30)
 
         def work(name):
             with heard_in_thread(kept[name].append):
