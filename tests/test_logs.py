@@ -223,6 +223,7 @@ with Client(app.app) as client:
         assert done.returncode == 0, done.stderr
         return done
 
+    @pytest.mark.slow
     def test_each_event_is_one_json_line_on_stdout(self) -> None:
         done = self.run(STAGE="dev")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -242,6 +243,7 @@ with Client(app.app) as client:
         assert (lines[4]["status"], lines[4]["outcome"], lines[4]["InternalErrors"]) == (500, "failed", 1)
         assert "s3cret" not in done.stdout + done.stderr
 
+    @pytest.mark.slow
     def test_locally_they_are_text_without_metrics(self) -> None:
         done = self.run(LOG_FORMAT="text", ALLOW_ANONYMOUS="true")
         assert re.search(r"^\$connect failed in [0-9.]+ ms: requestId=\S+ connectionId=a= ", done.stdout, re.M)

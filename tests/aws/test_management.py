@@ -89,6 +89,7 @@ def test_without_a_region_there_is_no_client(monkeypatch: pytest.MonkeyPatch) ->
             made(boto3.session.Session(), kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lean", "boto3"])
 def test_without_credentials_nothing_is_sent(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

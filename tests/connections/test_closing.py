@@ -180,6 +180,7 @@ class TestRateLimit:
         bob.gets_error("unauthenticated", "Not signed in.", 1, then_closed=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     limit=st.builds(RateLimit, st.sampled_from([0.5, 1, 4]), st.integers(1, 4)),

@@ -25,6 +25,8 @@ from tests.support.dynamodb_way import Way
 from tests.support.fakes import FakeJobs, does_all
 from tests.support.followers import CHANNEL, Follower, Sockets
 
+pytestmark = pytest.mark.slow
+
 # What was left to a job because of a lease is done then.
 LEASE_SECONDS = lease.LEASE_MS / 1000 + 1
 SORRY = "Something went wrong on our side."

@@ -44,6 +44,7 @@ Say = Callable[[Peal], object]
 
 
 class TestKilledInTheMiddleOfASlice:
+    @pytest.mark.slow
     @pytest.mark.parametrize("sent", [0, 1, 6, COUNT - 1])
     @pytest.mark.parametrize(
         "say",

@@ -15,6 +15,8 @@ from localgateway.testing import Client, Gateway
 from tests.conftest import PROJECT
 from tests.support.dynamodb_way import Way
 
+pytestmark = pytest.mark.slow
+
 CHANNEL = "feed:storm"
 COUNT = 40
 REQUESTS = 20

@@ -75,6 +75,7 @@ def test_a_batch_that_is_half_done_each_time_is_completed(peal: Peal, way: Way, 
     assert rows_of(bob.id) == []
 
 
+@pytest.mark.slow
 def test_conflicting_transactions_publish_each_message_once(build: Build, way: Way, api: Sockets) -> None:
     start = time.monotonic()
     lambdas = [build(lambda: 1_795_426_210.0 + time.monotonic() - start) for _ in range(2)]

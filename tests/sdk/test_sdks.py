@@ -16,6 +16,8 @@ from localgateway.testing import Gateway
 from tests.conftest import PROJECT
 from tests.sdk.sdks import DRIVERS, HERE, SECONDS, CallFailed, Sdk, SdkClient
 
+pytestmark = pytest.mark.slow
+
 ROOM = "chat:lobby"
 SECRET = "the-secret-of-the-tests-with-sdks"
 Open = Callable[..., SdkClient]

@@ -192,6 +192,7 @@ class TestTables:
         assert {row["PK"]["S"] for row in found} == {f"k{number}" for number in range(5)}
         assert {"PK": {"S": "k1"}, "n": {"N": "1"}, "blob": {"B": "/wE="}} in found
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("path", "status", "message"),
         [

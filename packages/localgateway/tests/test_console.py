@@ -252,6 +252,7 @@ class TestTheFeed:
         while read().response.status != 200:
             assert time.monotonic() < deadline
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [{"limits": Limits(feeds=1, feed_seconds=0.01, feed_patience_seconds=0.2)}])
     def test_a_reader_that_does_not_read_is_disconnected(self, gateway, dial, read):
         for _ in range(1_000):

@@ -139,6 +139,7 @@ class TestWhatGoesWrong:
         assert alice.receives() == "two"
         assert [invocation.outcome for invocation in gateway.invocations] == ["error", "ok"]
 
+    @pytest.mark.slow
     def test_a_worker_process_really_dies_and_is_replaced(self, serve):
         probe = serve(
             """

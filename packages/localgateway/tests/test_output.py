@@ -127,6 +127,7 @@ class TestAnInvocation:
         with Gateway(write_project(tmp_path / "project", WRITING, config=config), workers=True) as gateway:
             yield gateway
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("body", "outcome", "status", "error"),
         [

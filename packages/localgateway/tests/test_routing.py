@@ -186,6 +186,7 @@ class TestMistakes:
             LocalGateway(write_project(tmp_path / "p", RECORDING), additions=additions).start()
         assert str(refusal.value) == sentence
 
+    @pytest.mark.slow
     def test_a_deployment_without_it_leaves_the_old_code_running(self, tmp_path, caplog):
         additions = Additions(routes={"say": "say"}, route_responses=["say"])
         project = write_project(tmp_path / "p", SAYING, prelude="")

@@ -29,6 +29,7 @@ def trusting(gateway):
     return ssl.create_default_context(cafile=gateway.tls.ca_path)
 
 
+@pytest.mark.slow
 class TestClients:
     def test_a_client_that_trusts_the_authority_reaches_the_handlers(self, serve):
         probe = serve(ECHO, tls=True)
@@ -38,6 +39,7 @@ class TestClients:
         alice.sends("over TLS")
         assert alice.receives() == "over TLS"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["localhost", "[::1]", "peal.test"])
     def test_the_certificate_is_for_every_loopback_name_and_the_allowed_ones(self, serve, name):
         probe = serve(ECHO, tls=True, allow_hosts=["Peal.test"])
