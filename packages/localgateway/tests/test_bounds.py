@@ -95,7 +95,6 @@ class TestNoInputEndsTheGateway:
             connection.close()
         assert is_alive(probe)
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(4))
     def test_noise_in_place_of_frames(self, serve, seed, caplog):
         noise = random.Random(seed)

@@ -157,7 +157,6 @@ def dynamodb():
 
 @pytest.mark.slow
 class TestMaking:
-    @pytest.mark.slow
     def test_a_table_has_what_the_api_takes_of_its_definition(self, make, dynamodb):
         definition = KEY | {
             "TableName": "made",
@@ -218,7 +217,6 @@ class TestMaking:
         assert "Messages" not in sqs.receive_message(QueueUrl=url)
         sqs.close()
 
-    @pytest.mark.slow
     def test_a_definition_that_the_engine_refuses_is_one_sentence(self, make):
         with pytest.raises(ResourceError, match=r"The tables and queues of resources\.json cannot be made: .+"):
             make(Resources({"x": KEY}, {})).create()

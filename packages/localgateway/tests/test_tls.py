@@ -39,7 +39,6 @@ class TestClients:
         alice.sends("over TLS")
         assert alice.receives() == "over TLS"
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["localhost", "[::1]", "peal.test"])
     def test_the_certificate_is_for_every_loopback_name_and_the_allowed_ones(self, serve, name):
         probe = serve(ECHO, tls=True, allow_hosts=["Peal.test"])
@@ -95,7 +94,6 @@ class TestClients:
         assert event["headers"]["X-Forwarded-Proto"] == "https"
         assert event["headers"]["X-Forwarded-Port"] == str(probe.address[1])
 
-    @pytest.mark.slow
     def test_another_process_sends_with_the_printed_environment_alone(self, serve):
         probe = serve(RECORDING, tls=True)
         alice, alice_id = probe.joins(ssl=trusting(probe.gateway)), probe.connection_id()

@@ -41,7 +41,6 @@ class TestSentences:
             "Your own permissions need execute-api:Invoke."
         )
 
-    @pytest.mark.slow
     def test_a_function_that_fails(self, account: Aws) -> None:
         with Gateway(PROJECT, environment={"CONNECTIONS_TABLE": "no-such-table"}) as broken:
             assert sentence(account, broken.url, broken.rest_url) == (
