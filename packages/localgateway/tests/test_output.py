@@ -89,7 +89,7 @@ class TestAStream:
         assert below.getvalue() == "before\nmiddleafter\n"
         assert kept == ["middle"]
 
-    def test_is_otherwise_the_one_below(self):
+    def test_has_the_attributes_of_the_stream_below(self):
         assert Overheard(sys.__stderr__, find_lines).fileno() == sys.__stderr__.fileno()
 
     def test_each_thread_is_recorded_with_copies_of_its_context(self):
