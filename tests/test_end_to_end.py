@@ -15,6 +15,8 @@ import pytest
 from localgateway.testing import Client, Gateway, Refused
 from tests.conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 TABLE = "peal-local-connections"
 Rows = Callable[[], dict[str, Any]]
 

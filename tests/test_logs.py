@@ -148,15 +148,15 @@ class TestStacks:
         assert "s3cret" not in text
 
     @pytest.mark.parametrize(
-        ("cause", "is_told"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
+        ("cause", "gets_error"), [(KeyError("s3cret"), True), (None, False)], ids=["a cause", "`from None`"]
     )
-    def test_an_explicit_cause_follows(self, cause: Exception | None, is_told: bool) -> None:
+    def test_an_explicit_cause_follows(self, cause: Exception | None, gets_error: bool) -> None:
         failure = TableError("Query", "KeyError")
         failure.__context__ = OSError()
         # As `raise ... from` does.
         failure.__cause__ = cause
         text = logs.stack(failure)
-        assert ("\ncaused by KeyError" in text) is is_told
+        assert ("\ncaused by KeyError" in text) is gets_error
         assert "OSError" not in text
 
     def test_the_context_follows_if_there_is_no_explicit_cause(self) -> None:
@@ -223,6 +223,7 @@ with Client(app.app) as client:
         assert done.returncode == 0, done.stderr
         return done
 
+    @pytest.mark.slow
     def test_each_event_is_one_json_line_on_stdout(self) -> None:
         done = self.run(STAGE="dev")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -242,6 +243,7 @@ with Client(app.app) as client:
         assert (lines[4]["status"], lines[4]["outcome"], lines[4]["InternalErrors"]) == (500, "failed", 1)
         assert "s3cret" not in done.stdout + done.stderr
 
+    @pytest.mark.slow
     def test_locally_they_are_text_without_metrics(self) -> None:
         done = self.run(LOG_FORMAT="text", ALLOW_ANONYMOUS="true")
         assert re.search(r"^\$connect failed in [0-9.]+ ms: requestId=\S+ connectionId=a= ", done.stdout, re.M)

@@ -22,6 +22,8 @@ from tests.support import raw_events
 from tests.support.fakes import FakeJobs, FakeWebsocketApi, gone, refused
 from tests.support.signing import NEW, OLD, token
 
+pytestmark = pytest.mark.slow
+
 ID = "L0SM9cOFvHcCIhw="
 CANARY = "s3cret-c4n4ry"
 QUERIES: list[dict[str, str]] = [

@@ -145,6 +145,7 @@ class TestRefused:
                 assert refusal(forged, verifier) == "no key fits"
             assert server.fetches == 0
 
+    @pytest.mark.slow
     @given(st.data())
     def test_a_token_with_one_character_changed(self, data: st.DataObject) -> None:
         text = token()
@@ -152,6 +153,7 @@ class TestRefused:
         other = data.draw(st.sampled_from("ABCwxyz0189-_.=").filter(lambda character: character != text[at]))
         refusal(text[:at] + other + text[at + 1 :])
 
+    @pytest.mark.slow
     @given(st.integers(1, 200))
     def test_a_truncated_token(self, length: int) -> None:
         text = token()

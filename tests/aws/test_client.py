@@ -77,7 +77,7 @@ class TestRetries:
         ("bad", "reason"),
         [(json_refusal("ThrottlingException"), "ThrottlingException"), (answer(503), "503"), (closes, "endpoint URL")],
     )
-    def test_but_not_for_ever(
+    def test_retries_are_limited(
         self, json_server: ManagementServer, service: Any, ask: Callable[[], Any], bad: Move, reason: str
     ) -> None:
         json_server.then(*[bad] * 9)

@@ -109,6 +109,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 VALUES = st.integers(-(10**14), 10**14) | TEXTS | st.frozensets(TEXTS.filter(bool), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(item=st.dictionaries(TEXTS.filter(bool), VALUES, max_size=5))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_each_client_reads_what_the_other_writes(

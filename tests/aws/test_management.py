@@ -45,7 +45,7 @@ def test_a_lambda_without_a_websocket_event_can_send_too(websocket_api: Websocke
 
 def test_threads_that_send_at_once_for_the_first_time_share_a_client(websocket_api: WebsocketAPI) -> None:
     prepare(websocket_api, ENDPOINT)
-    start = Barrier(16)
+    start = Barrier(16, timeout=30)
 
     def client(_: int) -> object:
         start.wait()
@@ -89,6 +89,7 @@ def test_without_a_region_there_is_no_client(monkeypatch: pytest.MonkeyPatch) ->
             made(boto3.session.Session(), kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lean", "boto3"])
 def test_without_credentials_nothing_is_sent(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -54,6 +54,7 @@ def test_a_value_that_refers_to_nothing_is_the_secret(secrets: Secrets) -> None:
     assert secrets.read("JWT_SECRETS", "plain:text") == "plain:text"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_a_reference_is_fetched_and_kept_for_five_minutes(
     session: Any, secrets: Secrets, clock: Clock, reference: str
@@ -67,6 +68,7 @@ def test_a_reference_is_fetched_and_kept_for_five_minutes(
     assert secrets.read("JWT_SECRETS", reference) == "second"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reference", "service", "reason"),
     [
@@ -83,6 +85,7 @@ def test_the_error_names_the_variable_and_not_the_value(
     assert str(failed.value) == f"The secret that JWT_SECRETS refers to cannot be read from {service}: {reason}"
 
 
+@pytest.mark.slow
 def test_a_secret_that_holds_bytes_is_refused(session: Any, secrets: Secrets) -> None:
     client = session.client("secretsmanager")
     client.create_secret(Name="peal/test/bytes", SecretBinary=b"x")
@@ -91,6 +94,7 @@ def test_a_secret_that_holds_bytes_is_refused(session: Any, secrets: Secrets) ->
         secrets.read("JWT_SECRETS", "secretsmanager:peal/test/bytes")
 
 
+@pytest.mark.slow
 def test_the_last_value_stays_where_fetching_again_fails(
     session: Any, secrets: Secrets, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -152,5 +152,7 @@ build(Settings("t", "q", allow_anonymous=True), WebsocketAPI())
 print(sorted({"boto3", "botocore.session", "urllib3"} & sys.modules.keys()))
 """
     environment = {**REQUIRED, "AWS_CONFIG_FILE": "/nowhere"}
-    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
     assert found.stdout == "[]\n"

@@ -78,6 +78,7 @@ def text(header: str | bytes | None) -> str | None:
     return header.decode() if isinstance(header, bytes) else header
 
 
+@pytest.mark.slow
 @given(
     endpoint=st.sampled_from(ENDPOINTS),
     region=st.sampled_from(["eu-central-1", "us-gov-west-1"]),
@@ -126,6 +127,7 @@ JSON_CALLS: list[tuple[type[JsonClient], str, str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @given(
     call=st.sampled_from(JSON_CALLS),
     endpoint=st.sampled_from(

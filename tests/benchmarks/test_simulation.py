@@ -41,6 +41,7 @@ PLANS = {
 
 
 class TestReceivers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
     def test_end_once_each(self, plan: Plan) -> None:
         tally = play(plan)
@@ -75,6 +76,7 @@ class TestReceivers:
         assert lumps.count(0) >= 16 - ANONYMOUS_SHARDS
 
 
+@pytest.mark.slow
 class TestSpeed:
     @pytest.mark.parametrize("memory_mb", [512, 1_024, 1_769, 3_008])
     @pytest.mark.parametrize("sender", [PEAL, THREADS, PEAL._replace(name="paced", most_a_second=1_500)])
@@ -117,6 +119,7 @@ class TestSpeed:
         assert math.isnan(Tally(QUEUED).reached_by(0.5))
 
 
+@pytest.mark.slow
 class TestTheThrottle:
     @pytest.mark.parametrize("plan", [STORM, replace(STORM, quota=2_500, burst=1_250)])
     def test_admits_no_more_in_any_second_than_the_quota_and_the_burst(self, plan: Plan) -> None:
@@ -175,6 +178,7 @@ class TestTheDocument:
 
     PAGE = (PROJECT / "docs" / "SCALING.md").read_text()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("table", ["ways", "threshold", "jobs", "shards"])
     def test_has_what_the_model_says_of_up_to_20_000(self, table: str) -> None:
         shown = 0

@@ -220,7 +220,7 @@ class TestTalking:
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-class TestComingBack:
+class TestReconnecting:
     def test_nothing_is_missing_or_repeated(self, enter: Enter, gateway: Gateway) -> None:
         alice, bob = enter("alice"), enter("bob")
         say(alice, "before")
@@ -296,7 +296,7 @@ class TestComingBack:
         expect(note(alice)).to_have_text(re.compile(r"You missed #1, and here it is:$"))
 
 
-class TestBeingSentAway:
+class TestDisconnects:
     def test_a_kicked_user_sees_why_and_reconnects_only_by_hand(self, enter: Enter, gateway: Gateway) -> None:
         alice = enter("alice")
         gateway.call("DELETE", "/users/alice/connections?code=signed-out&reason=Bye%20%3Cb%3E")

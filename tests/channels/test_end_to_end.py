@@ -6,6 +6,8 @@ import pytest
 
 from localgateway.testing import Client, Gateway
 
+pytestmark = pytest.mark.slow
+
 ROOM = "chat:lobby"
 
 

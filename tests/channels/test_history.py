@@ -67,7 +67,7 @@ class TestRecovery:
     def test_an_invalid_position_is_refused(self, alice: Client, recover: object) -> None:
         alice.sends({"action": "subscribe", "channel": ROOM, "recover": recover})
         message = "recover must be an object with an epoch, a string, and an offset, a whole number."
-        alice.is_told("invalid", message)
+        alice.gets_error("invalid", message)
 
     def test_more_than_a_frame_arrives_in_parts_before_the_reply(self, alice: Client, bob: Client) -> None:
         epoch = bob.asks("subscribe", channel=ROOM)["epoch"]
@@ -164,7 +164,7 @@ class TestHistory:
     )
     def test_what_is_wrong_is_named(self, alice: Client, fields: dict[str, Any], message: str) -> None:
         alice.sends({"action": "history", "channel": ROOM, **fields})
-        alice.is_told("invalid", message)
+        alice.gets_error("invalid", message)
 
     @pytest.mark.any_frames
     def test_a_row_of_another_version_is_read_as_far_as_possible(

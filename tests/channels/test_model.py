@@ -36,6 +36,8 @@ from tests.conftest import Clock, create_table
 from tests.support.clients import Client
 from tests.support.fakes import FakeJobs, FakeWebsocketApi, gone
 
+pytestmark = pytest.mark.slow
+
 CHANNEL = "room:1"
 # `PEAL_EXAMPLES=2000 pytest tests/channels/test_model.py` looks longer.
 EXAMPLES = int(os.environ.get("PEAL_EXAMPLES", "15"))

@@ -51,7 +51,7 @@ def changes(client: Client) -> list[str]:
     return [f"{frame['user']} {frame['type']}" for frame in frames if frame["type"] in ("join", "leave")]
 
 
-class TestWhoIsHere:
+class TestPresence:
     def test_a_user_with_three_tabs_counts_once(self, join: Join) -> None:
         alice, *_ = [join("alice", f"alice{n}") for n in range(3)]
         join("bob")
@@ -88,7 +88,7 @@ class TestWhoIsHere:
     def test_a_namespace_without_presence_says_so(self, join: Join, channel: str) -> None:
         alice = join("alice")
         alice.sends({"action": "presence", "id": 1, "channel": channel})
-        alice.is_told("invalid", "channel is in a namespace without presence.", 1)
+        alice.gets_error("invalid", "channel is in a namespace without presence.", 1)
 
     def test_a_list_too_long_for_a_frame_is_left_out(self, join: Join, peal: Peal) -> None:
         alice = join("alice")

@@ -51,7 +51,7 @@ class TestPublish:
     )
     def test_what_is_wrong_is_named(self, alice: Client, fields: dict[str, Any], message: str) -> None:
         alice.sends({"action": "publish", "channel": ROOM, **fields})
-        alice.is_told("invalid", message)
+        alice.gets_error("invalid", message)
 
     @pytest.mark.parametrize("channel", [FEED, "user:alice"])
     def test_clients_may_not_publish_where_only_servers_may(self, alice: Client, peal: Peal, channel: str) -> None:

@@ -34,7 +34,7 @@ class TestNames:
         self, alice: Client, action: str, channel: object, message: str
     ) -> None:
         alice.sends({"action": action, "id": 1, "channel": channel, "data": 1})
-        alice.is_told("invalid", message, 1)
+        alice.gets_error("invalid", message, 1)
 
 
 class TestSubscribe:
@@ -93,7 +93,7 @@ class TestSubscribe:
         for n in (1, 2, 1):
             alice.asks("subscribe", channel=f"{namespace}:{n}")
         alice.sends({"action": "subscribe", "channel": f"{namespace}:3"})
-        alice.is_told("limit_exceeded", "At most 2 channels.")
+        alice.gets_error("limit_exceeded", "At most 2 channels.")
         assert alice.asks("whoami")["channels"] == [f"{namespace}:1", f"{namespace}:2"]
         alice.asks("unsubscribe", channel=f"{namespace}:1")
         alice.asks("subscribe", channel=f"{namespace}:3")
@@ -140,7 +140,7 @@ class TestUnsubscribe:
 
     def test_leaving_a_channel_without_a_membership_is_not_subscribed(self, alice: Client) -> None:
         alice.sends({"action": "unsubscribe", "id": 1, "channel": ROOM})
-        alice.is_told("not_subscribed", "Not subscribed to this channel.", 1)
+        alice.gets_error("not_subscribed", "Not subscribed to this channel.", 1)
 
 
 class TestEnds:

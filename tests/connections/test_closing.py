@@ -174,12 +174,13 @@ class TestRateLimit:
         alice, bob = connect("alice"), connect("bob", "u_2")
         peal.departures.forget("alice=")
         alice.sends({"action": "ping", "id": 1})
-        alice.is_told("unauthenticated", "Not signed in.", 1, then_closed=True)
+        alice.gets_error("unauthenticated", "Not signed in.", 1, then_closed=True)
         clock.now += 7_800
         bob.sends({"action": "ping", "id": 1})
-        bob.is_told("unauthenticated", "Not signed in.", 1, then_closed=True)
+        bob.gets_error("unauthenticated", "Not signed in.", 1, then_closed=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     limit=st.builds(RateLimit, st.sampled_from([0.5, 1, 4]), st.integers(1, 4)),

@@ -135,6 +135,7 @@ class TestSeveralPushes:
         with pytest.raises(TableError):
             outbox.delivery.send_all(map(Receiver, ["a", "b"]), self.PUSHES, on_failed=broken)
 
+    @pytest.mark.slow
     @given(
         st.dictionaries(
             st.sampled_from([f"c{n}" for n in range(30)]),

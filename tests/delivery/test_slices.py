@@ -104,6 +104,7 @@ class TestBroadcast:
         assert peal.broadcast(note="hi") == Outcome(sent=SIZE)
         assert jobs.take() == []
 
+    @pytest.mark.slow
     def test_a_large_one_is_split_into_jobs_that_send_to_each_once(
         self, crowd: Crowd, peal: Peal, jobs: FakeJobs, clock: Clock
     ) -> None:
@@ -119,6 +120,7 @@ class TestBroadcast:
         alice = crowd(SIZE + 1)[0]
         assert alice.asks("broadcastAll", note="hi") == {"queued": True}
 
+    @pytest.mark.slow
     def test_a_retried_job_repeats_only_its_own_sends(
         self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
@@ -140,6 +142,7 @@ class TestBroadcast:
         assert len(received) == 20
         assert sum(received.values()) == 20 + SIZE
 
+    @pytest.mark.slow
     def test_connects_and_disconnects_meanwhile_disturb_no_job(
         self, crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi
     ) -> None:
@@ -178,6 +181,7 @@ class TestPublishWithoutHistory:
         assert peal.publish("live:map", 1).outcome == Outcome(sent=SIZE)
         assert jobs.take() == []
 
+    @pytest.mark.slow
     def test_a_large_one_is_split_by_shards_and_pages(self, crowd: Crowd, peal: Peal, jobs: FakeJobs) -> None:
         alice, *others = crowd(20)
         answer = alice.asks("publish", channel="live:map", data={"x": 1}, exclude=True, messageId="m_1")

@@ -61,6 +61,7 @@ def test_every_example_of_a_client_is_understood(frames: list[dict[str, Any]]) -
     assert [frame for frame in frames if frame["type"] == "error"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", FROM_SERVER, ids=lambda example: json.dumps(example)[:40])
 def test_every_example_of_the_server_is_what_it_sends(example: dict[str, Any], frames: list[dict[str, Any]]) -> None:
     example["data"] = example["data"] if example["type"] == "reply" else None

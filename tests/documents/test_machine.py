@@ -78,10 +78,12 @@ def accepts(action: str, frame: Mapping[str, Any]) -> bool:
 
 
 class TestNothingIsWrong:
+    @pytest.mark.slow
     def test_the_official_validator_takes_the_openapi_document(self) -> None:
         OpenAPIV31SpecValidator(json.loads(DOCUMENTS["openapi.json"])).validate()
 
-    def test_it_would_not_take_any(self) -> None:
+    @pytest.mark.slow
+    def test_the_validator_refuses_a_broken_document(self) -> None:
         broken = json.loads(DOCUMENTS["openapi.json"])
         del broken["paths"]["/users/{userId}/messages"]["post"]["parameters"]
         assert list(OpenAPIV31SpecValidator(broken).iter_errors())
@@ -201,6 +203,7 @@ NO_RESET = settings(max_examples=40, suppress_health_check=[HealthCheck.function
 class TestWhatIsAccepted:
     """What the schemas take is never refused for its shape, and what they do not take always is."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("action", [name for name in frames.ACTIONS if name != "authenticate"])
     def test_frames(self, action: str, peal: Peal, api: FakeWebsocketApi) -> None:
         for connection_id in (ID, OTHER):
@@ -225,6 +228,7 @@ class TestWhatIsAccepted:
 
         check()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("place", [place for place, route in ROUTES.items() if route.body], ids=" ".join)
     def test_bodies(self, place: tuple[str, str], peal: Peal) -> None:
         route = ROUTES[place]
@@ -242,6 +246,7 @@ class TestWhatIsAccepted:
 
         check()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("place", [place for place, route in ROUTES.items() if route.query], ids=" ".join)
     def test_queries(self, place: tuple[str, str], peal: Peal) -> None:
         route = ROUTES[place]

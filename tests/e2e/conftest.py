@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from gatewayprocesses import interruptible
 from tests.e2e.emulator import Account, MiniStack, copy_project, running
-from tests.support.processes import interruptible, killed_after
+from tests.support.processes import killed_after
 
 PROJECT = Path(__file__).parents[2]
 POLICY = json.loads((PROJECT / "docs" / "deployer-policy.json").read_text())

@@ -32,6 +32,7 @@ def by(build: Build, clock: Clock) -> By:
     return lambda seconds, **options: build(lambda: clock.now + seconds, **options)
 
 
+@pytest.mark.slow
 def test_what_three_publish_at_once_reaches_everyone_in_one_order(build: Build, api: Sockets) -> None:
     start, base = time.monotonic(), 1_795_426_210.0
     lambdas = [build(lambda off=off: base + off + time.monotonic() - start) for off in (SLOW, 0, FAST)]
@@ -65,6 +66,7 @@ class TestAConnection:
             assert serves.reap()["closed"] == 0
             clock.now -= 7_189
 
+    @pytest.mark.slow
     def test_that_ended_is_announced_once_whichever_clock_the_worker_has(
         self, off: int, by: By, api: Sockets, clock: Clock, jobs: FakeJobs
     ) -> None:

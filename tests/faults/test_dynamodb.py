@@ -25,6 +25,8 @@ from tests.support.dynamodb_way import Way
 from tests.support.fakes import FakeJobs, does_all
 from tests.support.followers import CHANNEL, Follower, Sockets
 
+pytestmark = pytest.mark.slow
+
 # What was left to a job because of a lease is done then.
 LEASE_SECONDS = lease.LEASE_MS / 1000 + 1
 SORRY = "Something went wrong on our side."
@@ -101,7 +103,7 @@ def test_a_publication_reaches_everyone_once_or_does_not_exist(
             assert member.shown == written(rows), round_
     assert acknowledged.items() <= written(rows).items()
     assert len(set(written(rows).values())) == len(written(rows))
-    assert [(member.afresh, member.comes) for member in members] == [(0, 1)] * 2
+    assert [(member.afresh, member.connects) for member in members] == [(0, 1)] * 2
 
 
 @pytest.mark.parametrize("is_heard", [True, False])

@@ -28,6 +28,8 @@ from tests.support import raw_events
 from tests.support.fakes import FakeJobs, does
 from tests.support.management_server import ManagementServer, Move, answer, closes, pauses, refuses, resets, serving
 
+pytestmark = pytest.mark.slow
+
 COUNT = 8
 BAD = 2
 THROTTLED = refuses(429, "LimitExceededException")

@@ -15,6 +15,8 @@ from localgateway.testing import Client, Gateway
 from tests.conftest import PROJECT
 from tests.support.dynamodb_way import Way
 
+pytestmark = pytest.mark.slow
+
 CHANNEL = "feed:storm"
 COUNT = 40
 REQUESTS = 20
@@ -60,7 +62,7 @@ def test_all_reconnect_and_get_each_publication_once_and_in_order(gateway: Gatew
             publish()
         publish()
 
-    def comes_back(n: int) -> list[int]:
+    def reconnects(n: int) -> list[int]:
         client = gateway.connect(f"u_{n}")
         back = subscribes(client, {"epoch": positions[n]["epoch"], "offset": positions[n]["offset"]})
         assert back["recovered"] is True
@@ -78,7 +80,7 @@ def test_all_reconnect_and_get_each_publication_once_and_in_order(gateway: Gatew
     publisher = threading.Thread(target=publish_on)
     publisher.start()
     with ThreadPoolExecutor(COUNT) as threads:
-        receiving = [threads.submit(comes_back, n) for n in range(COUNT)]
+        receiving = [threads.submit(reconnects, n) for n in range(COUNT)]
         for _ in range(COUNT):
             assert is_in.acquire(timeout=60)
         all_are_in.set()

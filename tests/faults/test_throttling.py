@@ -37,7 +37,7 @@ def test_a_lasting_failure_is_reported_without_details(peal: Peal, way: Way, api
     assert websocket.connect(peal, raw_events.connect("b=")) == {"statusCode": 500}
     alice.sends({"action": "whoami", "id": 1})
     way.clear()
-    alice.is_told("internal_error", "Something went wrong on our side.", frame_id=1, retryable=True)
+    alice.gets_error("internal_error", "Something went wrong on our side.", frame_id=1, retryable=True)
     assert rows.get(keys.connection_key("b=")) is None
     assert alice.asks("ping") == {}
 
@@ -50,7 +50,7 @@ def test_a_publication_written_in_spite_of_an_error_is_sent_soon(
     for operation, after in (("UpdateItem", 1), ("Query", 0), ("UpdateItem", 2)):
         way.fails(refused(), operation, after)
         bob.sends({"action": "publish", "id": 1, "channel": CHANNEL, "data": operation})
-        bob.is_told("internal_error", "Something went wrong on our side.", frame_id=1, retryable=True)
+        bob.gets_error("internal_error", "Something went wrong on our side.", frame_id=1, retryable=True)
         way.clear()
         ((job, delay_seconds),) = jobs.put_jobs
         clock.now += delay_seconds
@@ -75,6 +75,7 @@ def test_a_batch_that_is_half_done_each_time_is_completed(peal: Peal, way: Way, 
     assert rows_of(bob.id) == []
 
 
+@pytest.mark.slow
 def test_conflicting_transactions_publish_each_message_once(build: Build, way: Way, api: Sockets) -> None:
     start = time.monotonic()
     lambdas = [build(lambda: 1_795_426_210.0 + time.monotonic() - start) for _ in range(2)]
@@ -89,7 +90,7 @@ def test_conflicting_transactions_publish_each_message_once(build: Build, way: W
     assert offsets[0::2] == offsets[1::2], "both publishers of a message get its offset"
     alice.read()
     assert alice.shown == dict(zip(offsets[0::2], range(10), strict=True))
-    assert (alice.repeats, alice.comes) == (0, 1)
+    assert (alice.repeats, alice.connects) == (0, 1)
     assert sorted(alice.shown) == list(alice.shown), "in order"
     outcomes = Counter(one.outcome for one in published)
     assert outcomes[None] >= 10, "of a message one publisher at most has sent it"

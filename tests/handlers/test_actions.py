@@ -108,7 +108,7 @@ class TestAuthenticate:
     @pytest.mark.parametrize("frame", [{"action": "ping"}, {"action": "whoami"}, {"action": "dance"}])
     def test_before_it_every_other_frame_is_refused(self, stranger: Client, frame: dict[str, Any]) -> None:
         stranger.sends(frame | {"id": 1})
-        stranger.is_told("unauthenticated", "Not signed in.", 1)
+        stranger.gets_error("unauthenticated", "Not signed in.", 1)
 
     def test_before_it_nothing_is_sent_to_the_connection(self, stranger: Client, peal: Peal) -> None:
         assert peal.broadcast("hi").sent == 0
@@ -117,9 +117,9 @@ class TestAuthenticate:
 
     def test_a_bad_token_changes_nothing_and_a_good_one_may_follow(self, stranger: Client) -> None:
         stranger.sends({"action": "authenticate", "id": 1, "token": token(OTHER)})
-        stranger.is_told("unauthenticated", "Not signed in.", 1)
+        stranger.gets_error("unauthenticated", "Not signed in.", 1)
         stranger.sends({"action": "authenticate", "id": 2})
-        stranger.is_told("invalid", "token must be a string that is not empty.", 2)
+        stranger.gets_error("invalid", "token must be a string that is not empty.", 2)
         stranger.sends({"action": "authenticate", "id": 3, "token": token()})
         stranger.receives(reply(3, userId="u_123", expiresAt=SOON + 3_600))
 
@@ -127,7 +127,7 @@ class TestAuthenticate:
     def test_after_ten_seconds_it_is_too_late(self, stranger: Client, clock: Clock, frame: str) -> None:
         clock.now += 10
         stranger.sends(frame)
-        stranger.is_told("unauthenticated", "Not signed in.", 1 if "id" in frame else None, then_closed=True)
+        stranger.gets_error("unauthenticated", "Not signed in.", 1 if "id" in frame else None, then_closed=True)
 
     def test_it_extends_a_connection(self, peal: Peal, api: FakeWebsocketApi, clock: Clock) -> None:
         alice = Client(peal, api, "alice=", token=token(exp=SOON + 60, users=["u_1"]))
@@ -142,7 +142,7 @@ class TestAuthenticate:
     def test_it_never_changes_the_user(self, peal: Peal, api: FakeWebsocketApi) -> None:
         alice = Client(peal, api, "alice=", token=token())
         alice.sends({"action": "authenticate", "id": 1, "token": token(sub="u_456")})
-        alice.is_told("forbidden", "This is not allowed.", 1)
+        alice.gets_error("forbidden", "This is not allowed.", 1)
         assert peal.connection("alice=").user_id == "u_123"
 
     def test_a_connection_closed_meanwhile_is_not_registered_again(self, peal: Peal, api: FakeWebsocketApi) -> None:
@@ -173,7 +173,7 @@ class TestExpiry:
     ) -> None:
         clock.now += 60
         ann.sends({"action": action, "id": 1, "token": token()})
-        ann.is_told("unauthenticated", "Not signed in.", 1, then_closed=True)
+        ann.gets_error("unauthenticated", "Not signed in.", 1, then_closed=True)
         bob.receives_nothing()
         assert "CONN#ann=" not in str(dynamodb.scan(TableName=table_name)["Items"])
 
@@ -241,7 +241,7 @@ class TestSendMessage:
     def test_the_sender_must_be_registered(self, alice: Client, bob: Client, peal: Peal) -> None:
         peal.departures.forget("alice=")
         alice.sends({"action": "sendMessage", "id": 8, "targetUserId": "u_456", "text": "hi"})
-        alice.is_told("unauthenticated", "Not signed in.", 8, then_closed=True)
+        alice.gets_error("unauthenticated", "Not signed in.", 8, then_closed=True)
         bob.receives_nothing()
 
     @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ class TestSendMessage:
         self, alice: Client, bob: Client, fields: dict[str, Any], message: str
     ) -> None:
         alice.sends({"action": "sendMessage", "id": 9, **fields})
-        alice.is_told("invalid", message, 9)
+        alice.gets_error("invalid", message, 9)
         bob.receives_nothing()
 
 
@@ -289,7 +289,7 @@ class TestBroadcastAll:
 
     def test_a_note_is_a_string(self, alice: Client, bob: Client) -> None:
         alice.sends({"action": "broadcastAll", "note": 7})
-        alice.is_told("invalid", "note must be a string.")
+        alice.gets_error("invalid", "note must be a string.")
         bob.receives_nothing()
 
     def test_the_time_has_milliseconds(self, alice: Client, clock: Clock) -> None:
@@ -321,18 +321,18 @@ class TestErrors:
         self, alice: Client, bob: Client, text: str, code: str, message: str
     ) -> None:
         alice.sends(text)
-        alice.is_told(code, message)
+        alice.gets_error(code, message)
         bob.receives_nothing()
         alice.sends({"action": "ping", "id": "still here"})
         alice.receives(reply("still here"))
 
     def test_an_error_has_the_id_if_it_could_be_read(self, alice: Client) -> None:
         alice.sends({"action": "dance", "id": "d"})
-        alice.is_told("unknown_action", "There is no action 'dance'.", "d")
+        alice.gets_error("unknown_action", "There is no action 'dance'.", "d")
 
     def test_a_long_name_is_not_echoed_in_full(self, alice: Client) -> None:
         alice.sends({"action": "x" * 9_000})
-        alice.is_told("unknown_action", f"There is no action {'x' * 64!r}.")
+        alice.gets_error("unknown_action", f"There is no action {'x' * 64!r}.")
 
     def test_a_failure_on_our_side_is_logged_and_not_revealed(
         self, alice: Client, caplog: pytest.LogCaptureFixture
@@ -341,7 +341,7 @@ class TestErrors:
             raise RuntimeError("arn:aws:dynamodb:secret")
 
         websocket.message(alice.peal, event_of(alice, {"action": "broken", "id": 1}), {"broken": broken})
-        alice.is_told("internal_error", "Something went wrong on our side.", 1, retryable=True)
+        alice.gets_error("internal_error", "Something went wrong on our side.", 1, retryable=True)
         (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert record.getMessage() == "invocation failed"
 

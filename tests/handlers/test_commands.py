@@ -174,6 +174,7 @@ class TestFrames:
         assert second == {"id": 3, "error": {"code": 104, "message": "There is no action 'dance'."}}
         assert third["history"]["publications"] == []
 
+    @pytest.mark.slow
     def test_one_frame_may_hold_all_subscribes_of_a_client(self, alice: Sdk, api: FakeWebsocketApi) -> None:
         ids = alice.sends_commands(*(("subscribe", {"channel": f"chat:{n}"}) for n in range(20)))
         answers = api.frames(alice.id)

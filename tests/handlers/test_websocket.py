@@ -160,6 +160,7 @@ class TestSigningIn:
         assert "s3cret" not in caplog.text
         assert rows_of_the_table() == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "variables", [{"jwt_jwks_url": "http://127.0.0.1:1/jwks.json"}, {"jwt_secrets": "ssm:/nowhere"}]
     )

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gatewayprocesses import interruptible
 from localgateway.testing import Gateway
 from pealctl.__main__ import main
 from tests.conftest import PROJECT
-from tests.support.processes import interruptible
 
 SECONDS = 20
 PROGRAM = (sys.executable, "-m", "pealctl")

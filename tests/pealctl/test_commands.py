@@ -33,7 +33,7 @@ def printed(done: Done) -> list[Any]:
     return [json.loads(line) for line in done.lines]
 
 
-class TestWhoIsConnected:
+class TestConnections:
     def test_everyone_with_their_users(self, gateway: Gateway, peal_says: Say) -> None:
         alice, stranger = gateway.connect("u_1"), gateway.connect()
         done = peal_says("connections")

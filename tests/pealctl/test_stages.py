@@ -217,6 +217,7 @@ class TestFinding:
         found = target.find("local", url, "ws://127.0.0.1:2/api", PROJECT)
         assert (found.url, found.socket_url, found.signer) == (url.rstrip("/"), "ws://127.0.0.1:2/api", None)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("url", "region"),
         [
@@ -256,6 +257,7 @@ class TestNoAccess:
             1, "", "There are no AWS credentials: run `aws configure` or `aws sso login`, or export AWS_PROFILE.\n"
         )
 
+    @pytest.mark.slow
     def test_no_such_stage(self, account: Server) -> None:
         assert say("--stage", "qa", "connections").err == (
             ".chalice/config.json has no stage qa; stages for AWS are dev and prod.\n"

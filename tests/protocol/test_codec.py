@@ -93,7 +93,7 @@ class TestReading:
         st.text()
         | st.lists(st.sampled_from([PING, "{}", '{"action":"ping"}', "\n", " ", "\xa0", "[", '"id":[]'])).map("".join)
     )
-    def test_it_is_what_either_protocol_reads_by_itself(self, text: str) -> None:
+    def test_reading_equals_reading_by_each_protocol(self, text: str) -> None:
         def outcome(read: object) -> object:
             try:
                 return read(text)  # type: ignore[operator]

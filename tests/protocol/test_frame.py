@@ -74,6 +74,7 @@ class TestParsing:
             return
         assert isinstance(frame.fields, dict)
 
+    @pytest.mark.slow
     @given(st.dictionaries(texts.filter(lambda name: name != "id"), json_values, max_size=5))
     def test_what_is_dumped_parses_to_the_same_fields(self, fields: dict[str, object]) -> None:
         assert protocol.parse(protocol.dump(fields)).fields == fields

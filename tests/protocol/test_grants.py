@@ -105,6 +105,7 @@ asked = st.one_of(
 )
 
 
+@pytest.mark.slow
 class TestWhatAlwaysHolds:
     @given(granted=rights, denied=rights, user_id=users, ask=asked)
     def test_a_denial_beats_every_grant(self, granted: Any, denied: Any, user_id: str | None, ask: Any) -> None:

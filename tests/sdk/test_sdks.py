@@ -16,6 +16,8 @@ from localgateway.testing import Gateway
 from tests.conftest import PROJECT
 from tests.sdk.sdks import DRIVERS, HERE, SECONDS, CallFailed, Sdk, SdkClient
 
+pytestmark = pytest.mark.slow
+
 ROOM = "chat:lobby"
 SECRET = "the-secret-of-the-tests-with-sdks"
 Open = Callable[..., SdkClient]
@@ -189,7 +191,7 @@ class TestAsking:
         assert failed.value.code == code
 
 
-class TestComingBack:
+class TestReconnecting:
     @pytest.mark.parametrize("is_noticed", [True, False])
     def test_a_client_that_loses_its_connection_misses_nothing(
         self, open: Open, gateway: Gateway, is_noticed: bool
@@ -251,7 +253,7 @@ class TestComingBack:
         assert "connecting" in [event["event"] for event in alice.seen]
 
 
-class TestBeingSentAway:
+class TestDisconnects:
     def test_a_kick_is_for_good(self, open: Open, gateway: Gateway) -> None:
         alice = open("alice")
         assert gateway.call("DELETE", "/users/alice/connections?code=signed-out&reason=Bye.").body["closed"] == 1

@@ -101,7 +101,7 @@ class TestRegistering:
         assert registry.get(CONNECTION.connection_id) == CONNECTION
 
     def test_exactly_one_of_many_racing_for_an_id_wins(self, registry: Registry) -> None:
-        start = Barrier(8)
+        start = Barrier(8, timeout=30)
 
         def put(n: int) -> bool:
             start.wait()
@@ -265,6 +265,7 @@ class TestAudiences:
         rows.put({"PK": "ENDPOINT", "SK": "ENDPOINT", "managementEndpoint": "https://x"})
         assert ids(registry.everyone()) == []
 
+    @pytest.mark.slow
     def test_audiences_are_read_page_by_page(
         self, registry: Registry, dynamodb: Any, dynamodb_calls: list[str], table_name: str
     ) -> None:
@@ -372,6 +373,7 @@ class RegistryAgainstModel(RuleBasedStateMachine):
             assert connection == (self.model[connection_id] if connection_id in alive else None)
 
 
+@pytest.mark.slow
 def test_the_registry_behaves_like_a_dict_with_expiry(dynamodb: Any) -> None:
     RegistryAgainstModel.dynamodb = dynamodb
     run_state_machine_as_test(

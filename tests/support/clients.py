@@ -36,7 +36,7 @@ class Client:
     def receives_nothing(self) -> None:
         self.receives()
 
-    def is_told(
+    def gets_error(
         self, code: str, message: str, frame_id: object = None, retryable: bool = False, then_closed: bool = False
     ) -> None:
         error = {"code": code, "message": message, "retryable": retryable}
@@ -44,7 +44,7 @@ class Client:
         assert (self.id in self.api.closed) is then_closed
 
     def asks(self, action: str, **fields: Any) -> dict[str, Any]:
-        """The data of the reply; what was pushed before it stays to be received."""
+        """Send a frame and return the data of its reply; pushes stay to be received."""
         self.sends({"action": action, "id": "ask", **fields})
         frames = self.api.frames(self.id)
         (answer,) = [frame for frame in frames if frame.get("id") == "ask"]
@@ -53,13 +53,13 @@ class Client:
         return dict(answer["data"])
 
     def is_refused(self, action: str, **fields: Any) -> str:
-        """The code of the error frame, which is all that is received."""
+        """Send a frame and return the code of its error; nothing else may be received."""
         self.sends({"action": action, "id": "ask", **fields})
         (answer,) = self.api.frames(self.id)
         return str(answer["error"]["code"])
 
     def receives_in(self, channel: str) -> list[Any]:
-        """The data of the publications received in the channel, in the order they came; other frames stay."""
+        """Return the data of the channel's publications, in order of arrival; other frames stay."""
         frames = self.api.frames(self.id)
         of_channel = [frame for frame in frames if frame["type"] == "publication" and frame["channel"] == channel]
         self.api.inbox += [(self.id, json.dumps(frame)) for frame in frames if frame not in of_channel]
@@ -78,7 +78,7 @@ class Sdk(Client):
         self.connected = self.calls("connect", **(connect or {}))
 
     def sends_commands(self, *commands: tuple[str, dict[str, Any]]) -> list[int]:
-        """Sends commands in one frame; returns their ids."""
+        """Send commands in one frame and return their ids."""
         ids = [self._last_id + index for index in range(1, len(commands) + 1)]
         self._last_id = ids[-1]
         lines = [{"id": id, name: fields} for id, (name, fields) in zip(ids, commands, strict=True)]
@@ -86,7 +86,7 @@ class Sdk(Client):
         return ids
 
     def calls(self, name: str, **fields: Any) -> dict[str, Any]:
-        """The result of the command, or its error; what was pushed stays to be received."""
+        """Return the result of a command, or its error; pushes stay to be received."""
         (command_id,) = self.sends_commands((name, fields))
         frames = self.api.frames(self.id)
         (answer,) = [frame for frame in frames if frame.get("id") == command_id]
@@ -94,5 +94,5 @@ class Sdk(Client):
         return dict(answer[name] if name in answer else answer["error"])
 
     def receives_pushes(self) -> list[dict[str, Any]]:
-        """All that it was pushed so far."""
+        """Return all pushes so far."""
         return [frame["push"] for frame in self.api.frames(self.id)]

@@ -31,7 +31,7 @@ class FakeWebsocketApi:
         self.inbox.append((connection_id, message))
 
     def frames(self, connection_id: str) -> list[dict[str, Any]]:
-        """What the receiver was sent so far, parsed line by line; it is taken out of the inbox."""
+        """Take what the receiver was sent out of the inbox and return it, parsed line by line."""
         texts = [message for receiver, message in self.inbox if receiver == connection_id]
         frames = [json.loads(line) for text in texts for line in text.split("\n")]
         self.inbox = [(receiver, message) for receiver, message in self.inbox if receiver != connection_id]

@@ -1,4 +1,4 @@
-"""A client that follows a channel as README's does, without a socket, and survives as that does."""
+"""A client that follows a channel and reconnects as README's does, without a socket."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ from tests.support import raw_events
 from tests.support.fakes import FakeWebsocketApi, gone
 
 CHANNEL = "chat:a"
-MAX_COMES = 5
+MAX_CONNECTS = 5
 _numbers = itertools.count()
 
 
@@ -19,12 +19,12 @@ class Follower:
 
     Attributes:
         since: the offset at which it was first admitted, or admitted afresh.
-        shown: what it shows, by offset, in the order in which it came to know of it.
+        shown: the publications that it shows, by offset, in order of arrival.
         is_in: whether it has a reply to its last subscribe.
-        repeats: how many publications came again; they are dropped.
-        afresh: how often it was not given what it had missed.
-        comes: how often it has connected.
-        told: the error codes that it was answered.
+        repeats: how many publications were repeated; they are dropped.
+        afresh: how often it could not recover what it had missed.
+        connects: how often it has connected.
+        errors: the codes of the errors that it got.
     """
 
     def __init__(self, peal: Peal, api: FakeWebsocketApi, user: str, channel: str = CHANNEL) -> None:
@@ -33,13 +33,13 @@ class Follower:
         self.position: dict[str, Any] | None = None
         self.shown: dict[int, Any] = {}
         self.since = 0
-        self.repeats = self.afresh = self.comes = 0
-        self.told: list[str] = []
+        self.repeats = self.afresh = self.connects = 0
+        self.errors: list[str] = []
         self.is_in = False
         self._missed: list[Any] = []
 
     def follow(self) -> None:
-        """It connects, and subscribes with the last position it knows; then it reads."""
+        """Connect, subscribe with the last known position, and read."""
         self.connect()
         self.subscribe()
         self.read()
@@ -47,8 +47,8 @@ class Follower:
     def connect(self) -> None:
         """Connect until it is admitted."""
         while True:
-            self.comes += 1
-            assert self.comes < MAX_COMES, self.told
+            self.connects += 1
+            assert self.connects < MAX_CONNECTS, self.errors
             self.id = f"{self.user}-{next(_numbers)}="
             event = raw_events.connect(self.id, {"userId": self.user})
             if websocket.connect(self.peal, event) == {"statusCode": 200}:
@@ -61,20 +61,20 @@ class Follower:
         websocket.message(self.peal, raw_events.message(json.dumps(frame), self.id))
 
     def read(self) -> None:
-        """It takes what has come; where it was closed, or told to try again, it comes back."""
+        """Take the frames that have arrived; reconnect after an error or a close."""
         for frame in self.api.frames(self.id):
             self._take(frame)
             if frame["type"] == "error":
                 # An SDK takes the first answer to a request and does not look at a second one.
                 assert not self.is_in, "an error after the reply"
-                self.told.append(frame["error"]["code"])
+                self.errors.append(frame["error"]["code"])
                 assert frame["error"]["message"] == "Something went wrong on our side."
-                return self.come_back()
+                return self.reconnect()
         if self.id in self.api.closed:
-            self.come_back()
+            self.reconnect()
 
-    def come_back(self) -> None:
-        """Its socket ends, and it follows again."""
+    def reconnect(self) -> None:
+        """Disconnect and follow again."""
         websocket.disconnect(self.peal, raw_events.disconnect(self.id))
         self.follow()
 

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -59,19 +61,33 @@ def bare_environment() -> dict[str, str]:
     }
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT reach the processes that are started in this block, even if it is ignored here, as under nohup.
+
+    A new program inherits a signal that is ignored, but not a handler.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Process:
     """A process whose output is read as it arrives; one that hangs is killed, so that no test waits for ever."""
 
     def __init__(self, *arguments: str, cwd: Path) -> None:
-        self.popen = subprocess.Popen(
-            arguments,
-            cwd=cwd,
-            env=bare_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with interruptible():
+            self.popen = subprocess.Popen(
+                arguments,
+                cwd=cwd,
+                env=bare_environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
         self.output = ""
         self._watchdog = Timer(120, self.popen.kill)
         self._watchdog.start()

@@ -134,14 +134,14 @@ class TestClosing:
         assert gateway.app.events.get(timeout=10)["requestContext"]["disconnectStatusCode"] == 1006
 
     @pytest.mark.parametrize("code", ["1005", "1015", "999", "5000", "bye", "\u0661000"])
-    def test_but_not_with_one_that_no_close_frame_carries(self, ask, gateway, code):
+    def test_a_code_that_no_close_frame_carries_is_refused(self, ask, gateway, code):
         alice = gateway.connect("alice")
         status, body = ask("DELETE", f"/_localgateway/connections/{alice.connection_id}?code={quote(code)}")
         assert status == 400
         assert body["message"] == "code is one that a close frame may carry, such as 1000 or 4000, or 1006 to cut it."
         assert alice.socket.state is State.OPEN
 
-    def test_a_reason_that_does_not_fit_and_a_connection_that_is_not_there(self, ask, gateway):
+    def test_a_long_reason_and_an_unknown_connection_are_refused(self, ask, gateway):
         alice = gateway.connect("alice")
         path = f"/_localgateway/connections/{alice.connection_id}"
         assert ask("DELETE", f"{path}?reason={'x' * 124}") == (400, {"message": "reason has at most 123 bytes."})
@@ -192,6 +192,7 @@ class TestTables:
         assert {row["PK"]["S"] for row in found} == {f"k{number}" for number in range(5)}
         assert {"PK": {"S": "k1"}, "n": {"N": "1"}, "blob": {"B": "/wE="}} in found
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("path", "status", "message"),
         [

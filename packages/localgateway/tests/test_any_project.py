@@ -13,6 +13,8 @@ from localgateway.errors import ProjectError
 from localgateway.runtime.deployments import Deployments
 from localgateway.runtime.pool import Zygote
 
+pytestmark = pytest.mark.slow
+
 PRELUDE = """
 import json, os, time
 from boto3.session import Session
@@ -33,7 +35,7 @@ def chat(event):
 """
 
 
-@pytest.fixture(params=["threads", pytest.param("workers", marks=pytest.mark.slow)])
+@pytest.fixture(params=["threads", "workers"])
 def write_and_run(request, serve, tmp_path):
     """Run a project with more files than app.py: names and what is in them."""
 

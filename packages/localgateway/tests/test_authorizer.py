@@ -184,10 +184,10 @@ class TestTheAnswer:
             policy(statement(resource=[1])),
         ],
     )
-    def test_one_that_means_nothing_is_a_failure(self, payload):
+    def test_an_invalid_policy_is_a_failure(self, payload):
         assert self.judge(payload) == (500, {})
 
-    def test_one_that_ends_otherwise_is_a_failure_but_for_one_word(self):
+    def test_an_error_is_a_failure_unless_it_says_unauthorized(self):
         assert self.judge({"errorMessage": "Unauthorized", "errorType": "Exception"}, "error") == (401, {})
         assert self.judge({"errorMessage": "no", "errorType": "Exception"}, "error") == (500, {})
         assert self.judge(None, "error") == (500, {})

@@ -51,6 +51,7 @@ class TestFloods:
             probe.app.events.get(timeout=10)
         assert max(probe.app.most) == 5
 
+    @pytest.mark.slow
     def test_a_client_that_sends_and_never_reads_is_not_read_either(self, serve):
         probe = serve(ECHO, limits=Limits(write_buffer_bytes=50_000))
         flooder = probe.raw(handshake())
@@ -61,6 +62,7 @@ class TestFloods:
             flooder.sendall(frame(9, b"x" * 125) * 800_000)
         assert is_alive(probe)
 
+    @pytest.mark.slow
     def test_a_flood_of_tiny_messages_is_handled_to_the_last(self, serve):
         probe = serve(
             """
@@ -77,6 +79,7 @@ class TestFloods:
         assert probe.has_no_event_within(0.05)
 
 
+@pytest.mark.slow
 class TestNoInputEndsTheGateway:
     @pytest.mark.parametrize("seed", range(4))
     def test_noise_in_place_of_http(self, serve, seed):

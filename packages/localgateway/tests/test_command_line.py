@@ -14,8 +14,9 @@ from websockets.sync.client import connect
 from gatewaykit import SECONDS
 from gatewayprocesses import FREE, ends_soon, get, is_running, needs_proc
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 class TestRunning:
     def test_it_prints_where_everything_is_and_serves_it(self, run):
         gateway = run(*FREE, "--env", "GREETING=hi ")
@@ -85,7 +86,6 @@ def who(event, context):
         run(*FREE, "--host", "0.0.0.0").prints(r"^Warning: 0\.0\.0\.0 is not loopback; others can reach the app\.$")
 
 
-@pytest.mark.slow
 class TestEnding:
     @needs_proc
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

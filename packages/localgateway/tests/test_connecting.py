@@ -36,7 +36,7 @@ class TestTheVerdict:
             r'{"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "a\r\nX-Injected: 1"}}',
         ],
     )
-    def test_a_result_that_means_nothing_refuses_with_502(self, serve, result):
+    def test_an_invalid_result_refuses_with_502(self, serve, result):
         probe = serve(refusing(result))
         status, headers, _ = read_response(probe.raw(handshake()))
         assert status == 502

@@ -209,7 +209,7 @@ class TestTheFeed:
         assert (event["closed"], event["total"]) == ([bob.connection_id], 1)
         assert "connections" not in event
 
-    def test_tells_of_what_is_at_work_for_a_while(self, gateway, read):
+    def test_lists_invocations_that_run_for_a_while(self, gateway, read):
         reader = read()
         reader.next()
         gateway.faults.delay_route(1)
@@ -252,6 +252,7 @@ class TestTheFeed:
         while read().response.status != 200:
             assert time.monotonic() < deadline
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [{"limits": Limits(feeds=1, feed_seconds=0.01, feed_patience_seconds=0.2)}])
     def test_a_reader_that_does_not_read_is_disconnected(self, gateway, dial, read):
         for _ in range(1_000):
@@ -322,13 +323,13 @@ class TestOneEvent:
         assert [one["number"] for one in view.look()["invocations"]] == list(range(MAX_INVOCATIONS + 5, 215))
         assert view.look() == {}
 
-    def test_is_not_longer_for_what_they_wrote(self):
+    def test_has_a_bounded_length_whatever_they_write(self):
         line = "x" * (MAX_LINE_CHARS // 2)
         view = View(Nothing([ran(1, line * 3), ran(2, line), ran(3, line), ran(4)]))
         assert [one["number"] for one in view.look()["invocations"]] == [1]
         assert [one["number"] for one in view.look()["invocations"]] == [2, 3, 4]
 
-    def test_leaves_out_what_is_remembered_no_longer(self):
+    def test_leaves_out_forgotten_invocations(self):
         view = View(Nothing([ran(1)]))
         view.look()
         view._api.invocations.ended.clear()

@@ -19,6 +19,8 @@ from localgateway.aws.engine import Engine
 from localgateway.aws.local_aws import DUMMY_CREDENTIALS
 from localgateway.errors import ResourceError
 
+pytestmark = pytest.mark.slow
+
 # An engine as small as can be: it answers what an installation is tried with, and counts how often it was fetched.
 APP = """
 async def app(scope, receive, send):
@@ -119,7 +121,6 @@ class TestInstalling:
         installation.install(requirements)
         assert sorted(path.name for path in (tmp_path / "engines").iterdir()) == [final.name, f"{final.name}.lock"]
 
-    @pytest.mark.slow
     def test_an_engine_that_does_not_serve_is_not_kept(self, requirements, index):
         write_index(index, "500")
         with pytest.raises(ResourceError, match="cannot be installed: dynamodb answers 500"):
@@ -132,7 +133,6 @@ class TestInstalling:
         monkeypatch.setattr("shutil.which", lambda name: None)
         assert installation.install(requirements).is_dir()
 
-    @pytest.mark.slow
     def test_without_pip_a_new_environment_brings_it(self, requirements, monkeypatch):
         monkeypatch.setattr("shutil.which", lambda name: None)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

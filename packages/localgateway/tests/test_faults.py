@@ -117,11 +117,10 @@ class TestWhatGoesWrong:
 
     def test_others_are_served_while_a_post_is_delayed(self, gateway):
         alice, bob, management = gateway.connect("alice"), gateway.connect("bob"), gateway.management()
-        gateway.faults.delay_post(1, connection_id=alice.connection_id)
+        gateway.faults.delay_post(600, connection_id=alice.connection_id)
         alice.sends("late")
         management.post_to_connection(ConnectionId=bob.connection_id, Data="now")
-        assert bob.receives(within=0.9) == "now"
-        assert alice.receives() == "late"
+        assert bob.receives() == "now"
 
     def test_an_invocation_of_one_route_is_delayed(self, gateway):
         gateway.faults.delay_route(0.2, route="$default")
@@ -140,6 +139,7 @@ class TestWhatGoesWrong:
         assert alice.receives() == "two"
         assert [invocation.outcome for invocation in gateway.invocations] == ["error", "ok"]
 
+    @pytest.mark.slow
     def test_a_worker_process_really_dies_and_is_replaced(self, serve):
         probe = serve(
             """

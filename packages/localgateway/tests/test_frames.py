@@ -23,6 +23,7 @@ class TestSizes:
 
 
 class TestWhatIsNotTaken:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("data", "code"),
         [

@@ -92,6 +92,7 @@ class TestStartAndStop:
 
 
 class TestTables:
+    @pytest.mark.slow
     @pytest.mark.usefixtures("own_engine")
     def test_a_project_with_tables_gets_an_engine_of_its_own(self, serve):
         probe = serve(ROWS_ROUTES, resources={"Rows": ROWS_TABLE})

@@ -22,7 +22,7 @@ class TestSilence:
         probe = serve(ECHO, limits=Limits(http_seconds=0.2))
         assert read_to_end(probe.raw(data)) == b""
 
-    def test_drop_by_drop_is_not_fast_enough(self, serve):
+    def test_a_request_that_trickles_in_is_disconnected(self, serve):
         connection = serve(ECHO, limits=Limits(http_seconds=0.2)).raw()
 
         def drip():

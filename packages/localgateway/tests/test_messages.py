@@ -1,5 +1,7 @@
 """Messages: what the handler gets, what the client gets back, and how large they may be."""
 
+import pytest
+
 from gatewaykit import ECHO
 
 
@@ -19,6 +21,7 @@ class TestWhatTheClientHears:
         assert [client.receives(), client.receives()] == ["x", "x"]
 
 
+@pytest.mark.slow
 def test_many_clients_talk_at_the_same_time(serve):
     probe = serve(ECHO)
     clients = [probe.joins() for _ in range(50)]

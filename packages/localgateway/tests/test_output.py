@@ -89,13 +89,13 @@ class TestAStream:
         assert below.getvalue() == "before\nmiddleafter\n"
         assert kept == ["middle"]
 
-    def test_is_otherwise_the_one_below(self):
+    def test_has_the_attributes_of_the_stream_below(self):
         assert Overheard(sys.__stderr__, find_lines).fileno() == sys.__stderr__.fileno()
 
     def test_each_thread_is_recorded_with_copies_of_its_context(self):
         stream = Overheard(io.StringIO(), find_lines)
         kept = {"a": [], "b": []}
-        both = threading.Barrier(2)
+        both = threading.Barrier(2, timeout=30)
 
         def work(name):
             with heard_in_thread(kept[name].append):
@@ -127,6 +127,7 @@ class TestAnInvocation:
         with Gateway(write_project(tmp_path / "project", WRITING, config=config), workers=True) as gateway:
             yield gateway
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("body", "outcome", "status", "error"),
         [

@@ -155,6 +155,7 @@ def dynamodb():
     client.close()
 
 
+@pytest.mark.slow
 class TestMaking:
     def test_a_table_has_what_the_api_takes_of_its_definition(self, make, dynamodb):
         definition = KEY | {

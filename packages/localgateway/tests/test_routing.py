@@ -85,11 +85,11 @@ class TestRouteResponses:
         assert client.receives() == "echo"
 
     @pytest.mark.parametrize("result", ["text", {"body": "x"}, {"statusCode": 200, "body": {}}, None])
-    def test_a_result_that_means_nothing_is_an_internal_server_error(self, client, result):
+    def test_an_invalid_result_is_an_internal_server_error(self, client, result):
         client.sends(json.dumps({"action": "say", "result": result}))
         assert json.loads(client.receives())["message"] == "Internal server error"
 
-    def test_a_body_longer_than_a_message_may_be_is_one_too(self, serve):
+    def test_a_body_too_long_for_a_message_is_an_error_too(self, serve):
         additions = Additions(routes={"long": "long"}, route_responses=["long"])
         client = serve(
             """
@@ -186,6 +186,7 @@ class TestMistakes:
             LocalGateway(write_project(tmp_path / "p", RECORDING), additions=additions).start()
         assert str(refusal.value) == sentence
 
+    @pytest.mark.slow
     def test_a_deployment_without_it_leaves_the_old_code_running(self, tmp_path, caplog):
         additions = Additions(routes={"say": "say"}, route_responses=["say"])
         project = write_project(tmp_path / "p", SAYING, prelude="")

@@ -77,6 +77,7 @@ def jobs(serve: Callable[..., Probe]) -> Any:
 
 
 class TestQueues:
+    @pytest.mark.slow
     def test_a_handled_message_has_lambdas_shape_and_leaves_the_queue(self, jobs: Any) -> None:
         jobs.send("hi", MessageAttributes={"who": {"DataType": "String", "StringValue": "me"}})
         (record,) = jobs.probe.event()["Records"]

@@ -87,7 +87,7 @@ class TestConnecting:
         gateway.connect()
         assert "queryStringParameters" not in gateway.app.events.get()
 
-    def test_what_they_are_called_is_the_projects_business(self, tmp_path):
+    def test_the_project_chooses_the_names_of_the_parameters(self, tmp_path):
         with Gateway(write_project(tmp_path / "p", APP), parameters=("u", "d")) as gateway:
             gateway.connect("alice", device="phone")
             assert gateway.app.events.get()["queryStringParameters"] == {"u": "alice", "d": "phone"}
@@ -137,7 +137,7 @@ class TestReceiving:
         assert find_difference({"data": {"list": []}}, frame) == "[{'a': 1, 'b': 2}] at data.list"
         assert find_difference("x", frame).startswith("{'type': 'reply', ")
 
-    def test_what_came_instead_is_listed(self, gateway):
+    def test_a_failure_lists_what_was_received_instead(self, gateway):
         alice = gateway.connect("alice")
         alice.sends({"n": 1}, {"n": 2}, {"n": 3})
         gateway.settle()
@@ -160,7 +160,7 @@ class TestReceiving:
 
 
 class TestReceivingNothing:
-    def test_what_is_still_on_its_way_is_waited_for(self, gateway):
+    def test_messages_on_their_way_are_waited_for(self, gateway):
         bob = gateway.connect("bob")
         bob.sends("join")
         for n in range(20):
@@ -169,7 +169,7 @@ class TestReceivingNothing:
             with pytest.raises(AssertionError, match=f"^bob received something\n  received: '{n}'"):
                 Client(bob.socket, name="bob", settle=gateway.settle).receives_nothing()
 
-    def test_also_behind_more_than_the_gateway_reads_and_handles_at_once(self, gateway):
+    def test_a_long_queue_of_messages_is_waited_for_too(self, gateway):
         bob, text = gateway.connect("bob"), "x" * 30_000
         bob.sends("join")
         gateway.settle()
@@ -259,7 +259,7 @@ class TestTime:
         gateway.connect("alice")
         assert gateway.app.events.get()["requestContext"]["connectedAt"] < time.time() * 1000 + 1
 
-    def test_what_is_left_of_the_time_passes_by_itself(self, tmp_path):
+    def test_the_rest_of_the_time_passes_by_itself(self, tmp_path):
         with Gateway(write_project(tmp_path / "p", APP), limits=Limits(idle_seconds=100.3)) as gateway:
             alice = gateway.connect("alice")
             gateway.advance(100)

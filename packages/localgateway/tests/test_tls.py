@@ -29,6 +29,7 @@ def trusting(gateway):
     return ssl.create_default_context(cafile=gateway.tls.ca_path)
 
 
+@pytest.mark.slow
 class TestClients:
     def test_a_client_that_trusts_the_authority_reaches_the_handlers(self, serve):
         probe = serve(ECHO, tls=True)
@@ -93,7 +94,6 @@ class TestClients:
         assert event["headers"]["X-Forwarded-Proto"] == "https"
         assert event["headers"]["X-Forwarded-Port"] == str(probe.address[1])
 
-    @pytest.mark.slow
     def test_another_process_sends_with_the_printed_environment_alone(self, serve):
         probe = serve(RECORDING, tls=True)
         alice, alice_id = probe.joins(ssl=trusting(probe.gateway)), probe.connection_id()
@@ -144,18 +144,18 @@ class TestAuthority:
 
 
 class TestBundle:
-    def test_what_was_trusted_before_still_is(self, monkeypatch, tmp_path):
+    def test_a_configured_bundle_stays_trusted(self, monkeypatch, tmp_path):
         trusted = tmp_path / "company.pem"
         trusted.write_text("a certificate of the company")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(trusted))
         tls = make_tls(())
         assert tls.bundle_path.read_bytes() == b"a certificate of the company\n" + tls.ca_path.read_bytes()
 
-    def test_by_default_that_is_what_boto3_trusts(self):
+    def test_the_default_bundle_is_that_of_boto3(self):
         tls = make_tls(())
         assert tls.bundle_path.read_bytes().count(b"BEGIN CERTIFICATE") > 50
 
-    def test_in_a_shell_that_trusts_the_gateway_already_nothing_changes(self, monkeypatch):
+    def test_a_shell_that_already_trusts_the_gateway_changes_nothing(self, monkeypatch):
         tls = make_tls(())
         before = tls.bundle_path.read_bytes()
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tls.bundle_path))

@@ -74,6 +74,7 @@ def told(client: Client) -> Any:
 
 
 class TestMemory:
+    @pytest.mark.slow
     def test_functions_share_no_memory(self, run: Callable[..., Probe]) -> None:
         probe = run(COUNTING)
         client = probe.joins()
@@ -84,6 +85,7 @@ class TestMemory:
         assert rest["calls"] == []
         assert rest["pid"] != message["pid"]
 
+    @pytest.mark.slow
     def test_a_warm_process_is_used_again_and_keeps_what_it_has(self, run: Callable[..., Probe]) -> None:
         client = run(COUNTING).joins()
         calls: dict[int, list[str]] = {}
@@ -95,6 +97,7 @@ class TestMemory:
             assert answer["calls"] == calls[answer["pid"]]
         assert len(calls) < 20
 
+    @pytest.mark.slow
     def test_invocations_at_the_same_time_have_processes_of_their_own(self, run: Callable[..., Probe]) -> None:
         client = run(COUNTING).joins()
         client.sends("wait 1", "wait 2", "wait 3")
@@ -102,6 +105,7 @@ class TestMemory:
         assert len({answer["pid"] for answer in answers}) == 3
         assert all(len(answer["calls"]) == 1 for answer in answers)
 
+    @pytest.mark.slow
     def test_a_function_has_the_variables_of_its_own(self, run: Callable[..., Probe]) -> None:
         config = {
             "stages": {
@@ -130,6 +134,7 @@ class TestMemory:
         rest = ask(f"{probe.gateway.rest_url}/who")
         assert rest == mine | {"WHO": "all", "AWS_LAMBDA_FUNCTION_NAME": "probe-local"}
 
+    @pytest.mark.slow
     def test_a_function_without_websocket_events_must_configure_the_endpoint(self, run: Callable[..., Probe]) -> None:
         probe = run(
             """
@@ -210,6 +215,7 @@ class TestMishaps:
         assert all(ends_soon(pid) for pid in pids)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_worker_ends_with_its_channel_also_when_that_is_reset(tmp_path: Path) -> None:
     directory = str(write_project(tmp_path / "project", "", prelude=PRELUDE))
@@ -297,11 +303,13 @@ class TestReload:
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_project_that_does_not_import_is_refused_in_one_sentence(run: Callable[..., Probe]) -> None:
     with pytest.raises(GatewayError, match=r"app\.py does not import: ZeroDivisionError: division by zero"):
         run("1 / 0")
 
 
+@pytest.mark.slow
 def test_handlers_do_not_run_in_this_process(run: Callable[..., Probe]) -> None:
     client = run(COUNTING).joins()
     client.sends("one")

@@ -104,6 +104,7 @@ class TestAdmission:
         assert [frame["type"] for frame in api.frames("dave=")] == ["reply"]
         assert peal.publish(CHANNEL, 1).outcome == Outcome(sent=2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("asked", ["7", '[[],["e",true]]', '[1,{"epoch":"e"}]', "[null,7]"])
     def test_a_request_of_another_version_is_read_as_far_as_possible(
         self, alice: Client, peal: Peal, api: FakeWebsocketApi, delivering: Any, rows: Table, asked: str
@@ -190,6 +191,7 @@ class TestAdmission:
         (reply,) = api.frames(bob.id)
         assert reply["data"]["offset"] == 1
 
+    @pytest.mark.slow
     def test_a_storm_of_subscribers_is_admitted_by_a_few_deliverers(
         self, build: Build, api: FakeWebsocketApi, ticking: Callable[[], float]
     ) -> None:

@@ -18,6 +18,8 @@ from tests.support.clients import Client
 from tests.support.fakes import FakeJobs, FakeWebsocketApi
 from tests.support.lambdas import CHANNEL, ROOM, SHARDED, Build
 
+pytestmark = pytest.mark.slow
+
 
 class TestManyAtOnce:
     def test_fifty_publishers_and_joining_members_see_one_order(

@@ -40,6 +40,7 @@ class TestBeforeAws:
             "No AWS Region is set: export AWS_DEFAULT_REGION=eu-central-1, for example, or run `aws configure`.\n"
         )
 
+    @pytest.mark.slow
     def test_no_credentials(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_REGION", "eu-central-1")
         assert error_of(capsys, "deploy", "--stage", "dev") == (

@@ -26,11 +26,13 @@ def sentence(account: Aws, websocket_url: str, rest_url: str, answer_seconds: fl
     return str(failed.value)
 
 
+@pytest.mark.slow
 def test_it_passes_when_a_client_is_answered(gateway: Gateway, account: Aws) -> None:
     smoke_test(account, gateway.url, gateway.rest_url)
     gateway.settle()
 
 
+@pytest.mark.slow
 class TestSentences:
     def test_a_refused_ticket(self, gateway: Gateway, account: Aws) -> None:
         url = f"{gateway.rest_url}/nowhere"
@@ -39,7 +41,6 @@ class TestSentences:
             "Your own permissions need execute-api:Invoke."
         )
 
-    @pytest.mark.slow
     def test_a_function_that_fails(self, account: Aws) -> None:
         with Gateway(PROJECT, environment={"CONNECTIONS_TABLE": "no-such-table"}) as broken:
             assert sentence(account, broken.url, broken.rest_url) == (

@@ -235,6 +235,7 @@ def test_CB_15_a_function_sends_to_others_and_sees_a_410(serve):
     assert bob.receives() == "hello"
 
 
+@pytest.mark.slow
 def test_CB_16_another_process_can_do_it(serve):
     """CB-16 (A): any process with an AWS SDK can send."""
     probe = serve(RECORDING)
