@@ -63,7 +63,7 @@ def main(directory: str, descriptor: str = "") -> None:
 
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
-    from ministack.app import app  # type: ignore[import-untyped]
+    from ministack.app import app
 
     config = Config()
     config.bind = [f"fd://{descriptor}"]
