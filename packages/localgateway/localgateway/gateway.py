@@ -217,7 +217,7 @@ class LocalGateway:
         except ProjectError as error:
             if error.__cause__:
                 log.error("%s", "".join(traceback.format_exception(error.__cause__)))
-            log.error("%s The old code keeps running.", error)
+            log.error("%s. The old code keeps running.", str(error).removesuffix("."))
             return
         self._server.soon(invoker.deploy, hire, project.functions.values())
         log.info("Reloaded; sockets stay open.")

@@ -277,7 +277,7 @@ class TestReload:
         while "The old code keeps running." not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert "SyntaxError" in caplog.text
+        assert "SyntaxError: invalid syntax. The old code keeps running." in caplog.text
         self.answers(client, "old")
         self.write(probe, self.ANSWERING.format("mended"))
         self.answers(client, "mended")
