@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import time
 import urllib.error
@@ -308,3 +309,16 @@ def test_this_very_process_is_not_the_one_that_runs_handlers(run: Callable[..., 
     pid = told(client)["pid"]
     assert pid != os.getpid()
     assert is_running(pid)
+
+
+@needs_proc
+def test_no_worker_starts_when_the_process_that_forks_them_was_killed() -> None:
+    zygote = Zygote()
+    try:
+        os.kill(zygote.pid, signal.SIGKILL)
+        assert ends_soon(zygote.pid)
+        with pytest.raises(GatewayError) as error:
+            zygote.fork()
+        assert str(error.value) == "the process that starts workers was killed; start the gateway again"
+    finally:
+        zygote.stop()
