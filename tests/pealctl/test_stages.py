@@ -257,8 +257,10 @@ class TestNoAccess:
             1, "", "There are no AWS credentials: run `aws configure` or `aws sso login`, or export AWS_PROFILE.\n"
         )
 
-    @pytest.mark.slow
-    def test_no_such_stage(self, account: Server) -> None:
+    def test_no_such_stage(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Without credentials or a Region, which are asked for later.
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+            monkeypatch.delenv(name, raising=False)
         assert say("--stage", "qa", "connections").err == (
             ".chalice/config.json has no stage qa; stages for AWS are dev and prod.\n"
         )

@@ -30,6 +30,7 @@ from localgateway.runtime.deployments import Deployments
 from localgateway.runtime.pool import WorkerInvoker, Zygote
 from localgateway.runtime.threads import ThreadInvoker
 from localgateway.runtime.watch import Watcher
+from localgateway.wire.admission import Admission
 from localgateway.wire.tls import Tls, make_tls
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,8 @@ class LocalGateway:
                     watcher.start()
             self.rest_url = None
             if project.rest:
-                rest = RestServer(self._server.serve_rest, self._host, self._rest_port)
+                admission = Admission(self._host, self._allowed_hosts)
+                rest = RestServer(self._server.serve_rest, self._host, self._rest_port, admission)
                 stack.callback(rest.stop)
                 rest.start()
                 self.rest_url = rest.url
@@ -217,7 +219,7 @@ class LocalGateway:
         except ProjectError as error:
             if error.__cause__:
                 log.error("%s", "".join(traceback.format_exception(error.__cause__)))
-            log.error("%s The old code keeps running.", error)
+            log.error("%s. The old code keeps running.", str(error).removesuffix("."))
             return
         self._server.soon(invoker.deploy, hire, project.functions.values())
         log.info("Reloaded; sockets stay open.")

@@ -24,6 +24,17 @@ class TestRest:
         ).gateway
         assert ask(f"{gateway.rest_url}/hello/you") == {"hello": "you"}
 
+    @pytest.mark.parametrize(
+        ("host", "status"), [("localhost", 200), ("tunnel.test", 200), ("evil.example", 403), ("", 403)]
+    )
+    def test_routes_are_served_under_names_of_this_machine_only(self, serve, host, status):
+        gateway = serve('@app.route("/")\ndef index():\n    return {}\n', allow_hosts=["tunnel.test"]).gateway
+        port = urlsplit(gateway.rest_url).port
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            answer = client.makefile("rb").read()
+        assert int(answer.split()[1]) == status
+
     def test_a_rest_handler_can_send_to_a_socket(self, serve):
         probe = serve(
             RECORDING

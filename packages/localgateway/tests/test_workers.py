@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import time
 import urllib.error
@@ -283,7 +284,7 @@ class TestReload:
         while "The old code keeps running." not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert "SyntaxError" in caplog.text
+        assert "SyntaxError: invalid syntax. The old code keeps running." in caplog.text
         self.answers(client, "old")
         self.write(probe, self.ANSWERING.format("mended"))
         self.answers(client, "mended")
@@ -316,3 +317,16 @@ def test_handlers_do_not_run_in_this_process(run: Callable[..., Probe]) -> None:
     pid = told(client)["pid"]
     assert pid != os.getpid()
     assert is_running(pid)
+
+
+@needs_proc
+def test_no_worker_starts_when_the_process_that_forks_them_was_killed() -> None:
+    zygote = Zygote()
+    try:
+        os.kill(zygote.pid, signal.SIGKILL)
+        assert ends_soon(zygote.pid)
+        with pytest.raises(GatewayError) as error:
+            zygote.fork()
+        assert str(error.value) == "the process that starts workers was killed; start the gateway again"
+    finally:
+        zygote.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pealctl.deploy.stage import LOCAL, read_stage
+from pealctl.deploy.stage import LOCAL, Stage, read_stage
 from pealctl.errors import CommandError
 
 # Where `make dev` serves by default.
@@ -73,12 +73,14 @@ def find(stage: str, url: str | None, socket_url: str | None, directory: Path) -
     # boto3 takes longer to import than the local stage takes to answer.
     from pealctl.deploy.aws import open_account
 
+    if url is None:
+        # Read first: a stage that does not exist needs no credentials.
+        deployed = read_stage(directory, stage)
+        return _deployed(open_account(), deployed, socket_url)
     aws = open_account()
-    if url is not None:
-        region = _AWS_HOST.fullmatch(urlsplit(url).hostname or "")
-        signer = Signer(aws.credentials, region[1] if region else aws.region)
-        return Target(url if stage == LOCAL else stage, url, lambda: socket_url or _unknown_socket(), signer)
-    return _deployed(aws, stage, socket_url, directory)
+    region = _AWS_HOST.fullmatch(urlsplit(url).hostname or "")
+    signer = Signer(aws.credentials, region[1] if region else aws.region)
+    return Target(url if stage == LOCAL else stage, url, lambda: socket_url or _unknown_socket(), signer)
 
 
 def is_loopback(url: str) -> bool:
@@ -90,21 +92,20 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def _deployed(aws: Any, name: str, socket_url: str | None, directory: Path) -> Target:
+def _deployed(aws: Any, stage: Stage, socket_url: str | None) -> Target:
     from pealctl.deploy.apis import find_rest_api, find_websocket_api
-
-    stage = read_stage(directory, name)
 
     def found(api_id: str | None, scheme: str) -> str:
         if api_id is None:
             raise CommandError(
-                f"Stage {name} is not deployed to account {aws.account} in {aws.region}: `make deploy STAGE={name}`, "
+                f"Stage {stage.name} is not deployed to account {aws.account} in {aws.region}: "
+                f"`make deploy STAGE={stage.name}`, "
                 "or are these the wrong credentials or Region?"
             )
         return str(aws.url(scheme, api_id, stage.api_stage))
 
     return Target(
-        name,
+        stage.name,
         found(find_rest_api(aws, stage), "https"),
         lambda: socket_url or found(find_websocket_api(aws, stage), "wss"),
         Signer(aws.credentials, aws.region),

@@ -16,6 +16,7 @@ from chalice.local import ChaliceRequestHandler, ThreadedHTTPServer
 
 from localgateway.contract.invoke import Result
 from localgateway.front.server import explained, to_address
+from localgateway.wire.admission import Admission
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +33,28 @@ class Handler(ChaliceRequestHandler):
     path = "-"
     _started_at = 0.0
 
-    def __init__(self, request: Any, client_address: Any, server: Any, call: Call) -> None:
+    def __init__(
+        self, request: Any, client_address: Any, server: Any, call: Call, admits_host: Callable[[str], bool]
+    ) -> None:
+        self._admits_host = admits_host
         # The handler uses only this method of Chalice's gateway.
         self.local_gateway = Lambda(call)  # type: ignore[assignment]
         BaseHTTPRequestHandler.__init__(self, request, client_address, server)
 
     def parse_request(self) -> bool:
         self._started_at = time.monotonic()
-        return bool(super().parse_request())
+        if not super().parse_request():
+            return False
+        if self._admits_host(self.headers.get("Host", "")):
+            return True
+        body = b'{"message":"Forbidden"}'
+        self.close_connection = True
+        self.send_response(403)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        return False
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         duration_ms = (time.monotonic() - self._started_at) * 1000
@@ -130,11 +145,11 @@ class ServerThread:
 
 
 class RestServer(ServerThread):
-    """Serves a project's REST routes; `call` runs the function behind them."""
+    """Serves a project's REST routes; `call` runs the function behind them, `admission` refuses foreign host names."""
 
-    def __init__(self, call: Call, host: str, port: int) -> None:
+    def __init__(self, call: Call, host: str, port: int, admission: Admission) -> None:
         def handler(request: Any, client_address: Any, server: Any) -> Handler:
-            return Handler(request, client_address, server, call)
+            return Handler(request, client_address, server, call, admission.admits_host)
 
         with explained(host, port, "--rest-port"):
             super().__init__(host, port, handler)

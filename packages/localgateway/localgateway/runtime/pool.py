@@ -52,10 +52,18 @@ class Zygote:
         return self._process.pid
 
     def fork(self) -> socket.socket:
-        """Return the channel of a new worker."""
+        """Return the channel of a new worker.
+
+        Raises:
+            ProjectError: if this process has been killed.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [b"+"], [theirs.fileno()])
+            try:
+                socket.send_fds(self._control, [b"+"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise ProjectError("the process that starts workers was killed; start the gateway again") from None
         return ours
 
     def stop(self) -> None:

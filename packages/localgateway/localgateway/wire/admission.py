@@ -24,19 +24,22 @@ class Admission:
     allowed_hosts: frozenset[str] = field(default_factory=frozenset)
 
     def admits_handshake(self, request: Request) -> bool:
-        """Tell whether a handshake is served: from any Origin, as on AWS, where $connect has to check it.
+        """Tell whether a handshake is served: from any Origin, as on AWS, where $connect has to check it."""
+        return self.admits_host(request.header("host") or "")
+
+    def admits_host(self, header: str) -> bool:
+        """Tell whether sockets and REST routes, which serve web pages too, are served under the name in a Host header.
 
         A gateway that listens beyond loopback cannot know this machine's names, and does not check them.
         """
-        return not is_loopback(self.listens_on) or self._is_known(request)
+        return not is_loopback(self.listens_on) or self._is_known(header)
 
     def admits_call(self, request: Request) -> bool:
         """Tell whether any other request is served: those are for programs, not for web pages."""
-        return self._is_known(request) and not is_of_another_site(request)
+        return self._is_known(request.header("host") or "") and not is_of_another_site(request)
 
-    def _is_known(self, request: Request) -> bool:
-        """Tell whether the request's Host is this machine's; an IP address can be no other site's name."""
-        header = request.header("host") or ""
+    def _is_known(self, header: str) -> bool:
+        """Tell whether a request's Host is this machine's; an IP address can be no other site's name."""
         host = read_host(header)
         if host in self.allowed_hosts or host == self.listens_on or is_loopback(host) or is_address(host):
             return True
