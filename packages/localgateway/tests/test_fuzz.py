@@ -65,7 +65,9 @@ class Errors(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
+        # A handler of an earlier test's gateway may still fail in its thread; this project's is called `message`.
+        if record.name != "localgateway.runtime.code" or record.args == ("message",):
+            self.lines.append(self.format(record))
 
 
 @pytest.fixture(scope="module")
