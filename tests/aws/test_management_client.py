@@ -164,6 +164,7 @@ class TestRetries:
             (answer(504, b'{"message":"late"}'), "ClientError", "504"),
         ],
     )
+    @pytest.mark.slow
     def test_what_lasts_is_raised_in_the_end(
         self, client: Any, server: ManagementServer, lasting: bytes, kind_: str, code: str
     ) -> None:
@@ -180,6 +181,7 @@ class TestRetries:
         assert LIMITS.longest_seconds == 8.5
         assert LIMITS.begin_seconds + LIMITS.longest_seconds < 10
 
+    @pytest.mark.slow
     def test_no_try_begins_after_its_time(self, connect_ours: Connect, server: ManagementServer) -> None:
         client = connect_ours(server.endpoint, limits=LIMITS._replace(begin_seconds=PATIENCE_SECONDS))
         for _ in range(LIMITS.tries):

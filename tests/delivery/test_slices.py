@@ -85,6 +85,7 @@ def test_a_job_out_of_time_leaves_the_rest_to_another(jobs: FakeJobs, clock: Clo
 
 
 @pytest.mark.parametrize("tell", [lambda peal: peal.broadcast(note="hi"), lambda peal: peal.publish("live:map", 1)])
+@pytest.mark.slow
 def test_a_job_retries_receivers_refused_with_429(
     crowd: Crowd, peal: Peal, jobs: FakeJobs, api: FakeWebsocketApi, tell: Callable[[Peal], object]
 ) -> None:

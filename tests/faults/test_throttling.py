@@ -31,6 +31,7 @@ def test_a_client_that_connects_does_not_notice_brief_failures(
     assert way.asked.count("PutItem") == 3
 
 
+@pytest.mark.slow
 def test_a_lasting_failure_is_reported_without_details(peal: Peal, way: Way, api: Sockets, rows: Table) -> None:
     alice = Client(peal, api, "alice=")
     way.fails(refused(THROTTLED), times=DOWN)

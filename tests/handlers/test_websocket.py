@@ -221,6 +221,7 @@ class TestRefusals:
         assert caplog.messages == ["invocation failed"]
 
     @pytest.mark.parametrize("kind", ["lean", "boto3"])
+    @pytest.mark.slow
     def test_a_write_whose_answer_is_lost_is_undone(
         self,
         kind: Any,
@@ -238,6 +239,7 @@ class TestRefusals:
         assert [row["PK"] for row in rows_of_the_table() if row["SK"] == "CONN"] == ["CONN#first="]
 
     @pytest.mark.parametrize("kind", ["lean", "boto3"])
+    @pytest.mark.slow
     def test_a_write_retried_after_a_lost_answer_succeeds(
         self,
         kind: Any,

@@ -169,6 +169,7 @@ class TestAnswers:
             answer["page"]["next"]
         assert str(error.value) == "The stage's answer has no 'next': it runs a different version from this command."
 
+    @pytest.mark.slow
     def test_no_local_stage(self) -> None:
         done = say("--url", "http://127.0.0.1:9", "connections")
         assert done == Done(
@@ -282,6 +283,7 @@ class TestNoAccess:
         assert done.err.startswith("AWS could not be asked: ")
 
 
+@pytest.mark.slow
 def test_a_directory_without_a_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The local stage needs none: only stages on AWS are looked up in it."""
     monkeypatch.chdir(tmp_path)

@@ -190,6 +190,7 @@ class TestTheFeed:
         assert event["faults"] == [{"fault": "throttle", "times": 1}]
         assert (event["total"], event["running"]) == (1, [])
 
+    @pytest.mark.slow
     def test_later_events_have_only_what_changed(self, gateway, read):
         alice, bob = gateway.connect("alice"), gateway.connect("bob")
         reader = read()
@@ -209,6 +210,7 @@ class TestTheFeed:
         assert (event["closed"], event["total"]) == ([bob.connection_id], 1)
         assert "connections" not in event
 
+    @pytest.mark.slow
     def test_lists_invocations_that_run_for_a_while(self, gateway, read):
         reader = read()
         reader.next()

@@ -42,6 +42,7 @@ class TestSilence:
             assert read_response(connection)[0] == 410
         assert read_to_end(connection) == b""
 
+    @pytest.mark.slow
     def test_a_handshake_may_take_as_long_as_its_function(self, serve):
         probe = serve(
             """
@@ -53,6 +54,7 @@ class TestSilence:
         )
         assert read_response(probe.raw(handshake()))[0] == 101
 
+    @pytest.mark.slow
     def test_a_websocket_may_be_silent_for_longer(self, serve):
         alice = serve(ECHO, limits=Limits(http_seconds=0.4)).joins()
         time.sleep(1)

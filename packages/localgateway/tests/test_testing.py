@@ -160,6 +160,7 @@ class TestReceiving:
 
 
 class TestReceivingNothing:
+    @pytest.mark.slow
     def test_messages_on_their_way_are_waited_for(self, gateway):
         bob = gateway.connect("bob")
         bob.sends("join")
