@@ -44,8 +44,8 @@ test: .venv/test.txt ## run the tests, or some of them: ARGS="-k registry"
 quick: .venv/test.txt ## run all but the slow tests
 	$(BIN)/pytest $(NOT_E2E) -m "not slow" $(ARGS)
 
-coverage: .venv/test.txt ## run the tests and measure their coverage
-	$(BIN)/pytest $(NOT_E2E) --cov $(ARGS)
+coverage: .venv/test.txt ## run the tests with more examples each, and measure their coverage
+	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest $(NOT_E2E) --cov $(ARGS)
 
 pythons: setup ## run some of the tests on each Python from 3.11 to 3.14 that is installed
 	$(BIN)/python tools/checks/pythons.py $(ARGS)

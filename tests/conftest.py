@@ -30,8 +30,9 @@ from tests.support.fakes import FakeJobs, FakeWebsocketApi
 from tests.support.signing import NEW
 
 # How long an example takes is the machine's business, not a property of the code.
-hypothesis.settings.register_profile("peal", deadline=None)
-hypothesis.settings.load_profile("peal")
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("thorough", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 pytest_plugins = ["gatewayaws", "tests.support.permissions", "tests.support.shapes"]
 PROJECT = Path(__file__).parent.parent
 _numbers = itertools.count()
