@@ -99,7 +99,9 @@ class PresenceManager:
             if all(member.user_id != connection.user_id for member in others):
                 self._tell(kind, channel, connection.user_id, connection.connection_id, others)
         except ServiceError as error:
-            log.warning("Nobody in %s is told of the %s of %s: %s", channel.name, kind, connection.connection_id, error)
+            log.warning(
+                "Members of %s were not sent the %s of %s: %s", channel.name, kind, connection.connection_id, error
+            )
 
     def announce_disconnect(self, channel: Channel, user_id: str, connection_id: str) -> None:
         """Tell the members that a disconnected user has left, unless it came back (it is registered)."""

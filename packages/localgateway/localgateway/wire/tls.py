@@ -68,8 +68,7 @@ def make_tls(names: Iterable[str]) -> Tls:
         *dict.fromkeys((*LOOPBACK_NAMES, *names)), not_before=now - timedelta(days=1), not_after=now + VALID
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # No session outlives the certificate. A ticket would only arrive while a client writes its first request, and
-    # clients that read and write in two threads, as `websockets` does, are not always up to that.
+    # A local client gains nothing from resuming a session, so none is offered.
     context.num_tickets = 0
     certificate.configure_cert(context)
     return Tls(context, ca_path, bundle_path)
